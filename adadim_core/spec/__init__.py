@@ -1,0 +1,23 @@
+"""The experiment spec and the worker report: the two data contracts shared by core, workers and service.
+
+Owns: pydantic models, parsing, search planning, metric names. Does not own: anything that needs torch,
+ray, HTTP or a database. Importing this package never imports torch.
+"""
+
+from adadim_core.spec.experiment import ExperimentSpec, json_schema
+from adadim_core.spec.labels import trial_label
+from adadim_core.spec.parsing import MAX_SPEC_BYTES, Problem, SpecError, parse_spec, validate_spec
+from adadim_core.spec.search import TrialPlan, plan_trials
+
+__all__ = [
+    "MAX_SPEC_BYTES",
+    "ExperimentSpec",
+    "Problem",
+    "SpecError",
+    "TrialPlan",
+    "json_schema",
+    "parse_spec",
+    "plan_trials",
+    "trial_label",
+    "validate_spec",
+]

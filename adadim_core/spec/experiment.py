@@ -1,0 +1,71 @@
+"""The experiment spec as a whole, and how a trial's values are put into it."""
+
+import copy
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adadim_core.spec.base import Section
+from adadim_core.spec.objective import ObjectiveSpec
+from adadim_core.spec.search import SearchSpec
+from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
+
+
+class ExperimentSpec(Section):
+    """One experiment: a sweep when it has a `search` section, a single run otherwise."""
+
+    version: Annotated[Literal[1], Field(description="Version of this format.")] = 1
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", description="Shown in lists."),
+    ]
+    description: Annotated[str, Field(max_length=2000)] = ""
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    search: SearchSpec | None = None
+    retries: Annotated[int, Field(ge=0, le=100, description="New attempts after a lost or failed one.")] = 2
+
+    @model_validator(mode="after")
+    def _batch_divides_over_workers(self) -> Self:
+        if self.training.batch_size % self.resources.workers:
+            raise ValueError(
+                f"training.batch_size ({self.training.batch_size}) must be a multiple of "
+                f"resources.workers ({self.resources.workers})"
+            )
+        return self
+
+    def with_params(self, params: dict[str, Any]) -> Self:
+        """The spec of one trial: the given fields set, the search section gone.
+
+        Args:
+            params: dotted path to value, as in `TrialPlan.params`.
+
+        Raises:
+            pydantic.ValidationError: the values do not fit the spec.
+            KeyError: a path does not exist.
+        """
+        fields = self.model_dump(mode="json")
+        fields["search"] = None
+        set_paths(fields, params)
+        return type(self).model_validate(fields)
+
+
+def set_paths(fields: dict[str, Any], params: dict[str, Any]) -> None:
+    """Set dotted paths in nested dictionaries, in place. Raises KeyError for a path that does not exist."""
+    for path, value in params.items():
+        *parents, leaf = path.split(".")
+        section: Any = fields
+        for parent in parents:
+            section = section[parent]
+        if not isinstance(section, dict) or leaf not in section:
+            raise KeyError(path)
+        section[leaf] = copy.deepcopy(value)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the spec, for editors and clients."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ExperimentSpec.model_json_schema()}

@@ -1,0 +1,290 @@
+"""From text to a validated spec, with errors that name the field and say what is allowed.
+
+Text is untrusted: its size, nesting and YAML features are bounded before anything is built from it.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from adadim_core.spec.experiment import ExperimentSpec, set_paths
+from adadim_core.spec.search import SearchSpec, plan_trials
+
+MAX_SPEC_BYTES = 64 * 1024
+_MAX_DEPTH = 32
+_MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec."""
+
+    pointer: str
+    """JSON Pointer (RFC 6901) to the field; empty for the whole document."""
+    message: str
+    """What is wrong and what is allowed."""
+
+
+class SpecError(ValueError):
+    """The spec is not valid. `problems` lists what is wrong, field by field."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(f"{p.pointer or 'spec'}: {p.message}" for p in self.problems))
+
+
+def parse_spec(text: str | bytes, *, syntax: Literal["yaml", "json"] = "yaml") -> ExperimentSpec:
+    """Read a spec from YAML or JSON text.
+
+    Raises:
+        SpecError: the text is too large, is not UTF-8, does not parse, or is not a valid spec.
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(raw) > MAX_SPEC_BYTES:
+        raise SpecError([Problem("", f"{len(raw)} bytes; a spec has at most {MAX_SPEC_BYTES}")])
+    try:
+        decoded = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError([Problem("", f"not UTF-8 text (byte {error.start})")]) from None
+    try:
+        document = json.loads(decoded) if syntax == "json" else _load_yaml(decoded)
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise SpecError([Problem("", f"not valid YAML: {error.problem}{where}")]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpecError([Problem("", f"not valid {syntax.upper()}: {str(error)[:300]}")]) from None
+    except RecursionError:
+        raise SpecError([Problem("", f"nested deeper than {_MAX_DEPTH} levels")]) from None
+    return validate_spec(document)
+
+
+def validate_spec(document: Any) -> ExperimentSpec:
+    """Check a parsed document, its search paths and every planned trial.
+
+    Raises:
+        SpecError: it is not a valid spec.
+    """
+    if _depth(document) > _MAX_DEPTH:
+        raise SpecError([Problem("", f"nested deeper than {_MAX_DEPTH} levels")])
+    if not isinstance(document, dict):
+        raise SpecError([Problem("", "a spec is a mapping of fields; the smallest is {name: my-experiment}")])
+    if any("\0" in text for text in _texts(document)):
+        raise SpecError([Problem("", "text contains a NUL character")])
+    try:
+        spec = ExperimentSpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(_problems(error, document)) from None
+    if spec.search is not None:
+        _check_search(spec, spec.search)
+    return spec
+
+
+def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
+    """Every path exists, every bound and choice validates where it goes, and so does every planned trial."""
+    problems: list[Problem] = []
+    for path, distribution in search.space.items():
+        pointer = "/search/space/" + _escape(path)
+        missing = _missing_path(spec, path)
+        if missing is not None:
+            problems.append(Problem(pointer, missing))
+            continue
+        for value in distribution.probes():
+            problems += _trial_problems(spec, {path: value}, pointer)
+    if not problems:
+        # Single values fit; combinations may still contradict each other (warm-up longer than training).
+        for plan in plan_trials(search):
+            problems += _trial_problems(spec, plan.params, "/search/space", f"trial {plan.number}: ")
+            if len(problems) >= _MAX_PROBLEMS:
+                break
+    if problems:
+        raise SpecError(problems[:_MAX_PROBLEMS])
+
+
+def _trial_problems(spec: ExperimentSpec, params: dict[str, Any], pointer: str, prefix: str = "") -> list[Problem]:
+    fields = spec.model_dump(mode="json")
+    fields["search"] = None
+    set_paths(fields, params)
+    try:
+        ExperimentSpec.model_validate(fields)
+    except ValidationError as error:
+        values = ", ".join(f"{path} = {json.dumps(value)}" for path, value in params.items())
+        return [Problem(pointer, f"{prefix}{values} is not allowed: {p.message}") for p in _problems(error, fields)]
+    return []
+
+
+def _missing_path(spec: ExperimentSpec, path: str) -> str | None:
+    """Why a search path cannot be set, or None if it can."""
+    section: Any = spec
+    parts = path.split(".")
+    if parts[0] not in ("data", "model", "objective", "training", "evaluation"):
+        allowed = "data, model, objective, training or evaluation"
+        return f"a search path starts with {allowed}" + _did_you_mean(parts[0], allowed.replace(",", "").split())
+    for depth, part in enumerate(parts):
+        fields = list(type(section).model_fields) if isinstance(section, BaseModel) else []
+        if part not in fields:
+            parent = ".".join(parts[:depth])
+            has = f"it has {', '.join(fields)}" if fields else "it has no fields"
+            hint = _did_you_mean(part, fields)
+            policy = getattr(section, "policy", None) or getattr(section, "name", None)
+            kind = f" (here: {policy})" if policy and depth else ""
+            return f"{parent}{kind} has no field {part!r}; {has}{hint}"
+        section = getattr(section, part)
+    return None
+
+
+def _problems(error: ValidationError, document: Any) -> list[Problem]:
+    """The errors of one validation, those about the same field joined into one."""
+    messages: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False)[:_MAX_PROBLEMS]:
+        path = _path(detail, document)
+        messages.setdefault("".join("/" + _escape(step) for step in path), []).append(_message(detail, path))
+    return [Problem(pointer, " or ".join(found)) for pointer, found in messages.items()]
+
+
+def _path(detail: ErrorDetails, document: Any) -> list[str]:
+    """Where in the document an error is: pydantic's location without the names of union members it puts in."""
+    path: list[str] = []
+    node = document
+    for depth, step in enumerate(detail["loc"]):
+        is_key = isinstance(node, dict) and step in node
+        is_index = isinstance(node, list) and isinstance(step, int) and step < len(node)
+        if is_key or is_index:
+            node = node[step]
+        elif detail["type"] != "missing" or depth < len(detail["loc"]) - 1:
+            continue
+        path.append(str(step))
+    if detail["type"] == "union_tag_invalid":
+        path.append(detail["ctx"]["discriminator"].strip("'"))
+    return path
+
+
+def _message(detail: ErrorDetails, path: list[str]) -> str:
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        fields = _fields_at(detail["loc"][:-1])
+        allowed = f"; allowed: {', '.join(fields)}" if fields else ""
+        return f"unknown field {path[-1]!r}{allowed}{_did_you_mean(path[-1], fields)}"
+    if kind == "missing":
+        return "this field is required"
+    if kind == "union_tag_invalid":
+        expected = detail["ctx"]["expected_tags"]
+        return f"should be one of {expected}, not {_shorten(detail['ctx']['tag'])}"
+    if kind == "union_tag_not_found":
+        return f"needs {detail['ctx']['discriminator'].strip(chr(39))}, which says the kind of this section"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message if isinstance(value, dict | list) else f"{message}, not {_shorten(value)}"
+
+
+def _shorten(value: Any) -> str:
+    shown = json.dumps(value, default=str)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the section at a pydantic error location, from the JSON Schema."""
+    schema = ExperimentSpec.model_json_schema()
+    definitions: dict[str, Any] = schema["$defs"]
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
+        return resolve(options[0]) if len(options) == 1 else node
+
+    node = schema
+    for step in location:
+        tags = node.get("discriminator", {}).get("mapping", {})
+        node = resolve({"$ref": tags[step]} if step in tags else node.get("properties", {}).get(step, {}))
+    return list(node.get("properties", {}))
+
+
+def _did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(candidates), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _escape(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1")
+
+
+def _depth(document: Any) -> int:
+    """Nesting depth, measured without recursion and given up just past the limit."""
+    level, depth = [document], 0
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return depth
+
+
+def _texts(document: Any) -> Iterable[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            yield str(key)
+            yield from _texts(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _texts(value)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _SpecLoader)  # noqa: S506 - a SafeLoader, made stricter below
+
+
+class _SpecLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (a few lines of which expand to gigabytes) and without duplicate keys."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed in a spec", mark)
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {_MAX_DEPTH} levels", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "merge keys are not allowed", key.start_mark)
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "field names must be text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is set twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+# PyYAML follows YAML 1.1, where 1e-3 is text. YAML 1.2 and every reader's eye take it for a number.
+_SpecLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+# Only JSON's types: a date or a set in a spec is a mistake, and stays the text it looks like.
+_SpecLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _SpecLoader.yaml_implicit_resolvers.items()
+}

@@ -1,0 +1,109 @@
+"""What a worker reports: points, trial states, heartbeat and outcome of one attempt.
+
+The wire contract between workers and service (POST /api/v1/attempts/{id}/reports), also the line format of
+the worker's spool. A report is idempotent: delivered twice it means the same as once.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from adadim_core.spec.metrics import METRICS
+
+MAX_POINTS_PER_REPORT = 50_000
+MAX_TRIALS_PER_REPORT = 1_000
+
+TrialState = Literal["pending", "running", "succeeded", "failed", "stopped", "interrupted"]
+OutcomeState = Literal["succeeded", "failed", "interrupted"]
+
+
+def encode_float(value: float | None) -> float | str | None:
+    """JSON has no NaN and no infinities: they travel as the strings "NaN", "Infinity" and "-Infinity"."""
+    if value is None or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def decode_float(value: Any) -> Any:
+    """The reverse of `encode_float`; anything else is left for pydantic to judge."""
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+JsonFloat = Annotated[
+    float, BeforeValidator(decode_float), PlainSerializer(encode_float, return_type=float | str, when_used="json")
+]
+
+_MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+_Step = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Series(_Message):
+    """Points of one trial in columns: `values[m][k]` is metric m at `steps[k]`; None where m was not measured."""
+
+    trial: Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
+    steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT)]
+    epochs: Annotated[list[JsonFloat], Field(description="Epochs done at each step, with the fraction under way.")]
+    times: Annotated[list[JsonFloat], Field(description="Unix time of each step, in seconds.")]
+    values: Annotated[dict[_MetricName, list[JsonFloat | None]], Field(min_length=1, max_length=len(METRICS) + 48)]
+
+    @model_validator(mode="after")
+    def _columns_have_one_length(self) -> Self:
+        n = len(self.steps)
+        lengths = {"epochs": len(self.epochs), "times": len(self.times)} | {k: len(v) for k, v in self.values.items()}
+        for name, length in lengths.items():
+            if length != n:
+                raise ValueError(f"{name} has {length} entries, steps has {n}")
+        return self
+
+    @property
+    def point_count(self) -> int:
+        """Number of measured values."""
+        return sum(value is not None for column in self.values.values() for value in column)
+
+
+class TrialUpdate(_Message):
+    """The state of one trial as its worker sees it. A later update replaces an earlier one."""
+
+    number: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    state: TrialState
+    epoch: Annotated[int, Field(ge=0, description="Epochs completed.")] = 0
+    epochs: Annotated[int, Field(ge=0, description="Epochs the trial will run.")] = 0
+    error: Annotated[str | None, Field(max_length=20_000)] = None
+
+
+class Outcome(_Message):
+    """How the attempt ended, said by the worker itself."""
+
+    state: OutcomeState
+    error: Annotated[str | None, Field(max_length=20_000)] = None
+
+
+class Report(_Message):
+    """One delivery. An empty report is a heartbeat."""
+
+    trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
+    series: Annotated[list[Series], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
+    outcome: Outcome | None = None
+
+    @model_validator(mode="after")
+    def _points_are_bounded(self) -> Self:
+        total = sum(series.point_count for series in self.series)
+        if total > MAX_POINTS_PER_REPORT:
+            raise ValueError(f"{total} points in one report; at most {MAX_POINTS_PER_REPORT} are allowed")
+        return self
+
+
+class ReportReply(BaseModel):
+    """The service's answer: what the worker should do next."""
+
+    directive: Annotated[
+        Literal["continue", "stop"], Field(description="stop: save a checkpoint, report `interrupted` and end.")
+    ] = "continue"

@@ -1,0 +1,115 @@
+"""The sections that describe one trial: data, model, training, evaluation, resources.
+
+Every default is given where the field is declared; docs/method.md gives the reason for each.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, Section
+
+
+class AugmentationSpec(Section):
+    """The two-view augmentation. A field left out takes the data set's own default."""
+
+    crop_scale: Annotated[
+        list[Annotated[float, Field(gt=0.0, le=1.0)]] | None,
+        Field(
+            min_length=2,
+            max_length=2,
+            description="Smallest and largest share of the image's area a random resized crop keeps.",
+        ),
+    ] = None
+    flip: Annotated[Probability | None, Field(description="Probability of a horizontal flip.")] = None
+    jitter: Annotated[
+        Probability | None, Field(description="Strength of brightness, contrast, saturation and hue jitter.")
+    ] = None
+    grayscale: Annotated[Probability | None, Field(description="Probability of dropping colour.")] = None
+    blur: Annotated[Probability | None, Field(description="Probability of a Gaussian blur.")] = None
+    solarize: Annotated[Probability | None, Field(description="Probability of solarisation.")] = None
+
+    @model_validator(mode="after")
+    def _crop_scale_is_ordered(self) -> Self:
+        if self.crop_scale is not None and self.crop_scale[0] > self.crop_scale[1]:
+            raise ValueError("crop_scale must be [smallest, largest]")
+        return self
+
+
+class DataSpec(Section):
+    """Which images to train on."""
+
+    dataset: Annotated[
+        Literal["digits"], Field(description="digits: scikit-learn's 1,797 handwritten 8x8 digits, ten classes.")
+    ] = "digits"
+    augmentation: AugmentationSpec = AugmentationSpec()
+
+
+class ProjectorSpec(Section):
+    """The projector that maps R to Z: linear layers with BatchNorm and ReLU between them."""
+
+    layers: Annotated[int, Field(ge=1, le=8, description="Number of linear layers.")] = 3
+    hidden: Annotated[int, Field(ge=1, le=16384, description="Width of the hidden layers.")] = 2048
+    out: Annotated[int, Field(ge=2, le=16384, description="D_z, the number of dimensions of Z.")] = 2048
+
+
+class ModelSpec(Section):
+    """Encoder (image to R) and projector (R to Z)."""
+
+    backbone: Annotated[
+        Literal["conv_small", "resnet18"],
+        Field(description="conv_small: three convolutions, for small images. resnet18: with a CIFAR stem."),
+    ] = "resnet18"
+    width: Annotated[
+        int, Field(ge=1, le=512, description="Channels after the first layer; R has 8 times as many (conv_small: 4).")
+    ] = 64
+    projector: ProjectorSpec = ProjectorSpec()
+
+
+class TrainingSpec(Section):
+    """How long and how the networks are optimised."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
+    batch_size: Annotated[int, Field(ge=4, le=65_536, description="Images a step, over all workers of a trial.")] = 256
+    optimizer: Literal["adamw", "lars", "sgd"] = "lars"
+    lr: Annotated[PositiveFloat, Field(le=100.0, description="Peak learning rate.")] = 0.3
+    weight_decay: Annotated[NonNegativeFloat, Field(le=10.0)] = 1e-4
+    warmup_epochs: Annotated[int, Field(ge=0, description="Epochs of linear warm-up; a cosine to zero follows.")] = 10
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="Arithmetic of the forward pass; auto: bfloat16 where the hardware has it."),
+    ] = "auto"
+    log_every_steps: Annotated[
+        int, Field(ge=1, description="Steps between two points of the losses and of H(R) and I(R;Z).")
+    ] = 10
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter_than_training(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be smaller than epochs ({self.epochs}); set both"
+            )
+        return self
+
+
+class EvaluationSpec(Section):
+    """Weighted k-nearest-neighbour classification of the held-out images by R."""
+
+    every_epochs: Annotated[int, Field(ge=1, description="Epochs between two evaluations; the last always counts.")] = 1
+    knn_k: Annotated[int, Field(ge=1, le=10_000, description="Number of neighbours.")] = 20
+    knn_temperature: Annotated[PositiveFloat, Field(le=10.0)] = 0.07
+
+
+class ResourcesSpec(Section):
+    """What one trial takes of the cluster."""
+
+    workers: Annotated[int, Field(ge=1, le=1024, description="Processes a trial; more than one train it with DDP.")] = 1
+    cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus_per_worker: Annotated[
+        Annotated[float, Field(ge=0.0, le=64.0)] | Literal["auto"],
+        Field(description="auto: one where the cluster has any. A fraction lets trials share a GPU."),
+    ] = "auto"
+    max_concurrent_trials: Annotated[
+        int | None, Field(ge=1, le=10_000, description="Default: as many as the cluster has room for.")
+    ] = None

@@ -1,0 +1,1 @@
+"""The AdaDim service: REST API, database, dispatcher, metrics, dashboard, command line."""

@@ -1,0 +1,90 @@
+"""The service put together: parts are started in order, and stopped in the reverse order."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from service.attempts import endpoints as attempts
+from service.auth import endpoints as auth
+from service.auth.service import ensure_admin_token
+from service.cluster.jobs import RayJobs
+from service.cluster.local import LocalRay
+from service.context import Context
+from service.dashboard import endpoints as dashboard
+from service.database.embedded import EmbeddedPostgres
+from service.database.engine import Database
+from service.database.notify import Listener
+from service.dispatch.dispatcher import Dispatcher
+from service.dispatch.service import interrupt_in_flight
+from service.events import endpoints as events
+from service.experiments import endpoints as experiments
+from service.health import endpoints as health
+from service.health.http_metrics import HttpMetrics
+from service.logs import endpoints as logs
+from service.metrics import endpoints as metrics
+from service.problems import install as install_problems
+from service.settings import Settings
+from service.trials import endpoints as trials
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+"""Of any request but those that say otherwise (specs, reports)."""
+
+
+def create_app(settings: Settings, url: str) -> FastAPI:
+    """The ASGI application. `url` is where workers reach it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.state.context = await _start(settings, url, stack)
+            yield
+
+    app = FastAPI(
+        title="AdaDim Service",
+        description="Sweeps AdaDim loss weightings on Ray and streams H(R) and I(R;Z) back.",
+        lifespan=lifespan,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.add_middleware(HttpMetrics)
+    install_problems(app)
+    for part in (experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
+        app.include_router(part.router)
+    app.mount("/static", dashboard.static_files, name="static")
+    return app
+
+
+async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack) -> Context:
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database_url = settings.database_url
+    if database_url is None:
+        embedded = EmbeddedPostgres(settings.state_dir / "postgres")
+        stack.push_async_callback(embedded.stop)
+        database_url = await embedded.start()
+    database = Database(database_url)
+    stack.push_async_callback(database.close)
+    await database.migrate()
+    await ensure_admin_token(database, settings.state_dir / "token")
+
+    listener = Listener(database_url)
+    listener.start()
+    stack.push_async_callback(listener.stop)
+
+    context = Context(settings, database, listener, RayJobs())
+    stack.push_async_callback(context.jobs.close)
+    if settings.ray_address is not None:
+        await context.jobs.connect(settings.ray_address, settings.ray_auth_token)
+    else:
+        local = LocalRay(settings.state_dir, context.jobs, settings.ray_num_cpus)
+        # In this order on the way out: the cluster ends first, then what ran on it is queued again.
+        stack.push_async_callback(interrupt_in_flight, context)
+        stack.push_async_callback(local.stop)
+        local.start()
+
+    dispatcher = Dispatcher(context, url)
+    dispatcher.start()
+    stack.push_async_callback(dispatcher.stop)
+    return context

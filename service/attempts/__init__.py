@@ -1,0 +1,1 @@
+"""Attempts: executions of an experiment as Ray jobs, and what their workers report."""

@@ -1,0 +1,111 @@
+"""What a worker's report does: trial states, points, heartbeat and outcome, in one transaction.
+
+The fence: a report counts only from the experiment's latest attempt, while that attempt is open.
+"""
+
+import hmac
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
+from service.attempts import repository
+from service.auth.service import hash_token
+from service.database import notify
+from service.database.tables import Attempt, Experiment, Trial
+from service.events import repository as events
+from service.experiments import repository as experiments
+from service.experiments.service import change_state
+from service.experiments.states import EXPERIMENT_ENDED
+from service.metrics import service as metrics
+from service.problems import Problem
+from service.trials import repository as trials
+
+
+async def receive(session: AsyncSession, attempt_id: int, token: str | None, report: Report) -> ReportReply:
+    """Apply one report. Applied twice it changes nothing more.
+
+    Raises:
+        Problem: 401 without the attempt's token; 409 once the attempt is over or superseded; 422 for a trial
+            the experiment does not have.
+    """
+    attempt = await _authenticate(session, attempt_id, token)
+    # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
+    experiment = await experiments.get(session, attempt.experiment_id, lock=True)
+    await session.refresh(attempt)
+    if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
+        raise Problem(409, "Superseded", "This attempt is over; its worker should end.")
+    attempt.heartbeat_at = func.now()  # the database's clock, not this machine's
+    if attempt.state == "starting":
+        await _mark_running(session, experiment, attempt)
+    rows = await _trials(session, experiment.id, report)
+    for update in report.trials:
+        await _update_trial(session, rows[update.number], update)
+    if report.trials:
+        experiment.trials_done = await trials.count_ended(session, experiment.id)
+    if report.series:
+        await metrics.write(session, experiment, report.series, rows)
+    if report.outcome is not None:
+        await _finish(session, experiment, attempt, report.outcome)
+    return ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue")
+
+
+async def _authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> Attempt:
+    attempt = await repository.get(session, attempt_id)
+    # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
+    if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
+        raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
+    return attempt
+
+
+async def _trials(session: AsyncSession, experiment_id: int, report: Report) -> dict[int, Trial]:
+    numbers = {update.number for update in report.trials} | {series.trial for series in report.series}
+    rows = {trial.number: trial for trial in await trials.by_number(session, experiment_id, numbers)}
+    if unknown := sorted(numbers - rows.keys()):
+        raise Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}.")
+    return rows
+
+
+async def _mark_running(session: AsyncSession, experiment: Experiment, attempt: Attempt) -> None:
+    attempt.state = "running"
+    if experiment.started_at is None:
+        experiment.started_at = func.now()
+    if experiment.state == "starting":
+        await change_state(session, experiment, "running", by="worker")
+
+
+async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate) -> None:
+    before = (trial.state, trial.epoch, trial.epochs, trial.error)
+    trial.state, trial.epoch, trial.epochs, trial.error = update.state, update.epoch, update.epochs, update.error
+    if (trial.state, trial.epoch, trial.epochs, trial.error) == before:
+        return
+    if trial.state == "running" and trial.started_at is None:
+        trial.started_at = func.now()
+    ended = trial.state in trials.ENDED
+    trial.ended_at = func.now() if ended else None
+    await session.flush()
+    await events.append(session, trial.experiment_id, "trial", {"number": trial.number, "state": trial.state})
+
+
+async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attempt, outcome: Outcome) -> None:
+    attempt.state = outcome.state
+    attempt.error = outcome.error
+    attempt.ended_at = func.now()
+    if outcome.state == "interrupted":
+        # Whether that was wanted (cancelled) or not (the node goes away) the dispatcher decides.
+        await experiments.make_due(session, experiment.id)
+        await notify.notify(session, notify.DISPATCH)
+    elif experiment.state not in EXPERIMENT_ENDED:
+        await end_experiment(session, experiment, outcome.state, reason=outcome.error, by="worker")
+
+
+async def end_experiment(
+    session: AsyncSession, experiment: Experiment, state: str, *, reason: str | None, by: str
+) -> None:
+    """Bring a locked experiment to its end."""
+    await trials.end_unfinished(session, experiment.id)
+    experiment.trials_done = await trials.count_ended(session, experiment.id)
+    experiment.ended_at = func.now()
+    experiment.due_at = None
+    await change_state(session, experiment, state, reason=reason, by=by)
+    await notify.notify(session, notify.DISPATCH)

@@ -1,0 +1,60 @@
+"""Browser sessions: log in with a token, see who one is, log out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from service.auth import service
+from service.auth.dependencies import SESSION_COOKIE, Viewer
+from service.context import CurrentContext
+from service.problems import Problem
+
+router = APIRouter(prefix="/api/v1/session", tags=["session"])
+
+
+class Login(BaseModel):
+    """A token pasted into the login form."""
+
+    token: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class SessionRead(BaseModel):
+    """Who the caller is."""
+
+    name: str
+    role: service.Role
+
+
+@router.post("", status_code=204)
+async def log_in(login: Login, request: Request, response: Response, context: CurrentContext) -> None:
+    """Open a browser session: sets an HttpOnly cookie that lives twelve hours."""
+    async with context.database.transaction() as session:
+        principal = await service.authenticate(session, login.token.strip())
+        if principal is None:
+            raise Problem(401, "Unauthorized", "The token is not valid or has expired.")
+        cookie = await service.open_session(session, principal)
+    response.set_cookie(
+        SESSION_COOKIE,
+        cookie,
+        max_age=int(service.SESSION_LIFE.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+@router.get("")
+async def who_am_i(principal: Viewer) -> SessionRead:
+    """The caller's name and role."""
+    return SessionRead(name=principal.name, role=principal.role)
+
+
+@router.delete("", status_code=204)
+async def log_out(request: Request, response: Response, _: Viewer, context: CurrentContext) -> None:
+    """Close the browser session."""
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if cookie is not None:
+        async with context.database.transaction() as session:
+            await service.close_session(session, cookie)
+        response.delete_cookie(SESSION_COOKIE)

@@ -1,0 +1,28 @@
+"""How the command line finds the service: by environment, or by what `adadim serve` leaves in the state directory."""
+
+import json
+import os
+from pathlib import Path
+
+from service.client import Client, ClientError
+from service.settings import default_state_dir
+
+
+def state_dir() -> Path:
+    """The state directory in use."""
+    return Path(os.environ.get("ADADIM_STATE_DIR") or default_state_dir())
+
+
+def connect() -> Client:
+    """A client for ADADIM_URL with ADADIM_TOKEN, or else for the service of this state directory."""
+    directory = state_dir()
+    url, token = os.environ.get("ADADIM_URL"), os.environ.get("ADADIM_TOKEN")
+    try:
+        url = url or json.loads((directory / "service.json").read_text())["url"]
+    except (OSError, ValueError, KeyError):
+        raise ClientError("no service found: start one with `adadim serve`, or set ADADIM_URL") from None
+    try:
+        token = token or (directory / "token").read_text().strip()
+    except OSError:
+        raise ClientError(f"no token found in {directory}: set ADADIM_TOKEN") from None
+    return Client(str(url), token)

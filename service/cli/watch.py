@@ -1,0 +1,138 @@
+"""The live view of one experiment in a terminal, and the table at its end."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from adadim_core.spec import ExperimentSpec, trial_label
+from adadim_core.spec.report import decode_float
+from service.client import Client
+from service.experiments.states import EXPERIMENT_ENDED
+
+_COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
+_COLOURS = {
+    "succeeded": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "stopped": "yellow",
+    "interrupted": "yellow", "cancelling": "yellow",
+}  # fmt: skip
+
+
+def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any]:
+    """Show an experiment until it ends; returns it as it ended. Raises ClientError."""
+    view = _View(client, experiment_id)
+    if console.is_terminal:
+        with Live(view.render(), console=console, refresh_per_second=8, transient=True) as live:
+            for _ in view.follow():
+                live.update(view.render())
+    else:  # a log file or a pipe: one line for what changed
+        for line in view.follow():
+            if line:
+                console.print(line, highlight=False)
+    console.print(view.render())
+    return view.experiment
+
+
+class _View:
+    """The state of an experiment and its trials, kept up to date by events."""
+
+    def __init__(self, client: Client, experiment_id: int) -> None:
+        self._client = client
+        detail = client.experiment(experiment_id)
+        self._spec = ExperimentSpec.model_validate(detail["spec"])
+        self.experiment = detail
+        self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
+        self._labels = {n: trial_label(self._spec, trial["params"]) for n, trial in self._trials.items()}
+
+    def follow(self) -> Iterator[str | None]:
+        """Apply events until the experiment has ended; yields a line for a log when something notable happened."""
+        if self.experiment["state"] in EXPERIMENT_ENDED:
+            return
+        for event in self._client.events(self.experiment["id"]):
+            line = None
+            if event.kind == "experiment":
+                self.experiment |= event.data
+                reason = f": {event.data['state_reason']}" if event.data["state_reason"] else ""
+                line = f"experiment {event.data['id']} {event.data['state']}{reason}"
+            elif event.kind == "trial":
+                line = self._apply_trial(event.data)
+            else:
+                self._apply_points(event.data["series"])
+            yield line
+            if self.experiment["state"] in EXPERIMENT_ENDED:
+                # The stream says what happened in between; the last word is the service's present state.
+                self.experiment |= self._client.experiment(self.experiment["id"])
+                self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
+                return
+
+    def _apply_trial(self, trial: dict[str, Any]) -> str | None:
+        before = self._trials.get(trial["number"])
+        # A stream read from its start repeats old states; values already shown are newer than those it carries.
+        values = before["latest"] if before else {}
+        self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
+        self._labels.setdefault(trial["number"], trial_label(self._spec, trial["params"]))
+        if before is not None and (before["state"], before["epoch"]) == (trial["state"], trial["epoch"]):
+            return None
+        shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in _COLUMNS.items())
+        epochs = f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-"
+        return f"trial {trial['number']} ({self._labels[trial['number']]})  {trial['state']}  epoch {epochs}  {shown}"
+
+    def _apply_points(self, series: list[dict[str, Any]]) -> None:
+        for part in series:
+            self._trials[part["trial"]]["latest"][part["metric"]] = part["values"][-1]
+
+    def render(self) -> Group:
+        """The whole view."""
+        experiment = self.experiment
+        done = sum(trial["state"] in ("succeeded", "failed", "stopped") for trial in self._trials.values())
+        head = Text.assemble(
+            (f"{experiment['name']} ", "bold"),
+            f"#{experiment['id']}  ",
+            (experiment["state"], _COLOURS.get(experiment["state"], "")),
+            f"  {done} of {len(self._trials)} trials done",
+        )
+        parts: list[Any] = [head, self._table()]
+        if experiment["state_reason"]:
+            parts.append(Text(experiment["state_reason"], style="yellow"))
+        best = experiment["best_trial"]
+        if best is not None and experiment["state"] in EXPERIMENT_ENDED:
+            value = _value(experiment["best_value"])
+            parts.append(
+                Text(f"Best: trial {best} ({self._labels[best]}), {experiment['metric']} {value}", style="bold")
+            )
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("trial", justify="right", no_wrap=True)
+        table.add_column("weighting")
+        table.add_column("state", no_wrap=True)
+        table.add_column("epoch", justify="right", no_wrap=True)
+        table.add_column("", width=16)
+        for head in _COLUMNS.values():
+            table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("")
+        for number, trial in sorted(self._trials.items()):
+            is_best = number == self.experiment["best_trial"]
+            table.add_row(
+                str(number),
+                self._labels[number],
+                Text(trial["state"], style=_COLOURS.get(trial["state"], "dim")),
+                f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
+                ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
+                *(_value(trial["latest"].get(name)) for name in _COLUMNS),
+                "best" if is_best else "",
+                style="bold" if is_best else "",
+            )
+        return table
+
+
+def _value(value: Any) -> str:
+    number = decode_float(value)
+    if number is None:
+        return "-"
+    return f"{number:.3f}" if math.isfinite(number) else str(value)

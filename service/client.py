@@ -1,0 +1,160 @@
+"""HTTP client of the service: what the command line uses, and any Python script may.
+
+One class, one method a route; errors carry the service's own words.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+from httpx_sse import SSEError, connect_sse
+
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_RECONNECT_S = 1.0
+
+
+class ClientError(Exception):
+    """The service refused a request or did not answer. The text is for people."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    id: int
+    kind: str
+    """experiment, trial or points."""
+    data: dict[str, Any]
+
+
+class Client:
+    """A connection to one service. Use it as a context manager."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def submit(self, spec: str, *, dry_run: bool = False, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submit YAML text. Returns the experiment; with `dry_run`, the plan."""
+        headers = {"Content-Type": "application/yaml"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params={"dry_run": dry_run})
+
+    def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest experiments."""
+        items: list[dict[str, Any]] = self._json("GET", "/experiments", params={"limit": limit})["items"]
+        return items
+
+    def experiment(self, experiment_id: int) -> dict[str, Any]:
+        """One experiment with its spec."""
+        return self._json("GET", f"/experiments/{experiment_id}")
+
+    def trials(self, experiment_id: int) -> list[dict[str, Any]]:
+        """Every trial of an experiment."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
+            page = self._json("GET", f"/experiments/{experiment_id}/trials", params=params)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
+
+    def metrics(self, experiment_id: int, names: list[str], max_points: int = 1000) -> dict[str, Any]:
+        """Series of all trials."""
+        params = {"metrics": ",".join(names), "max_points": max_points}
+        return self._json("GET", f"/experiments/{experiment_id}/metrics", params=params)
+
+    def cancel(self, experiment_id: int) -> dict[str, Any]:
+        """Ask for an experiment to end."""
+        return self._json("POST", f"/experiments/{experiment_id}/cancel")
+
+    def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
+        """The log of the latest attempt, in pieces."""
+        timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
+        path = f"/api/v1/experiments/{experiment_id}/logs"
+        try:
+            with self._http.stream("GET", path, params={"follow": follow}, timeout=timeout) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error(response)
+                yield from response.iter_text()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def events(self, experiment_id: int, *, after: int = 0, patience_s: float = 60.0) -> Iterator[Event]:
+        """Follow an experiment for ever, over lost connections and restarts of the service.
+
+        Raises ClientError when the service stays away longer than `patience_s`.
+        """
+        last, lost_at = after, None
+        while True:
+            try:
+                with connect_sse(
+                    self._http,
+                    "GET",
+                    f"/api/v1/experiments/{experiment_id}/events",
+                    headers={"Last-Event-ID": str(last)},
+                    timeout=httpx.Timeout(_TIMEOUT.connect, read=45.0),
+                ) as source:
+                    if source.response.is_error:
+                        source.response.read()
+                        raise _error(source.response)
+                    lost_at = None
+                    for event in source.iter_sse():
+                        if event.event in ("experiment", "trial", "points"):
+                            last = int(event.id)
+                            yield Event(last, event.event, json.loads(event.data))
+            except (httpx.HTTPError, SSEError) as error:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > patience_s:
+                    raise self._unreachable(error) from None
+                time.sleep(_RECONNECT_S)
+
+    def is_ready(self) -> bool:
+        """Whether the service answers and its database does."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, f"/api/v1{path}", **options)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if response.is_error:
+            raise _error(response)
+        body: dict[str, Any] = response.json()
+        return body
+
+    def _unreachable(self, error: Exception) -> ClientError:
+        return ClientError(f"no answer from {self.url} ({error or type(error).__name__}); is `adadim serve` running?")
+
+
+def _error(response: httpx.Response) -> ClientError:
+    """The service's problem details as text, one line a field."""
+    try:
+        problem = response.json()
+        lines = [f"{e['pointer'] or 'spec'}: {e['detail']}" for e in problem.get("errors", [])]
+        text = "\n".join(lines) if lines else str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        text = response.text[:500]
+    return ClientError(text, response.status_code)

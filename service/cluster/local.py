@@ -1,0 +1,187 @@
+"""The local Ray head: started, supervised and stopped by the service when no RAY_ADDRESS is given.
+
+It outlives a service that is killed, and the next one takes it over, so that training goes on; a service that
+stops stops it with everything it started.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from service.auth.service import new_token, read_secret, write_secret
+from service.cluster.jobs import ClusterUnavailable, RayJobs
+
+logger = logging.getLogger(__name__)
+
+_MARKER = "ADADIM_LOCAL_RAY"
+"""Environment variable that every process of the head inherits: how its processes are found again."""
+
+_START_TIMEOUT_S = 120.0
+_CHECK_INTERVAL_S = 2.0
+_STOP_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a later service needs to take the head over."""
+
+    pid: int
+    created: float
+    address: str
+
+
+class LocalRay:
+    """A Ray head on this machine, reachable over loopback only."""
+
+    def __init__(self, state_dir: Path, jobs: RayJobs, num_cpus: int | None) -> None:
+        self._record = state_dir / "ray.json"
+        self._token_path = state_dir / "ray-token"
+        self._log_path = state_dir / "ray.log"
+        self._marker = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
+        # Unix socket paths are limited to about 100 characters, so not under the state directory.
+        self._temp_dir = Path(tempfile.gettempdir()) / f"adadim-ray-{self._marker[:8]}"
+        self._jobs = jobs
+        self._num_cpus = num_cpus or os.cpu_count() or 1
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start or take over the head and keep it up, in a task of its own."""
+        self._task = asyncio.create_task(self._supervise(), name="local-ray")
+
+    async def stop(self) -> None:
+        """End the head and every process it started."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._jobs.close()
+        await asyncio.to_thread(self._end_processes)
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                head = await self._take_over() or await self._launch()
+                while _is_running(head):  # noqa: ASYNC110 - a process that is not our child sends no event
+                    await asyncio.sleep(_CHECK_INTERVAL_S)
+                logger.warning("the local Ray head ended; starting another")
+            except (OSError, ClusterUnavailable, TimeoutError) as error:
+                logger.error("the local Ray head did not start, trying again: %s (log: %s)", error, self._log_path)
+                await asyncio.sleep(_CHECK_INTERVAL_S)
+            await self._jobs.close()
+            await asyncio.to_thread(self._end_processes)
+
+    async def _take_over(self) -> _Head | None:
+        """The head an earlier service left behind, if it is alive and answers."""
+        try:
+            head = _Head(**json.loads(self._record.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        if not _is_running(head):
+            await asyncio.to_thread(self._end_processes)
+            return None
+        try:
+            await self._jobs.connect(head.address, self._token())
+            version = await self._jobs.version()
+        except ClusterUnavailable:
+            await asyncio.to_thread(self._end_processes)
+            return None
+        logger.info("took over the local Ray %s at %s", version, head.address)
+        return head
+
+    async def _launch(self) -> _Head:
+        dashboard, *others = _free_ports(4)
+        token = self._token()
+        command = [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+            "--node-ip-address=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={others[0]}",
+            f"--dashboard-agent-listen-port={others[1]}", f"--ray-client-server-port={others[2]}",
+            "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={self._num_cpus}",
+            f"--temp-dir={self._temp_dir}", "--disable-usage-stats",
+        ]  # fmt: skip
+        environment = os.environ | {
+            _MARKER: self._marker,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
+            # Trials checkpoint every epoch, so there is nothing to wait for when the head is told to end.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            # `python` in a job's entrypoint is this interpreter.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        environment.pop("RAY_ADDRESS", None)
+        with self._log_path.open("ab") as log:
+            process = await asyncio.to_thread(
+                # A session of its own: Ctrl-C in the terminal must not reach it before the service says so.
+                lambda: subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            )
+        head = _Head(process.pid, psutil.Process(process.pid).create_time(), f"http://127.0.0.1:{dashboard}")
+        self._record.write_text(json.dumps(asdict(head)))
+        await self._jobs.connect(head.address, token)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while True:
+                if process.poll() is not None:
+                    raise ClusterUnavailable(f"`ray start` ended with exit code {process.returncode}")
+                with contextlib.suppress(ClusterUnavailable):
+                    version = await self._jobs.version()
+                    break
+                await asyncio.sleep(0.2)
+        logger.info("started a local Ray %s with %d CPUs at %s", version, self._num_cpus, head.address)
+        return head
+
+    def _token(self) -> str:
+        if not read_secret(self._token_path):
+            write_secret(self._token_path, new_token())
+        return read_secret(self._token_path)
+
+    def _end_processes(self) -> None:
+        """End everything that carries the marker: politely, then with SIGKILL."""
+        processes = self._processes()
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=_STOP_GRACE_S)
+        # Looked up again: a process may have started others while it ended.
+        for process in {*alive, *self._processes()}:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_STOP_GRACE_S)
+        self._record.unlink(missing_ok=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(_MARKER) == self._marker:
+                    found.append(process)
+        return found
+
+
+def _is_running(head: _Head) -> bool:
+    try:
+        process = psutil.Process(head.pid)
+        return abs(process.create_time() - head.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, outside the range Ray reserves for its workers (10002 to 19999)."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(ports) < count:
+            candidate = held.enter_context(socket.socket())
+            candidate.bind(("127.0.0.1", 0))
+            port = candidate.getsockname()[1]
+            if not 10002 <= port <= 19999:
+                ports.append(port)
+    return ports

@@ -1,0 +1,30 @@
+"""What every request needs of the running service: the database, the listener, the cluster, the settings."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.cluster.jobs import RayJobs
+from service.database.engine import Database
+from service.database.notify import Listener
+from service.settings import Settings
+
+
+@dataclass
+class Context:
+    """The parts of one running service."""
+
+    settings: Settings
+    database: Database
+    listener: Listener
+    jobs: RayJobs
+
+
+def get_context(request: Request) -> Context:
+    """The context of the application a request came to."""
+    context: Context = request.app.state.context
+    return context
+
+
+CurrentContext = Annotated[Context, Depends(get_context)]

@@ -1,0 +1,77 @@
+// The service's HTTP API as functions. Owns request errors: every failure is an ApiError, every 401 is announced.
+
+const ROOT = "/api/v1";
+let announceUnauthorized = () => {};
+
+/** What went wrong with a request: status 0 where no answer came. */
+export class ApiError extends Error {
+  constructor(status, title, detail, errors = []) {
+    super(detail ? `${title}: ${detail}` : title);
+    Object.assign(this, { status, title, detail, errors });
+  }
+}
+
+export function onUnauthorized(callback) {
+  announceUnauthorized = callback;
+}
+
+export const getSession = () => request("GET", "/session");
+export const signIn = (token) => request("POST", "/session", { body: { token }, quiet: true });
+export const signOut = () => request("DELETE", "/session", { quiet: true }).catch(() => {});
+
+export const getExperiments = (limit, cursor, signal) =>
+  request("GET", `/experiments?${query({ limit, cursor })}`, { signal });
+export const getExperiment = (id, signal) => request("GET", `/experiments/${id}`, { signal });
+export const cancelExperiment = (id) => request("POST", `/experiments/${id}/cancel`);
+export const getMetrics = (id, metrics, maxPoints, signal) =>
+  request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints })}`, { signal });
+export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
+export const eventsUrl = (id, after) => `${ROOT}/experiments/${id}/events?${query({ after })}`;
+
+/** All trials of an experiment, over as many pages as there are. */
+export async function getTrials(id, signal) {
+  const trials = [];
+  let cursor = null;
+  do {
+    const page = await request("GET", `/experiments/${id}/trials?${query({ limit: 1000, cursor })}`, { signal });
+    trials.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor);
+  return trials;
+}
+
+function query(values) {
+  const present = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(present).toString();
+}
+
+async function request(method, path, { body, signal, text = false, quiet = false } = {}) {
+  const options = { method, signal, headers: { Accept: text ? "text/plain" : "application/json" } };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(ROOT + path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "No answer from the service", "It may be stopped or out of reach.");
+  }
+  if (!response.ok) {
+    const error = await problemOf(response);
+    if (response.status === 401 && !quiet) announceUnauthorized();
+    throw error;
+  }
+  if (response.status === 204) return null;
+  return text ? response.text() : response.json();
+}
+
+async function problemOf(response) {
+  try {
+    const problem = await response.json();
+    return new ApiError(response.status, problem.title ?? response.statusText, problem.detail, problem.errors ?? []);
+  } catch {
+    return new ApiError(response.status, `The service answered ${response.status}`, response.statusText);
+  }
+}

@@ -1,0 +1,92 @@
+// Starts the dashboard: signs in, picks the view for the address, swaps views.
+// Owns the top bar. Views own everything inside <main>.
+
+import { getSession, onUnauthorized, signIn, signOut } from "./api.js";
+import { el } from "./dom.js";
+import { mountExperiment } from "./experiment.js";
+import { mountList } from "./list.js";
+import { mountLogin } from "./login.js";
+import { notice, problemNotice } from "./notice.js";
+import { followLinks, matchRoute } from "./router.js";
+
+const main = document.getElementById("main");
+const crumb = document.getElementById("crumb");
+const account = document.getElementById("account");
+const live = document.getElementById("live");
+
+const page = {
+  setTitle(name) {
+    document.title = name ? `${name} · AdaDim` : "AdaDim";
+  },
+  setLive(status, text) {
+    live.hidden = !status;
+    live.dataset.status = status ?? "";
+    if (live.textContent !== text) live.textContent = text ?? "";
+  },
+};
+
+let session = null;
+let refusal = ""; // why the token in the address did not serve
+let unmount = () => {};
+
+function show(mount) {
+  unmount();
+  main.replaceChildren(el("p", { class: "loading" }, "Loading…"));
+  page.setTitle(null);
+  page.setLive(null);
+  unmount = mount(main) ?? (() => {});
+}
+
+function showRoute() {
+  const route = matchRoute(location.pathname);
+  crumb.hidden = route.name === "list";
+  window.scrollTo(0, 0);
+  if (route.name === "list") show((root) => mountList(root, page));
+  else if (route.name === "experiment") show((root) => mountExperiment(root, { id: route.id, session, page }));
+  else show((root) => root.replaceChildren(notice("No such page", "There is nothing at this address.", { home: true })));
+}
+
+function showAccount() {
+  account.hidden = session === null;
+  if (session === null) return;
+  const button = el("button", { class: "quiet", type: "button", onclick: () => signOut().then(showLogin) }, "Sign out");
+  const who = session.name === session.role ? session.name : `${session.name} (${session.role})`;
+  account.replaceChildren(el("span", { class: "account-name" }, who), button);
+}
+
+function showLogin() {
+  session = null;
+  crumb.hidden = true;
+  showAccount();
+  show((root) => mountLogin(root, start, refusal));
+  refusal = "";
+}
+
+async function takeTokenFromAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token === null) return;
+  // The token leaves the address bar and the history whether it is good or not.
+  history.replaceState(null, "", location.pathname + location.search);
+  await signIn(token);
+}
+
+async function start() {
+  try {
+    session = await getSession();
+  } catch (problem) {
+    if (problem.status !== 401) show((root) => root.replaceChildren(problemNotice(problem, start)));
+    return;
+  }
+  showAccount();
+  showRoute();
+}
+
+onUnauthorized(showLogin);
+followLinks(showRoute);
+try {
+  await takeTokenFromAddress();
+} catch (problem) {
+  // An older session may still be good; without one the form appears and tells.
+  refusal = problem.detail || problem.title;
+}
+start();

@@ -1,0 +1,241 @@
+// The page of one experiment: reads it, follows it live, and brings changes to header, plots and table in batches.
+
+import { getExperiment, getMetrics, getTrials } from "./api.js";
+import { ChartGroup, X_AXES } from "./charts.js";
+import { el } from "./dom.js";
+import { isTerminal, trialLabel } from "./format.js";
+import { FrameBatch } from "./frames.js";
+import { ExperimentHeader } from "./header.js";
+import { LiveStream } from "./live.js";
+import { METRICS, metricInfo } from "./metrics.js";
+import { problemNotice } from "./notice.js";
+import { logsPanel, specPanel } from "./panels.js";
+import { PhasePlot } from "./phase.js";
+import { Selection } from "./selection.js";
+import { SeriesStore } from "./series.js";
+import { onThemeChange } from "./theme.js";
+import { Tooltip } from "./tooltip.js";
+import { TrialTable } from "./trials.js";
+
+const CHARTS = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
+const CHOSEN_AT_FIRST = "erank_r";
+const POINTS_AT_ONCE = 24_000; // of one metric over all trials: what a screen can show
+const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
+
+export function mountExperiment(root, { id, session, page }) {
+  const view = new ExperimentPage(root, id, session, page);
+  view.load();
+  return () => view.dispose();
+}
+
+class ExperimentPage {
+  constructor(root, id, session, page) {
+    Object.assign(this, { root, id, session, page });
+    this.closed = new AbortController();
+    this.store = new SeriesStore();
+    this.trials = new Map(); // number -> Trial
+    this.experiment = null;
+    this.tooltip = new Tooltip();
+    this.selection = new Selection(() => this.showSelection(), () => this.showFocus());
+    this.batch = new FrameBatch(() => this.render());
+    this.stream = new LiveStream(id, (kind, data) => this.take(kind, data), (status) => this.showLive(status));
+    this.clock = setInterval(() => this.header?.tick(), 1000);
+    const { signal } = this.closed;
+    document.addEventListener("visibilitychange", () => this.lookedAt(!document.hidden), { signal });
+    onThemeChange(() => this.redraw(), signal);
+    page.setTitle(`Experiment ${id}`);
+  }
+
+  dispose() {
+    this.closed.abort();
+    clearInterval(this.clock);
+    clearTimeout(this.lingering);
+    this.stream.close();
+    this.batch.dispose();
+    this.tooltip.dispose();
+    this.group?.dispose();
+    this.phase?.dispose();
+  }
+
+  /** Read everything, then follow. Also after the page was hidden: what is there is merged, so nothing flickers. */
+  async load() {
+    const { signal } = this.closed;
+    try {
+      await this.readStates();
+      if (!this.header) this.build();
+      this.render();
+      const { seq, series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), signal);
+      this.store.merge(series);
+      // States once more: what changed before `seq` would not come as an event.
+      await this.readStates();
+      this.render();
+      if (!document.hidden) this.stream.open(seq);
+    } catch (problem) {
+      this.failed(problem);
+    }
+  }
+
+  async readStates() {
+    const { signal } = this.closed;
+    const [experiment, trials] = await Promise.all([getExperiment(this.id, signal), getTrials(this.id, signal)]);
+    this.experiment = { ...this.experiment, ...experiment };
+    for (const trial of trials) this.trials.set(trial.number, trial);
+  }
+
+  failed(problem) {
+    if (problem.name === "AbortError" || problem.status === 401) return;
+    if (!this.header) {
+      this.root.replaceChildren(problemNotice(problem, () => this.load(), true));
+      return;
+    }
+    this.page.setLive("lost", "reconnecting");
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.closed.signal.aborted || this.load(), 3000);
+  }
+
+  /** Points per series worth asking for: the more trials, the fewer. */
+  resolution() {
+    const points = Math.floor(POINTS_AT_ONCE / Math.max(this.trials.size, 1));
+    const limit = Math.min(1000, Math.max(200, points));
+    this.store.limit = 2 * limit;
+    return limit;
+  }
+
+  build() {
+    const { store, selection, tooltip } = this;
+    const label = (number) => this.labelOf(number);
+    const score = (number) => this.trials.get(number)?.latest?.[this.experiment.metric];
+    const mayWrite = ["admin", "submitter"].includes(this.session?.role);
+    this.header = new ExperimentHeader({ mayWrite, onExperiment: (changed) => this.take("experiment", changed) });
+    this.table = new TrialTable(selection);
+    const grid = el("div", { class: "charts" });
+    this.root.replaceChildren(
+      this.header.node,
+      el("section", { "aria-label": "Curves" }, this.curvesHead(), grid),
+      this.table.node,
+      el("div", { class: "panels" }, specPanel(this.experiment), logsPanel(this.id, this.closed.signal)),
+    );
+    const card = (className) => grid.appendChild(el("article", { class: `card chart ${className}` }));
+    this.group = new ChartGroup({ store, selection, tooltip, label });
+    for (const metric of CHARTS) this.group.add(metric, card(metric));
+    this.chosen = this.group.add(CHOSEN_AT_FIRST, card("chosen"), this.metricSelect());
+    this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
+    this.phase.setMetric(this.experiment.metric, this.experiment.mode);
+    this.group.onCursor = () => this.paintPhaseFocus();
+    this.group.onZoom = (zoomed) => (this.resetZoom.hidden = !zoomed);
+    for (const metric of [...CHARTS, CHOSEN_AT_FIRST]) store.of(metric);
+  }
+
+  curvesHead() {
+    this.resetZoom = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.group.setZoom(null) }, "Reset zoom");
+    const choices = Object.entries(X_AXES).map(([name, { title }]) =>
+      el(
+        "label",
+        {},
+        el("input", { type: "radio", name: "x-axis", value: name, checked: name === "epoch", onchange: () => this.group.setAxis(name) }),
+        el("span", {}, title),
+      ),
+    );
+    return el(
+      "div",
+      { class: "section-head" },
+      el("h2", {}, "Curves"),
+      el("span", { class: "muted wide-only" }, "drag to zoom, double-click to reset"),
+      this.resetZoom,
+      el("fieldset", { class: "segments" }, el("legend", { class: "visually-hidden" }, "x axis"), ...choices),
+    );
+  }
+
+  metricSelect() {
+    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
+    const names = new Set([...Object.keys(METRICS), ...reported]);
+    const options = [...names].map((name) => el("option", { value: name, selected: name === CHOSEN_AT_FIRST }, metricInfo(name).title));
+    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" }, ...options);
+    select.addEventListener("change", () => this.choose(select.value));
+    return select;
+  }
+
+  async choose(metric) {
+    this.chosen.metric = metric;
+    this.store.of(metric);
+    this.group.refresh();
+    try {
+      const { series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
+      this.store.merge(series);
+      this.group.refresh();
+    } catch (problem) {
+      this.failed(problem);
+    }
+  }
+
+  take(kind, data) {
+    if (kind === "points") this.store.merge(data.series);
+    else if (kind === "trial") this.trials.set(data.number, data);
+    else if (kind === "experiment") this.experiment = { ...this.experiment, ...data };
+    this.batch.request();
+  }
+
+  render() {
+    const { experiment } = this;
+    this.page.setTitle(experiment.name);
+    this.header.update(experiment);
+    this.showSelection();
+    this.group.refresh();
+    this.phase.refresh();
+    if (isTerminal(experiment.state)) this.linger();
+  }
+
+  /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
+  linger() {
+    if (this.lingering || !this.stream.source) return;
+    this.page.setLive(null);
+    this.lingering = setTimeout(() => this.stream.close(), LINGER_MS);
+  }
+
+  showSelection() {
+    const { metric, mode, best_trial: best } = this.experiment;
+    const trials = [...this.trials.values()];
+    const before = [...this.selection.coloured].join();
+    this.selection.update(trials, metric, mode, best ?? null);
+    this.table.update(trials, this.experiment.spec);
+    if (before !== [...this.selection.coloured].join()) {
+      this.group.repaint();
+      this.phase.plot.paint();
+    }
+  }
+
+  showFocus() {
+    this.table.showFocus();
+    this.group.paintFocus();
+    this.paintPhaseFocus();
+  }
+
+  paintPhaseFocus() {
+    if (this.phaseFrame) return;
+    this.phaseFrame = requestAnimationFrame(() => {
+      this.phaseFrame = null;
+      this.phase.paintFocus();
+    });
+  }
+
+  showLive(status) {
+    if (isTerminal(this.experiment.state)) this.page.setLive(null);
+    else this.page.setLive(status, status === "live" ? "live" : "reconnecting");
+  }
+
+  /** A hidden page gives its connection back. */
+  lookedAt(visible) {
+    if (!visible) this.stream.close();
+    else if (this.header && !this.lingering) this.load();
+  }
+
+  redraw() {
+    this.group?.redraw();
+    this.phase?.plot.redraw();
+  }
+
+  labelOf(number) {
+    const trial = this.trials.get(number);
+    return trial ? trialLabel(trial.params, this.experiment.spec) : "";
+  }
+}

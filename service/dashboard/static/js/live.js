@@ -1,0 +1,56 @@
+// The event stream of one experiment. Owns reconnection: the last event id is carried over, failures are tried again
+// with growing pauses. Events may come twice; whoever listens merges.
+
+import { eventsUrl, getSession } from "./api.js";
+
+const KINDS = ["experiment", "trial", "points"];
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 15000;
+
+export class LiveStream {
+  /** @param onEvent(kind, data), @param onStatus("live" | "lost") */
+  constructor(id, onEvent, onStatus) {
+    Object.assign(this, { id, onEvent, onStatus });
+    this.source = null;
+    this.timer = null;
+    this.pause = FIRST_PAUSE_MS;
+  }
+
+  /** Listen to everything after this event id. */
+  open(after) {
+    this.close();
+    this.after = after;
+    this.source = new EventSource(eventsUrl(this.id, after));
+    this.source.onopen = () => {
+      this.pause = FIRST_PAUSE_MS;
+      this.onStatus("live");
+    };
+    for (const kind of KINDS) {
+      this.source.addEventListener(kind, (event) => {
+        this.after = event.lastEventId || this.after;
+        this.onEvent(kind, JSON.parse(event.data));
+      });
+    }
+    // The server ends every stream after a while: taking up at once is not an outage.
+    this.source.addEventListener("reconnect", (event) => this.open(event.lastEventId || this.after));
+    this.source.onerror = () => this.retry();
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+  }
+
+  /** Take over from EventSource's own retry, which gives up for good at the first refused request. */
+  retry() {
+    this.close();
+    this.onStatus("lost");
+    this.timer = setTimeout(() => {
+      // The stream does not tell why it was refused: asking who we are brings up the sign-in form on 401.
+      getSession().catch(() => {});
+      this.open(this.after);
+    }, this.pause);
+    this.pause = Math.min(this.pause * 2, LONGEST_PAUSE_MS);
+  }
+}

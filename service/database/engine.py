@@ -1,0 +1,75 @@
+"""The connection pool, transactions and migrations of one PostgreSQL database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one after the other
+
+
+def normalize_url(url: str) -> URL:
+    """A PostgreSQL URL of any spelling, with the driver this service uses."""
+    return make_url(url).set(drivername="postgresql+asyncpg")
+
+
+class Database:
+    """A pool of connections. `transaction()` is the only way in; no network call belongs inside one."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = normalize_url(url)
+        self._engine = create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off"}},
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits when the block ends and rolls back when it raises."""
+        async with self._sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """A bare connection, for statements without the ORM."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    async def migrate(self) -> None:
+        """Bring the schema to the newest version. Safe when several replicas start at once."""
+        async with self._engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            await connection.run_sync(_upgrade)
+
+    async def ping(self) -> None:
+        """Raise if the database does not answer within two seconds."""
+        async with asyncio.timeout(2), self._engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration: there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

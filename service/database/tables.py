@@ -1,0 +1,202 @@
+"""Every table of the database. Alembic migrations create them; a test keeps the two in agreement.
+
+Repositories own the queries; nothing here decides anything.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Common column types and constraint names, so that migrations are reproducible."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map = {
+        str: Text,
+        int: Integer,
+        float: DOUBLE_PRECISION,
+        bytes: LargeBinary,
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB,
+        UUID: Uuid,
+    }
+
+
+class Installation(Base):
+    """One row: what tells this database's jobs and folders from another's on the same cluster."""
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
+    key: Mapped[str] = mapped_column(server_default=text("substr(md5(gen_random_uuid()::text), 1, 8)"))
+
+
+class Token(Base):
+    """A secret that authenticates a caller; only its hash is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+
+
+class Experiment(Base):
+    """One submitted spec with its desired and its observed state."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (
+        Index("ix_experiments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_experiments_state", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    owner: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    spec_text: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    state_reason: Mapped[str | None]
+    desired_state: Mapped[str] = mapped_column(server_default="run")
+    metric: Mapped[str]
+    mode: Mapped[str]
+    trial_count: Mapped[int]
+    trials_done: Mapped[int] = mapped_column(server_default="0")
+    best_trial: Mapped[int | None]
+    best_value: Mapped[float | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    """Number of the current attempt; 0 before the first."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Number of the last event. Raised under the row's lock, so that events commit in their order."""
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    """When the dispatcher should look next; null once there is nothing left to do."""
+    lock_token: Mapped[UUID | None]
+    lock_expires_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """A submission already answered: the same key gives the same experiment."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_hash: Mapped[bytes]
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+
+
+class Attempt(Base):
+    """One execution of an experiment as one Ray job. Its token is the fence: a later attempt voids it."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("experiment_id", "number"),
+        Index("ix_attempts_open", "id", postgresql_where=text("closed_at IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    submission_id: Mapped[str] = mapped_column(unique=True)
+    token_hash: Mapped[bytes]
+    state: Mapped[str] = mapped_column(server_default="starting")
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    submitted_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    """When the Ray job was seen to be gone and its log kept."""
+    log: Mapped[str | None] = mapped_column(deferred=True)
+    """The end of the driver's log, kept when the attempt is closed."""
+
+
+class Trial(Base):
+    """One training run with concrete hyperparameters."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("experiment_id", "number"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    params: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    epoch: Mapped[int] = mapped_column(server_default="0")
+    epochs: Mapped[int] = mapped_column(server_default="0")
+    error: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    latest: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    """Metric to {step, value} of its highest step: what tables and gauges read, without touching points."""
+
+
+class Event(Base):
+    """What happened to an experiment, in order: the stream behind live updates."""
+
+    __tablename__ = "events"
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Metric(Base):
+    """A metric name and the small number that stands for it in points."""
+
+    __tablename__ = "metrics"
+
+    id: Mapped[int] = mapped_column(SmallInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class Point(Base):
+    """One measured value. Written twice it is the same as once."""
+
+    __tablename__ = "points"
+
+    # No foreign key: it would cost a look-up for every point. Deleting an experiment deletes its points.
+    trial_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    metric_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    epoch: Mapped[float] = mapped_column(Float(24))
+    time: Mapped[float]
+    value: Mapped[float]

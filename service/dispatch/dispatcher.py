@@ -1,0 +1,134 @@
+"""The lease loop: finds experiments with something to do and works on them, any number of replicas at a time.
+
+Owns tasks, leases and their heartbeats. What a step does is in dispatch/service.py.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.cluster.jobs import ClusterUnavailable
+from service.context import Context
+from service.database import notify
+from service.database.tables import Attempt, Experiment
+from service.dispatch import repository, service
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_MAX_TASKS = 32
+_SUBMIT_FOR_S = 60.0
+_CLOSE_AFTER = timedelta(seconds=5)
+
+
+class Dispatcher:
+    """Runs the dispatch loop of one replica until it is stopped."""
+
+    def __init__(self, context: Context, url: str) -> None:
+        self._context = context
+        self._url = url
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to dispatch, in a task of its own."""
+        self._loop = asyncio.create_task(self._run(), name="dispatcher")
+
+    async def stop(self) -> None:
+        """Stop; leases that are not given back expire by themselves."""
+        tasks = [task for task in (self._loop, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        with self._context.listener.subscribe(notify.DISPATCH) as wake:
+            while True:
+                try:
+                    await self._lease_work()
+                    await self._close_attempts()
+                except (OSError, SQLAlchemyError, TimeoutError) as error:
+                    logger.warning("dispatch: the database is away, trying again: %s", error)
+                await notify.wait(wake, _POLL_S)
+
+    async def _lease_work(self) -> None:
+        free = _MAX_TASKS - len(self._tasks)
+        if free <= 0:
+            return
+        async with self._context.database.transaction() as session:
+            due = await repository.lease_due(session, free)
+        for experiment_id, lease in due:
+            self._spawn(experiment_id, lease, service.check(self._context, experiment_id, lease))
+        if self._context.jobs.address is None:
+            return  # the cluster is still starting: what is queued stays queued
+        async with self._context.database.transaction() as session:
+            queued = await repository.lease_queued(session, self._context.settings.slots)
+            started = [(row, lease, *await service.start_attempt(session, row)) for row, lease in queued]
+        for experiment, lease, attempt, token in started:
+            self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, token))
+
+    def _spawn(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._with_lease(experiment_id, lease, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _with_lease(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work while keeping its lease alive; give the lease back at the end, whatever happened."""
+        heart = asyncio.create_task(self._keep_lease(experiment_id, lease))
+        try:
+            await work
+        except service.LeaseLost:
+            logger.info("experiment %d is another replica's now", experiment_id)
+        except (OSError, SQLAlchemyError, TimeoutError) as error:
+            logger.warning("experiment %d: the database is away: %s", experiment_id, error)
+        except Exception:
+            logger.exception("experiment %d: dispatch failed; trying again when the lease is over", experiment_id)
+            return
+        finally:
+            heart.cancel()
+        with contextlib.suppress(OSError, SQLAlchemyError):
+            async with self._context.database.transaction() as session:
+                await repository.release(session, experiment_id, lease)
+
+    async def _keep_lease(self, experiment_id: int, lease: UUID) -> None:
+        while True:
+            await asyncio.sleep(repository.LEASE.total_seconds() / 3)
+            with contextlib.suppress(OSError, SQLAlchemyError):
+                async with self._context.database.transaction() as session:
+                    if not await repository.extend_lease(session, experiment_id, lease):
+                        return
+
+    async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, token: str) -> None:
+        """Hand an attempt to Ray, patiently: its token exists in this task only."""
+        delay, waited = 0.5, 0.0
+        while True:
+            try:
+                await service.submit(self._context, experiment, attempt, token, self._url)
+                break
+            except ClusterUnavailable as error:
+                if waited >= _SUBMIT_FOR_S:
+                    await service.give_up_submitting(
+                        self._context, experiment.id, lease, attempt.id, f"Ray did not take the job: {error}"
+                    )
+                    return
+                logger.warning("experiment %d: %s", experiment.id, error)
+            await asyncio.sleep(delay)
+            waited += delay
+            delay = min(2 * delay, 5.0)
+        await service.mark_submitted(self._context, experiment.id, lease, attempt.id)
+        logger.info("experiment %d: attempt %d is Ray job %s", experiment.id, attempt.number, attempt.submission_id)
+
+    async def _close_attempts(self) -> None:
+        async with self._context.database.transaction() as session:
+            over = await repository.open_attempts(session, _CLOSE_AFTER, 8)
+        for attempt in over:
+            try:
+                await service.close_attempt(self._context, attempt)
+            except ClusterUnavailable:
+                return

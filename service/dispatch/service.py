@@ -1,0 +1,228 @@
+"""One step of the dispatcher for one experiment: load, act on the cluster outside any transaction, apply.
+
+Ray's word on a job is a hint; the worker's reports, fenced by the attempt's token, are the truth. So an attempt
+counts as lost only when Ray says its job is over (or nothing at all) and the worker has fallen silent.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.attempts import repository as attempts
+from service.attempts.service import end_experiment
+from service.auth.service import hash_token, new_token
+from service.cluster.jobs import ClusterUnavailable, Job
+from service.context import Context
+from service.database.tables import Attempt, Experiment
+from service.dispatch import repository
+from service.experiments import repository as experiments
+from service.experiments.service import change_state
+from service.trials import repository as trials
+
+logger = logging.getLogger(__name__)
+
+ENTRYPOINT = "python -m workers env:ADADIM_SPEC"
+
+CHECK_INTERVAL = timedelta(seconds=3)
+"""Time between two looks at an attempt that runs."""
+SILENCE_AFTER_JOB = timedelta(seconds=8)
+"""A worker whose Ray job is over reports within this, or never will."""
+SILENCE = timedelta(seconds=90)
+"""A worker that says nothing for so long is lost, whatever Ray says of its job."""
+_CANCEL_INTERVAL = timedelta(seconds=1)
+_SUBMIT_GRACE = timedelta(seconds=60)
+"""Time to hand a job to Ray, and for a dead dispatcher's submission to show up."""
+_MAX_BACKOFF = timedelta(seconds=60)
+MAX_LOG_CHARS = 1_000_000
+
+
+class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica has the work
+    """The experiment is another replica's now; nothing may be applied."""
+
+
+async def start_attempt(session: AsyncSession, experiment: Experiment) -> tuple[Attempt, str]:
+    """Open the next attempt of a leased, queued experiment. Returns it and its token, which only its job gets."""
+    token = new_token()
+    number = experiment.attempt + 1
+    key = await experiments.installation_key(session)
+    attempt = await attempts.add(
+        session,
+        experiment_id=experiment.id,
+        number=number,
+        submission_id=f"adadim-{key}-{experiment.id}-{number}",
+        token_hash=hash_token(token),
+    )
+    experiment.attempt = number
+    await change_state(session, experiment, "starting", by="dispatcher")
+    return attempt, token
+
+
+async def submit(context: Context, experiment: Experiment, attempt: Attempt, token: str, url: str) -> None:
+    """Hand an attempt to Ray as one job. Raises ClusterUnavailable; trying again is safe."""
+    if await context.jobs.find(attempt.submission_id) is not None:
+        return  # an earlier try got through although its answer was lost
+    storage = f"{context.settings.storage_root.rstrip('/')}/{attempt.submission_id.rpartition('-')[0]}"
+    await context.jobs.submit(
+        attempt.submission_id,
+        ENTRYPOINT,
+        {
+            "ADADIM_SPEC": json.dumps(experiment.spec),
+            "ADADIM_SERVICE_URL": url,
+            "ADADIM_ATTEMPT_ID": str(attempt.id),
+            "ADADIM_ATTEMPT_TOKEN": token,
+            "ADADIM_STORAGE": storage,
+            # Time to save checkpoints when the job is told to stop; Ray's default is 3 s.
+            "RAY_JOB_STOP_WAIT_TIME_S": "20",
+        },
+    )
+
+
+async def check(context: Context, experiment_id: int, lease: UUID) -> None:
+    """Look at an experiment in flight and take it one step further. Raises LeaseLost."""
+    async with context.database.transaction() as session:
+        experiment = await _leased(session, experiment_id, lease)
+        attempt = await attempts.current(session, experiment_id)
+        cancelling = experiment.desired_state == "cancel"
+    job: Job | None = None
+    reachable = True
+    if attempt is not None and attempt.ended_at is None:
+        try:
+            job = await context.jobs.find(attempt.submission_id)
+            if cancelling and job is not None and not job.ended:
+                await context.jobs.stop(attempt.submission_id)
+        except ClusterUnavailable as error:
+            reachable = False
+            logger.warning("experiment %d: %s", experiment_id, error)
+    async with context.database.transaction() as session:
+        experiment = await _leased(session, experiment_id, lease)
+        attempt = await attempts.current(session, experiment_id)
+        if experiment.desired_state == "cancel":
+            await _apply_cancel(session, experiment, attempt, job, reachable)
+        else:
+            await _apply_run(session, experiment, attempt, job, reachable)
+
+
+async def _leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:
+    experiment = await experiments.get(session, experiment_id, lock=True)
+    if experiment is None or experiment.lock_token != lease:
+        raise LeaseLost
+    return experiment
+
+
+async def _apply_cancel(
+    session: AsyncSession, experiment: Experiment, attempt: Attempt | None, job: Job | None, reachable: bool
+) -> None:
+    if attempt is not None and attempt.ended_at is None:
+        gone = reachable and (job is None or job.ended) and _silence(attempt) > _CANCEL_INTERVAL
+        if not gone and _silence(attempt) < SILENCE:
+            experiment.due_at = _from_now(_CANCEL_INTERVAL)
+            return
+        _end(attempt, "interrupted", experiment.state_reason)
+    await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by="dispatcher")
+
+
+async def _apply_run(
+    session: AsyncSession, experiment: Experiment, attempt: Attempt | None, job: Job | None, reachable: bool
+) -> None:
+    if attempt is None:
+        await change_state(session, experiment, "queued", by="dispatcher")
+        return
+    if attempt.ended_at is not None:  # the worker said it was interrupted
+        await requeue(session, experiment, reason=attempt.error, by="worker")
+        return
+    silence = _silence(attempt)
+    if attempt.submitted_at is None and job is None:
+        if silence > _SUBMIT_GRACE:  # the dispatcher that was handing it to Ray died, and its token with it
+            _end(attempt, "interrupted", "never reached the cluster")
+            await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+        else:
+            experiment.due_at = _from_now(CHECK_INTERVAL)
+        return
+    job_over = reachable and (job is None or job.ended)
+    waits_for_ray = job is not None and job.status == "PENDING"
+    if (silence > SILENCE and not waits_for_ray) or (job_over and silence > SILENCE_AFTER_JOB):
+        said = f"Ray says {job.status}: {job.message}" if job is not None else "Ray does not know its job"
+        _end(attempt, "lost", f"silent for {silence.total_seconds():.0f} s; {said if reachable else 'Ray is away'}")
+        await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+    else:
+        experiment.due_at = _from_now(CHECK_INTERVAL)
+
+
+async def requeue(session: AsyncSession, experiment: Experiment, *, reason: str | None, by: str) -> None:
+    """Queue the next attempt, or fail the experiment when too many were lost. An interruption costs no retry."""
+    lost = await attempts.in_states(session, experiment.id, ["lost"])
+    retries = int(experiment.spec["retries"])
+    if lost > retries:
+        reason = f"{lost} attempts lost, retries: {retries}; the last: {reason}"
+        await end_experiment(session, experiment, "failed", reason=reason, by=by)
+        return
+    await trials.interrupt_running(session, experiment.id)
+    await change_state(session, experiment, "queued", reason=reason, by=by)
+    experiment.due_at = _from_now(min(timedelta(seconds=2**lost), _MAX_BACKOFF)) if lost else datetime.now(UTC)
+
+
+async def interrupt_in_flight(context: Context) -> None:
+    """The local cluster has been stopped with the service: queue again what ran on it."""
+    async with context.database.transaction() as session:
+        for experiment_id in await repository.in_flight(session):
+            experiment = await experiments.get(session, experiment_id, lock=True)
+            attempt = await attempts.current(session, experiment_id)
+            if experiment is None:
+                continue
+            if attempt is not None and attempt.ended_at is None:
+                _end(attempt, "interrupted", "the service was stopped")
+            if experiment.desired_state == "cancel":
+                await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by="dispatcher")
+            else:
+                await requeue(session, experiment, reason="the service was stopped", by="dispatcher")
+
+
+async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, attempt_id: int, why: str) -> None:
+    """Ray did not take the job in time: end the attempt and queue the experiment again."""
+    async with context.database.transaction() as session:
+        experiment = await _leased(session, experiment_id, lease)
+        attempt = await attempts.get(session, attempt_id)
+        if attempt is not None and attempt.ended_at is None:
+            _end(attempt, "interrupted", why)
+            await requeue(session, experiment, reason=why, by="dispatcher")
+            experiment.due_at = _from_now(timedelta(seconds=5))
+
+
+async def mark_submitted(context: Context, experiment_id: int, lease: UUID, attempt_id: int) -> None:
+    """Ray has the job."""
+    async with context.database.transaction() as session:
+        experiment = await _leased(session, experiment_id, lease)
+        await attempts.change(session, attempt_id, submitted_at=func.now())
+        experiment.due_at = _from_now(CHECK_INTERVAL)
+
+
+async def close_attempt(context: Context, attempt: Attempt) -> None:
+    """See off the Ray job of an attempt that is over: stop it if it still runs, keep its log if it has ended."""
+    job = await context.jobs.find(attempt.submission_id)
+    if job is not None and not job.ended:
+        await context.jobs.stop(attempt.submission_id)
+        return
+    log = await context.jobs.logs(attempt.submission_id) if job is not None else None
+    async with context.database.transaction() as session:
+        await attempts.change(
+            session, attempt.id, closed_at=func.now(), log=(log or "").replace("\0", "")[-MAX_LOG_CHARS:]
+        )
+
+
+def _end(attempt: Attempt, state: str, error: str | None) -> None:
+    attempt.state = state
+    attempt.error = error
+    attempt.ended_at = datetime.now(UTC)
+
+
+def _silence(attempt: Attempt) -> timedelta:
+    """Time since the attempt was last heard of."""
+    return datetime.now(UTC) - (attempt.heartbeat_at or attempt.submitted_at or attempt.created_at)
+
+
+def _from_now(delay: timedelta) -> datetime:
+    return datetime.now(UTC) + delay

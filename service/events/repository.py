@@ -1,0 +1,36 @@
+"""Queries on events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database import notify
+from service.database.tables import Event, Experiment
+
+
+async def append(session: AsyncSession, experiment_id: int, kind: str, payload: dict[str, Any]) -> int:
+    """Write one event and wake those who follow the experiment. Returns its number.
+
+    The number comes from the experiment's row, whose lock is held until the commit: a reader who has seen
+    event n will never find a smaller one appear later.
+    """
+    seq = (
+        await session.scalars(
+            update(Experiment)
+            .where(Experiment.id == experiment_id)
+            .values(seq=Experiment.seq + 1)
+            .returning(Experiment.seq)
+            .execution_options(synchronize_session=False)
+        )
+    ).one()
+    await session.execute(insert(Event).values(experiment_id=experiment_id, seq=seq, kind=kind, payload=payload))
+    await notify.notify(session, notify.EVENTS, str(experiment_id))
+    return seq
+
+
+async def after(session: AsyncSession, experiment_id: int, seq: int, limit: int) -> Sequence[Event]:
+    """Events that follow event `seq`, in order."""
+    query = select(Event).where(Event.experiment_id == experiment_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+    return (await session.scalars(query)).all()

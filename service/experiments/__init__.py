@@ -1,0 +1,1 @@
+"""Experiments: submission, reading, cancelling."""

@@ -1,0 +1,108 @@
+"""HTTP: experiments."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_trials
+from service.auth.dependencies import Submitter, Viewer
+from service.context import CurrentContext
+from service.experiments import repository, service
+from service.experiments.schemas import ExperimentDetail, ExperimentPage, ExperimentRead, PlanRead, TrialPlanRead
+from service.problems import PROBLEM_RESPONSES, Problem
+
+router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
+
+MAX_ID = 2**63 - 1
+ExperimentId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+_SPEC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "An experiment spec; GET /api/v1/spec/schema describes it.",
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+
+
+@router.post(
+    "/experiments",
+    status_code=201,
+    response_model=ExperimentDetail | PlanRead,
+    openapi_extra=_SPEC_BODY,
+    max_body_size=MAX_SPEC_BYTES,
+)
+async def submit_experiment(
+    request: Request,
+    response: Response,
+    principal: Submitter,
+    context: CurrentContext,
+    *,
+    dry_run: Annotated[bool, Query(description="Check and plan only; nothing is stored.")] = False,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[!-~]+$")] = None,
+) -> ExperimentDetail | PlanRead:
+    """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
+    body = await request.body()
+    spec = service.read_spec(body, _syntax(request))
+    if dry_run:
+        response.status_code = 200
+        trials = [TrialPlanRead(number=t.number, params=t.params) for t in plan_trials(spec.search)]
+        return PlanRead(spec=spec.model_dump(mode="json"), trials=trials)
+    async with context.database.transaction() as session:
+        experiment = await service.submit(
+            session, spec, text=body.decode(), owner=principal.name, idempotency_key=idempotency_key
+        )
+        detail = ExperimentDetail.model_validate(experiment)
+    response.headers["Location"] = f"/api/v1/experiments/{detail.id}"
+    return detail
+
+
+@router.get("/experiments")
+async def list_experiments(
+    _: Viewer,
+    context: CurrentContext,
+    *,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
+) -> ExperimentPage:
+    """Experiments, newest first."""
+    async with context.database.transaction() as session:
+        rows = await repository.page(session, before=int(cursor) if cursor else None, limit=limit + 1)
+    items = [ExperimentRead.model_validate(row) for row in rows[:limit]]
+    return ExperimentPage(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
+
+
+@router.get("/experiments/{experiment_id}")
+async def read_experiment(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> ExperimentDetail:
+    """One experiment with its spec."""
+    async with context.database.transaction() as session:
+        return ExperimentDetail.model_validate(await service.find(session, experiment_id))
+
+
+@router.post("/experiments/{experiment_id}/cancel")
+async def cancel_experiment(
+    experiment_id: ExperimentId, principal: Submitter, context: CurrentContext
+) -> ExperimentRead:
+    """Ask for an experiment to end. An experiment that has ended stays as it is."""
+    async with context.database.transaction() as session:
+        return ExperimentRead.model_validate(await service.cancel(session, experiment_id, by=principal.name))
+
+
+@router.get("/spec/schema")
+async def spec_schema() -> dict[str, Any]:
+    """JSON Schema of the spec."""
+    return json_schema()
+
+
+def _syntax(request: Request) -> Literal["yaml", "json"]:
+    media_type = request.headers.get("content-type", "application/yaml").partition(";")[0].strip().lower()
+    if media_type in ("application/json", "text/json"):
+        return "json"
+    # curl's --data-binary says form-urlencoded unless told otherwise; YAML is what was meant.
+    if media_type in ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "",
+                      "application/x-www-form-urlencoded", "application/octet-stream"):  # fmt: skip
+        return "yaml"
+    raise Problem(415, "Unsupported media type", f"{media_type}: send application/yaml or application/json.")

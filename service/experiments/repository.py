@@ -1,0 +1,69 @@
+"""Queries on experiments."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from adadim_core.spec import TrialPlan
+from service.database.tables import Experiment, IdempotencyKey, Installation, Trial
+
+
+async def installation_key(session: AsyncSession) -> str:
+    """What tells this database's jobs from another's."""
+    return (await session.scalars(select(Installation.key))).one()
+
+
+async def claim_key(session: AsyncSession, owner: str, key: str) -> IdempotencyKey | None:
+    """The submission that used this key before, or None if it is new.
+
+    Holds a lock on the key until the transaction ends, so that equal submissions wait for each other.
+    """
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"idempotency:{owner}:{key}"}
+    )
+    return await session.get(IdempotencyKey, (owner, key))
+
+
+async def keep_key(session: AsyncSession, owner: str, key: str, body_hash: bytes, experiment_id: int) -> None:
+    """Remember which experiment a key gave."""
+    await session.execute(
+        upsert(IdempotencyKey).values(owner=owner, key=key, body_hash=body_hash, experiment_id=experiment_id)
+    )
+
+
+async def add(session: AsyncSession, experiment: Experiment, trials: Sequence[TrialPlan]) -> Experiment:
+    """Store an experiment and its planned trials."""
+    session.add(experiment)
+    await session.flush()
+    await session.execute(
+        insert(Trial), [{"experiment_id": experiment.id, "number": t.number, "params": t.params} for t in trials]
+    )
+    await session.refresh(experiment)
+    return experiment
+
+
+async def get(session: AsyncSession, experiment_id: int, *, lock: bool = False) -> Experiment | None:
+    """One experiment; with `lock`, nobody else changes it until the transaction ends."""
+    return await session.get(Experiment, experiment_id, with_for_update=lock or None)
+
+
+async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequence[Experiment]:
+    """Experiments, newest first, from the one before `before` on."""
+    query = select(Experiment).order_by(Experiment.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Experiment.id < before)
+    return (await session.scalars(query)).all()
+
+
+async def change(session: AsyncSession, experiment_id: int, **values: Any) -> None:
+    """Set columns of one experiment."""
+    await session.execute(update(Experiment).where(Experiment.id == experiment_id).values(**values))
+
+
+async def make_due(session: AsyncSession, experiment_id: int, at: datetime | None = None) -> None:
+    """Have the dispatcher look at an experiment: now, or at a time."""
+    await change(session, experiment_id, due_at=at or func.now())

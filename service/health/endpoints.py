@@ -1,0 +1,88 @@
+"""HTTP: liveness, readiness, and metrics in Prometheus' text format.
+
+Gauges of H(R), I(R;Z), alpha and loss exist for running trials only, at most MAX_TRIALS of them.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from adadim_core.spec.report import decode_float
+from service.auth.dependencies import Viewer
+from service.cluster.jobs import ClusterUnavailable
+from service.context import Context, CurrentContext
+from service.database.tables import Experiment, Trial
+from service.health.http_metrics import REGISTRY
+from service.problems import PROBLEM_RESPONSES
+
+router = APIRouter(tags=["health"])
+
+MAX_TRIALS = 500
+TRIAL_METRICS = ("h_r", "i_rz", "alpha", "loss")
+
+
+class Health(BaseModel):
+    """Whether a part works, and what is wrong if not."""
+
+    status: str
+    database: str = "ok"
+    cluster: str = "ok"
+
+
+@router.get("/healthz")
+async def alive() -> Health:
+    """The process runs."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health}})
+async def ready(response: Response, context: CurrentContext) -> Health:
+    """Database and cluster answer. 503 while the database does not; a cluster may be away for a while."""
+    health = Health(status="ok")
+    try:
+        await context.database.ping()
+    except (OSError, SQLAlchemyError, TimeoutError):
+        health.status, health.database = "unavailable", "no answer"
+        response.status_code = 503
+    try:
+        await context.jobs.version()
+    except ClusterUnavailable as error:
+        health.cluster = str(error)
+    return health
+
+
+@router.get("/metrics", response_class=Response, responses=PROBLEM_RESPONSES)
+async def prometheus(_: Viewer, context: CurrentContext) -> Response:
+    """Metrics for Prometheus; scrape with a viewer's token."""
+    registry = await _collect(context)
+    return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _collect(context: Context) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    states = Gauge("adadim_experiments", "Experiments by state.", ["state"], registry=registry)
+    labels = ["experiment", "trial"]
+    gauges = {
+        name: Gauge(f"adadim_trial_{name}", f"Last {name} of a running trial.", labels, registry=registry)
+        for name in TRIAL_METRICS
+    }
+    async with context.database.transaction() as session:
+        counts = await session.execute(select(Experiment.state, func.count()).group_by(Experiment.state))
+        for state, count in counts:
+            states.labels(state).set(count)
+        running = await session.execute(
+            select(Trial.experiment_id, Trial.number, Trial.latest)
+            .where(Trial.state == "running")
+            .order_by(Trial.id.desc())
+            .limit(MAX_TRIALS)
+        )
+        for experiment_id, number, latest in running:
+            for name, gauge in gauges.items():
+                entry: dict[str, Any] | None = latest.get(name)
+                if entry is not None:
+                    gauge.labels(str(experiment_id), str(number)).set(decode_float(entry["value"]))
+    return registry

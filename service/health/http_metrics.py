@@ -1,0 +1,35 @@
+"""Counts and times HTTP requests by route, as ASGI middleware that leaves streams alone."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REGISTRY = CollectorRegistry()
+REQUESTS = Counter("adadim_http_requests", "HTTP requests.", ["method", "route", "status"], registry=REGISTRY)
+LATENCY = Histogram(
+    "adadim_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"], registry=REGISTRY
+)
+
+
+class HttpMetrics:
+    """ASGI middleware: one count and one time a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The route's template, never the path: labels must stay few.
+                route = getattr(scope.get("route"), "path", "none")
+                REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                LATENCY.labels(scope["method"], route).observe(time.perf_counter() - started)
+            await send(message)
+
+        await self._app(scope, receive, observed)

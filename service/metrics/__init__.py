@@ -1,0 +1,1 @@
+"""Metric points: writing them once, reading them downsampled."""

@@ -1,0 +1,29 @@
+"""What the API says of metrics."""
+
+from pydantic import BaseModel
+
+from adadim_core.spec.report import JsonFloat
+
+
+class SeriesRead(BaseModel):
+    """One metric of one trial in columns. Non-finite values are the strings "NaN", "Infinity", "-Infinity"."""
+
+    trial: int
+    """The trial's number within its experiment."""
+    metric: str
+    steps: list[int]
+    epochs: list[JsonFloat]
+    times: list[JsonFloat]
+    """Unix time in seconds."""
+    values: list[JsonFloat]
+    total: int
+    """Points stored; more than shown if the series was downsampled."""
+
+
+class MetricsRead(BaseModel):
+    """Series of an experiment."""
+
+    experiment_id: int
+    seq: int
+    """The last event these series include: follow /events?after=seq to miss nothing."""
+    series: list[SeriesRead]

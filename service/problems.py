@@ -1,0 +1,114 @@
+"""Errors as RFC 9457 problem details: what happened, where in the input, what to do.
+
+Every error a caller can cause is a `Problem`; anything else is a bug and answers 500 without details.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    """One field that is wrong."""
+
+    pointer: str
+    """JSON Pointer into the request's body, or the name of a parameter."""
+    detail: str
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error response."""
+
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's word
+    """An error to answer with. `status` is the HTTP status."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.details = ProblemDetails(title=title, status=status, detail=detail, errors=list(errors))
+        self.headers = headers
+
+
+def not_found(noun: str, identifier: object) -> Problem:
+    """404 for a thing that is not there."""
+    return Problem(404, "Not found", f"There is no {noun} {identifier}.")
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDetails, "description": description, "content": {MEDIA_TYPE: {}}}
+    for status, description in {
+        400: "The request cannot be read.",
+        401: "No valid token.",
+        403: "The token does not allow this.",
+        404: "No such thing.",
+        409: "The request contradicts the present state.",
+        413: "The body is too large.",
+        422: "A field is wrong; `errors` says which.",
+    }.items()
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application as problem details."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def _response(details: ProblemDetails, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(details.model_dump(), details.status, headers, MEDIA_TYPE)
+
+
+async def _on_problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)  # noqa: S101 - what the handler is registered for
+    return _response(error.details, error.headers)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    errors = []
+    for detail in error.errors()[:20]:
+        where, *path = detail["loc"]
+        pointer = "".join(f"/{step}" for step in path) if where == "body" else ".".join(str(step) for step in path)
+        errors.append(FieldError(pointer=pointer, detail=detail["msg"].removeprefix("Value error, ")))
+    first = errors[0]
+    return _response(
+        ProblemDetails(title="Invalid request", status=422, detail=f"{first.pointer}: {first.detail}", errors=errors)
+    )
+
+
+async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    title = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}.get(error.status_code, "Error")
+    headers = dict(error.headers) if error.headers else None
+    return _response(ProblemDetails(title=title, status=error.status_code, detail=str(error.detail)), headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _response(
+        ProblemDetails(title="Internal error", status=500, detail="The service failed; its log has the reason.")
+    )

@@ -1,0 +1,88 @@
+"""Configuration: every setting is an environment variable with a default that works on a laptop.
+
+Owns the names and defaults. Does not own: secrets (auth), the embedded database or the local cluster.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class SettingsError(ValueError):
+    """An environment variable has a value that cannot be used."""
+
+
+class Settings(BaseModel):
+    """The service's settings. Each field's description names its environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Annotated[Path, Field(description="ADADIM_STATE_DIR: admin token, embedded database, results.")]
+    host: Annotated[str, Field(description="ADADIM_HOST: address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="ADADIM_PORT: port to listen on; 0 takes a free one.")] = (
+        8080
+    )
+    public_url: Annotated[
+        str | None,
+        Field(pattern=r"^https?://", description="ADADIM_PUBLIC_URL: the service's address as workers see it."),
+    ] = None
+    database_url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^postgres(ql)?(\+asyncpg)?://", description="DATABASE_URL: PostgreSQL; default: an embedded one."
+        ),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        Field(pattern=r"^https?://", description="RAY_ADDRESS: the Ray dashboard's address; default: a local cluster."),
+    ] = None
+    ray_auth_token: Annotated[str | None, Field(repr=False, description="RAY_AUTH_TOKEN: token of that cluster.")] = (
+        None
+    )
+    ray_num_cpus: Annotated[
+        int | None, Field(ge=1, description="ADADIM_RAY_NUM_CPUS: size of the local cluster; default: all.")
+    ] = None
+    storage: Annotated[
+        str | None,
+        Field(description="ADADIM_STORAGE: where runs keep checkpoints and results; default: the state directory."),
+    ] = None
+    slots: Annotated[
+        int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
+    ] = 4
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings. Raises SettingsError naming the variable that is wrong."""
+        variables = {
+            "state_dir": "ADADIM_STATE_DIR",
+            "host": "ADADIM_HOST",
+            "port": "ADADIM_PORT",
+            "public_url": "ADADIM_PUBLIC_URL",
+            "database_url": "DATABASE_URL",
+            "ray_address": "RAY_ADDRESS",
+            "ray_auth_token": "RAY_AUTH_TOKEN",
+            "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
+            "storage": "ADADIM_STORAGE",
+            "slots": "ADADIM_SLOTS",
+        }
+        values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
+        values.setdefault("state_dir", str(default_state_dir()))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            raise SettingsError(f"{variables[str(detail['loc'][0])]}: {detail['msg']}") from None
+
+    @property
+    def storage_root(self) -> str:
+        """Folder or URL under which every experiment has its own folder."""
+        return self.storage or str(self.state_dir.resolve() / "storage")
+
+
+def default_state_dir() -> Path:
+    """The user's state directory for adadim, as the platform has it."""
+    return platformdirs.user_state_path("adadim")

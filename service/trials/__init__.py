@@ -1,0 +1,1 @@
+"""Trials of an experiment: their parameters, states and last values."""

@@ -1,0 +1,43 @@
+"""What the API says of trials."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from adadim_core.spec.report import JsonFloat, TrialState
+
+
+def _values_only(latest: Any) -> Any:
+    """The table keeps {metric: {step, value}}; the API shows {metric: value}."""
+    return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
+
+
+class TrialRead(BaseModel):
+    """One trial."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    experiment_id: int
+    number: int
+    """Position in the plan, from 0."""
+    params: dict[str, Any]
+    """Dotted spec path to value; empty for a single run."""
+    state: TrialState
+    epoch: int
+    """Epochs completed."""
+    epochs: int
+    """Epochs it will run; 0 until it starts."""
+    error: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    latest: Annotated[dict[str, JsonFloat], BeforeValidator(_values_only)]
+    """The value of every metric at its highest step."""
+
+
+class TrialPage(BaseModel):
+    """A page of trials in the order of the plan."""
+
+    items: list[TrialRead]
+    next_cursor: str | None
