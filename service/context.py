@@ -1,6 +1,7 @@
 """What every request needs of the running service: the database, the listener, the cluster, the settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -19,6 +20,8 @@ class Context:
     database: Database
     listener: Listener
     jobs: RayJobs
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """Since when workers can reach this replica: their silence before that means nothing."""
 
 
 def get_context(request: Request) -> Context:

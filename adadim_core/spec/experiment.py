@@ -48,8 +48,7 @@ class ExperimentSpec(Section):
             pydantic.ValidationError: the values do not fit the spec.
             KeyError: a path does not exist.
         """
-        fields = self.model_dump(mode="json")
-        fields["search"] = None
+        fields = self.model_dump(mode="json", exclude={"search"})
         set_paths(fields, params)
         return type(self).model_validate(fields)
 

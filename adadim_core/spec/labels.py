@@ -6,6 +6,8 @@ from adadim_core.spec.experiment import ExperimentSpec
 from adadim_core.spec.objective import CosineWeighting, FixedWeighting, LinearWeighting, Weighting
 
 _WEIGHTING = "objective.weighting"
+_SHOWN = {"policy", "alpha", "start", "end"}
+"""Fields of the weighting that its own words say already."""
 
 
 def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
@@ -15,9 +17,12 @@ def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
         spec: the experiment's spec.
         params: the trial's values by dotted path, as in `TrialPlan.params`.
     """
-    others = {path: value for path, value in params.items() if not path.startswith(_WEIGHTING)}
-    words = [f"{path.rpartition('.')[2]}={_value(value)}" for path, value in others.items()]
-    return ", ".join([_weighting(spec.with_params(params).objective.weighting), *words])
+    words = [_weighting(spec.with_params(params).objective.weighting)]
+    for path, value in sorted(params.items()):
+        fields = value if path == _WEIGHTING else {path.rpartition(".")[2]: value}
+        said = _SHOWN if path.startswith(_WEIGHTING) else ()
+        words += [f"{name}={_value(found)}" for name, found in fields.items() if name not in said]
+    return ", ".join(words)
 
 
 def _weighting(weighting: Weighting) -> str:

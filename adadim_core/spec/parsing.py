@@ -4,9 +4,11 @@ Text is untrusted: its size, nesting and YAML features are bounded before anythi
 """
 
 import difflib
+import functools
+import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +56,7 @@ def parse_spec(text: str | bytes, *, syntax: Literal["yaml", "json"] = "yaml") -
     except UnicodeDecodeError as error:
         raise SpecError([Problem("", f"not UTF-8 text (byte {error.start})")]) from None
     try:
-        document = json.loads(decoded) if syntax == "json" else _load_yaml(decoded)
+        document = _load_json(decoded) if syntax == "json" else _load_yaml(decoded)
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
@@ -76,8 +78,8 @@ def validate_spec(document: Any) -> ExperimentSpec:
         raise SpecError([Problem("", f"nested deeper than {_MAX_DEPTH} levels")])
     if not isinstance(document, dict):
         raise SpecError([Problem("", "a spec is a mapping of fields; the smallest is {name: my-experiment}")])
-    if any("\0" in text for text in _texts(document)):
-        raise SpecError([Problem("", "text contains a NUL character")])
+    if unstorable := list(itertools.islice(_unstorable(document), _MAX_PROBLEMS)):
+        raise SpecError(unstorable)
     try:
         spec = ExperimentSpec.model_validate(document)
     except ValidationError as error:
@@ -97,9 +99,11 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
             problems.append(Problem(pointer, missing))
             continue
         for value in distribution.probes():
-            problems += _trial_problems(spec, {path: value}, pointer)
+            # What contradicts another field only (warm-up longer than training) the trials below decide.
+            problems += _trial_problems(spec, {path: value}, pointer, within="/" + path.replace(".", "/"))
+            if len(problems) >= _MAX_PROBLEMS:
+                raise SpecError(problems[:_MAX_PROBLEMS])
     if not problems:
-        # Single values fit; combinations may still contradict each other (warm-up longer than training).
         for plan in plan_trials(search):
             problems += _trial_problems(spec, plan.params, "/search/space", f"trial {plan.number}: ")
             if len(problems) >= _MAX_PROBLEMS:
@@ -108,15 +112,21 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
         raise SpecError(problems[:_MAX_PROBLEMS])
 
 
-def _trial_problems(spec: ExperimentSpec, params: dict[str, Any], pointer: str, prefix: str = "") -> list[Problem]:
-    fields = spec.model_dump(mode="json")
-    fields["search"] = None
+def _trial_problems(
+    spec: ExperimentSpec, params: dict[str, Any], pointer: str, prefix: str = "", within: str = ""
+) -> list[Problem]:
+    """What is wrong with a trial; `within` keeps what is wrong at or below that pointer only."""
+    fields = spec.model_dump(mode="json", exclude={"search"})  # a search lists thousands of values, this runs for each
     set_paths(fields, params)
     try:
         ExperimentSpec.model_validate(fields)
     except ValidationError as error:
-        values = ", ".join(f"{path} = {json.dumps(value)}" for path, value in params.items())
-        return [Problem(pointer, f"{prefix}{values} is not allowed: {p.message}") for p in _problems(error, fields)]
+        values = ", ".join(f"{path} = {_shorten(value)}" for path, value in params.items())
+        return [
+            Problem(pointer, f"{prefix}{values} is not allowed: {p.message}")
+            for p in _problems(error, fields)
+            if p.pointer.startswith(within)
+        ]
     return []
 
 
@@ -145,7 +155,7 @@ def _problems(error: ValidationError, document: Any) -> list[Problem]:
     messages: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False)[:_MAX_PROBLEMS]:
         path = _path(detail, document)
-        messages.setdefault("".join("/" + _escape(step) for step in path), []).append(_message(detail, path))
+        messages.setdefault("".join("/" + _escape(step) for step in path), []).append(_message(detail))
     return [Problem(pointer, " or ".join(found)) for pointer, found in messages.items()]
 
 
@@ -153,12 +163,15 @@ def _path(detail: ErrorDetails, document: Any) -> list[str]:
     """Where in the document an error is: pydantic's location without the names of union members it puts in."""
     path: list[str] = []
     node = document
-    for depth, step in enumerate(detail["loc"]):
+    location = list(detail["loc"])
+    if location[:2] == ["search", "space"]:
+        del location[3:4]  # the distribution's kind, which reads like the field of that name
+    for depth, step in enumerate(location):
         is_key = isinstance(node, dict) and step in node
         is_index = isinstance(node, list) and isinstance(step, int) and step < len(node)
         if is_key or is_index:
             node = node[step]
-        elif detail["type"] != "missing" or depth < len(detail["loc"]) - 1:
+        elif detail["type"] != "missing" or depth < len(location) - 1:
             continue
         path.append(str(step))
     if detail["type"] == "union_tag_invalid":
@@ -166,12 +179,12 @@ def _path(detail: ErrorDetails, document: Any) -> list[str]:
     return path
 
 
-def _message(detail: ErrorDetails, path: list[str]) -> str:
+def _message(detail: ErrorDetails) -> str:
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        fields = _fields_at(detail["loc"][:-1])
+        name, fields = str(detail["loc"][-1]), _fields_at(detail["loc"][:-1])
         allowed = f"; allowed: {', '.join(fields)}" if fields else ""
-        return f"unknown field {path[-1]!r}{allowed}{_did_you_mean(path[-1], fields)}"
+        return f"unknown field {name!r}{allowed}{_did_you_mean(name, fields)}"
     if kind == "missing":
         return "this field is required"
     if kind == "union_tag_invalid":
@@ -190,7 +203,7 @@ def _shorten(value: Any) -> str:
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """The field names of the section at a pydantic error location, from the JSON Schema."""
-    schema = ExperimentSpec.model_json_schema()
+    schema = _schema()
     definitions: dict[str, Any] = schema["$defs"]
 
     def resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -204,6 +217,11 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         tags = node.get("discriminator", {}).get("mapping", {})
         node = resolve({"$ref": tags[step]} if step in tags else node.get("properties", {}).get(step, {}))
     return list(node.get("properties", {}))
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return ExperimentSpec.model_json_schema()
 
 
 def _did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -229,16 +247,37 @@ def _depth(document: Any) -> int:
     return depth
 
 
-def _texts(document: Any) -> Iterable[str]:
-    if isinstance(document, str):
-        yield document
-    elif isinstance(document, dict):
-        for key, value in document.items():
-            yield str(key)
-            yield from _texts(value)
-    elif isinstance(document, list):
-        for value in document:
-            yield from _texts(value)
+def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
+    """Text and numbers that a database or another program could not take."""
+    if isinstance(node, str):
+        if "\0" in node:
+            yield Problem(pointer, "text contains a NUL character")
+        elif any("\ud800" <= character <= "\udfff" for character in node):
+            yield Problem(pointer, "text contains half a surrogate pair, which is not Unicode text")
+    elif isinstance(node, int):
+        if not -(2**63) <= node < 2**63:
+            yield Problem(pointer, "a whole number has at most 64 bits")
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            wrong = list(_unstorable(key, pointer))
+            yield from wrong or _unstorable(value, f"{pointer}/{_escape(str(key))}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _unstorable(value, f"{pointer}/{index}")
+
+
+def _load_json(text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+            raise ValueError(f"{twice!r} is set twice")
+        return fields
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
 
 
 def _load_yaml(text: str) -> Any:
@@ -246,16 +285,19 @@ def _load_yaml(text: str) -> Any:
 
 
 class _SpecLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of which expand to gigabytes) and without duplicate keys."""
+    """Safe YAML without tags, without duplicate keys, and without aliases, a few lines of which expand to gigabytes."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed in a spec", mark)
+        if event.tag is not None:
+            raise yaml.composer.ComposerError(None, None, f"tags, as {event.tag}, are not allowed in a spec", mark)
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {_MAX_DEPTH} levels", mark)
@@ -267,8 +309,6 @@ class _SpecLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "merge keys are not allowed", key.start_mark)
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
                 raise yaml.constructor.ConstructorError(None, None, "field names must be text", key.start_mark)
             if key.value in seen:
@@ -277,14 +317,15 @@ class _SpecLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# PyYAML follows YAML 1.1, where 1e-3 is text. YAML 1.2 and every reader's eye take it for a number.
-_SpecLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-# Only JSON's types: a date or a set in a spec is a mistake, and stays the text it looks like.
-_SpecLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _SpecLoader.yaml_implicit_resolvers.items()
-}
+# The core schema of YAML 1.2. PyYAML follows YAML 1.1, where 1e-3 is text, 010 is 8, 1:30 is 90 and `no` is false.
+# JSON's types only: a date in a spec is a mistake, and stays the text it looks like. Every pattern takes linear time.
+_SpecLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _SpecLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+_SpecLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value))

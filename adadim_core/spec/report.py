@@ -37,6 +37,14 @@ JsonFloat = Annotated[
     float, BeforeValidator(decode_float), PlainSerializer(encode_float, return_type=float | str, when_used="json")
 ]
 
+
+def _storable(value: Any) -> Any:
+    """What PostgreSQL cannot store in a text becomes a replacement character: last words must not be refused."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+_ErrorText = Annotated[str, BeforeValidator(_storable), Field(max_length=20_000)]
+_Epochs = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 _Step = Annotated[int, Field(ge=0, le=2**62)]
 
@@ -50,7 +58,10 @@ class Series(_Message):
 
     trial: Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
     steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT)]
-    epochs: Annotated[list[JsonFloat], Field(description="Epochs done at each step, with the fraction under way.")]
+    epochs: Annotated[
+        list[Annotated[JsonFloat, Field(ge=0, le=1e9)]],
+        Field(description="Epochs done at each step, with the fraction under way."),
+    ]
     times: Annotated[list[JsonFloat], Field(description="Unix time of each step, in seconds.")]
     values: Annotated[dict[_MetricName, list[JsonFloat | None]], Field(min_length=1, max_length=len(METRICS) + 48)]
 
@@ -74,16 +85,16 @@ class TrialUpdate(_Message):
 
     number: Annotated[int, Field(ge=0, le=2**31 - 1)]
     state: TrialState
-    epoch: Annotated[int, Field(ge=0, description="Epochs completed.")] = 0
-    epochs: Annotated[int, Field(ge=0, description="Epochs the trial will run.")] = 0
-    error: Annotated[str | None, Field(max_length=20_000)] = None
+    epoch: Annotated[_Epochs, Field(description="Epochs completed.")] = 0
+    epochs: Annotated[_Epochs, Field(description="Epochs the trial will run.")] = 0
+    error: _ErrorText | None = None
 
 
 class Outcome(_Message):
     """How the attempt ended, said by the worker itself."""
 
     state: OutcomeState
-    error: Annotated[str | None, Field(max_length=20_000)] = None
+    error: _ErrorText | None = None
 
 
 class Report(_Message):

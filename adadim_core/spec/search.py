@@ -151,14 +151,19 @@ class SearchSpec(Section):
         return self
 
     def assignments(self) -> Iterator[dict[str, Any]]:
-        """The values of every trial in order: path to value. The same seed gives the same values."""
+        """The values of every trial in order: path to value. The same seed gives the same values.
+
+        Paths are taken in alphabetical order, not as written: JSONB does not keep the order of an object's keys, and
+        trial 3 must be the same trial for the service and for every attempt's worker.
+        """
+        space = dict(sorted(self.space.items()))
         if self.algorithm == "grid":
-            for values in itertools.product(*(d.probes() for d in self.space.values())):
-                yield dict(zip(self.space, values, strict=True))
+            for values in itertools.product(*(d.probes() for d in space.values())):
+                yield dict(zip(space, values, strict=True))
             return
         rng = random.Random(self.seed)
         for _ in range(self.trials or 0):
-            yield {path: distribution.sample(rng) for path, distribution in self.space.items()}
+            yield {path: distribution.sample(rng) for path, distribution in space.items()}
 
 
 @dataclass(frozen=True)

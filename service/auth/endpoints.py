@@ -51,8 +51,8 @@ async def who_am_i(principal: Viewer) -> SessionRead:
 
 
 @router.delete("", status_code=204)
-async def log_out(request: Request, response: Response, _: Viewer, context: CurrentContext) -> None:
-    """Close the browser session."""
+async def log_out(request: Request, response: Response, context: CurrentContext) -> None:
+    """Close the browser session. Harmless when there is none."""
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
         async with context.database.transaction() as session:

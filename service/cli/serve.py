@@ -5,9 +5,11 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 from rich.console import Console
@@ -42,6 +44,9 @@ def serve(settings: Settings) -> None:
             timeout_keep_alive=30,
             server_header=False,
         )
+        # uvicorn stops in order and then raises the signal once more, for whoever was there before it: nobody.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda *_: None)
         try:
             _Server(config, url, settings.state_dir / "token").run(sockets=[listener])
         finally:
@@ -83,9 +88,19 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((settings.host, settings.port))
+            listener.bind((settings.host, settings.port or _port_before(settings, family)))
         except OSError as error:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set ADADIM_PORT to a free port"
             ) from None
         yield listener
+
+
+def _port_before(settings: Settings, family: socket.AddressFamily) -> int:
+    """Where any port will do: the one of a service that was killed here, whose workers still report to it."""
+    with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(family) as trial:
+        port = urlsplit(json.loads((settings.state_dir / "service.json").read_text())["url"]).port or 0
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((settings.host, port))
+        return port
+    return 0

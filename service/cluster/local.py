@@ -126,17 +126,24 @@ class LocalRay:
             )
         head = _Head(process.pid, psutil.Process(process.pid).create_time(), f"http://127.0.0.1:{dashboard}")
         self._record.write_text(json.dumps(asdict(head)))
+        # Asked by a client of its own: the service's stays disconnected, and queued work queued, until Ray answers.
+        probe = RayJobs()
+        await probe.connect(head.address, token)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                version = await self._first_answer(probe, process)
+        finally:
+            await probe.close()
         await self._jobs.connect(head.address, token)
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            while True:
-                if process.poll() is not None:
-                    raise ClusterUnavailable(f"`ray start` ended with exit code {process.returncode}")
-                with contextlib.suppress(ClusterUnavailable):
-                    version = await self._jobs.version()
-                    break
-                await asyncio.sleep(0.2)
         logger.info("started a local Ray %s with %d CPUs at %s", version, self._num_cpus, head.address)
         return head
+
+    async def _first_answer(self, probe: RayJobs, process: subprocess.Popen[bytes]) -> str:
+        while process.poll() is None:
+            with contextlib.suppress(ClusterUnavailable):
+                return await probe.version()
+            await asyncio.sleep(0.2)
+        raise ClusterUnavailable(f"`ray start` ended with exit code {process.returncode}")
 
     def _token(self) -> str:
         if not read_secret(self._token_path):

@@ -6,6 +6,7 @@ counts as lost only when Ray says its job is over (or nothing at all) and the wo
 
 import json
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -32,7 +33,7 @@ CHECK_INTERVAL = timedelta(seconds=3)
 SILENCE_AFTER_JOB = timedelta(seconds=8)
 """A worker whose Ray job is over reports within this, or never will."""
 SILENCE = timedelta(seconds=90)
-"""A worker that says nothing for so long is lost, whatever Ray says of its job."""
+"""A worker that says nothing for so long has its job stopped, whatever Ray says of it."""
 _CANCEL_INTERVAL = timedelta(seconds=1)
 _SUBMIT_GRACE = timedelta(seconds=60)
 """Time to hand a job to Ray, and for a dead dispatcher's submission to show up."""
@@ -86,24 +87,51 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
-        cancelling = experiment.desired_state == "cancel"
-    job: Job | None = None
-    reachable = True
-    if attempt is not None and attempt.ended_at is None:
-        try:
-            job = await context.jobs.find(attempt.submission_id)
-            if cancelling and job is not None and not job.ended:
-                await context.jobs.stop(attempt.submission_id)
-        except ClusterUnavailable as error:
-            reachable = False
-            logger.warning("experiment %d: %s", experiment_id, error)
+    view = await _look(context, attempt, cancelling=experiment.desired_state == "cancel")
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
         if experiment.desired_state == "cancel":
-            await _apply_cancel(session, experiment, attempt, job, reachable)
+            await _apply_cancel(session, experiment, attempt, view)
         else:
-            await _apply_run(session, experiment, attempt, job, reachable)
+            await _apply_run(session, experiment, attempt, view)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is known of an attempt from outside the database."""
+
+    reachable: bool
+    """Ray answered."""
+    job: Job | None
+    """What Ray says of the job; None if it does not know it, or did not answer."""
+    silence: timedelta
+    """Time since the worker was last heard of, or could have been."""
+
+    @property
+    def job_gone(self) -> bool:
+        """The cluster has nothing left of the attempt."""
+        return self.reachable and (self.job is None or self.job.ended)
+
+
+async def _look(context: Context, attempt: Attempt | None, *, cancelling: bool) -> _View:
+    """Ask Ray about an open attempt, and have it stop a job that is not wanted or has fallen silent.
+
+    Only a job that is gone lets the next attempt start: two must never run at once.
+    """
+    if attempt is None or attempt.ended_at is not None:
+        return _View(reachable=True, job=None, silence=timedelta(0))
+    heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
+    silence = datetime.now(UTC) - max(heard, context.started_at)
+    try:
+        job = await context.jobs.find(attempt.submission_id)
+        silent = silence > SILENCE and job is not None and job.status != "PENDING"
+        if job is not None and not job.ended and (cancelling or silent):
+            await context.jobs.stop(attempt.submission_id)
+    except ClusterUnavailable as error:
+        logger.warning("experiment %d: %s", attempt.experiment_id, error)
+        return _View(reachable=False, job=None, silence=silence)
+    return _View(reachable=True, job=job, silence=silence)
 
 
 async def _leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:
@@ -113,40 +141,31 @@ async def _leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Exp
     return experiment
 
 
-async def _apply_cancel(
-    session: AsyncSession, experiment: Experiment, attempt: Attempt | None, job: Job | None, reachable: bool
-) -> None:
+async def _apply_cancel(session: AsyncSession, experiment: Experiment, attempt: Attempt | None, view: _View) -> None:
     if attempt is not None and attempt.ended_at is None:
-        gone = reachable and (job is None or job.ended) and _silence(attempt) > _CANCEL_INTERVAL
-        if not gone and _silence(attempt) < SILENCE:
+        # A cluster that stays away does not keep a user waiting: its job is stopped when it is back.
+        if not view.job_gone and (view.reachable or view.silence < SILENCE):
             experiment.due_at = _from_now(_CANCEL_INTERVAL)
             return
         _end(attempt, "interrupted", experiment.state_reason)
     await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by="dispatcher")
 
 
-async def _apply_run(
-    session: AsyncSession, experiment: Experiment, attempt: Attempt | None, job: Job | None, reachable: bool
-) -> None:
+async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Attempt | None, view: _View) -> None:
     if attempt is None:
         await change_state(session, experiment, "queued", by="dispatcher")
         return
     if attempt.ended_at is not None:  # the worker said it was interrupted
         await requeue(session, experiment, reason=attempt.error, by="worker")
         return
-    silence = _silence(attempt)
-    if attempt.submitted_at is None and job is None:
-        if silence > _SUBMIT_GRACE:  # the dispatcher that was handing it to Ray died, and its token with it
-            _end(attempt, "interrupted", "never reached the cluster")
-            await requeue(session, experiment, reason=attempt.error, by="dispatcher")
-        else:
-            experiment.due_at = _from_now(CHECK_INTERVAL)
-        return
-    job_over = reachable and (job is None or job.ended)
-    waits_for_ray = job is not None and job.status == "PENDING"
-    if (silence > SILENCE and not waits_for_ray) or (job_over and silence > SILENCE_AFTER_JOB):
-        said = f"Ray says {job.status}: {job.message}" if job is not None else "Ray does not know its job"
-        _end(attempt, "lost", f"silent for {silence.total_seconds():.0f} s; {said if reachable else 'Ray is away'}")
+    never_submitted = attempt.submitted_at is None and view.job is None
+    if view.job_gone and never_submitted and view.silence > _SUBMIT_GRACE:
+        # The dispatcher that was handing it to Ray died, and the attempt's token with it.
+        _end(attempt, "interrupted", "never reached the cluster")
+        await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+    elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
+        said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
+        _end(attempt, "lost", f"no word for {view.silence.total_seconds():.0f} s; {said}")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
@@ -217,11 +236,6 @@ def _end(attempt: Attempt, state: str, error: str | None) -> None:
     attempt.state = state
     attempt.error = error
     attempt.ended_at = datetime.now(UTC)
-
-
-def _silence(attempt: Attempt) -> timedelta:
-    """Time since the attempt was last heard of."""
-    return datetime.now(UTC) - (attempt.heartbeat_at or attempt.submitted_at or attempt.created_at)
 
 
 def _from_now(delay: timedelta) -> datetime:

@@ -72,10 +72,6 @@ export class ChartGroup {
     for (const chart of this.charts) chart.refresh();
   }
 
-  repaint() {
-    for (const chart of this.charts) chart.plot.paint();
-  }
-
   redraw() {
     for (const chart of this.charts) chart.plot.redraw();
   }
@@ -132,20 +128,21 @@ class Chart {
     const { column } = this.group.axis;
     const { origin } = this.group;
     const extents = [];
-    for (const series of this.series.values()) {
-      const extent = [Infinity, -Infinity];
+    for (const [number, series] of this.series) {
+      const extent = { low: Infinity, high: -Infinity, picked: this.group.selection.picked.has(number) };
       for (let i = 0; i < series.length; i += 1) {
         const x = series[column][i] - origin;
         const value = series.values[i];
         if (x < from || x > to || !Number.isFinite(value)) continue;
-        if (value < extent[0]) extent[0] = value;
-        if (value > extent[1]) extent[1] = value;
+        if (value < extent.low) extent.low = value;
+        if (value > extent.high) extent.high = value;
       }
-      if (extent[0] <= extent[1]) extents.push(extent);
+      if (extent.low <= extent.high) extents.push(extent);
     }
-    const { low, high, beyond } = typicalRange(extents);
+    const { low, high } = typicalRange(extents);
     const info = metricInfo(this.metric);
     const [min, max] = info.range ? [Math.min(low, info.range[0]), Math.max(high, info.range[1])] : [low, high];
+    const beyond = extents.filter((extent) => extent.low < min || extent.high > max).length;
     setText(this.note, beyond ? `${info.note}${info.note ? " · " : ""}${beyond} beyond the frame` : info.note);
     this.empty.hidden = this.series.size > 0;
     this.plot.show([from, to], padded(min, max, info.range ? 0.03 : 0.06));
@@ -162,17 +159,26 @@ class Chart {
 
   paintData(context) {
     const { selection } = this.group;
+    const faint = crowdAlpha(this.series.size - selection.coloured.size);
     context.lineJoin = "round";
     for (const number of selection.drawingOrder(this.series.keys())) {
       const coloured = selection.isColoured(number);
       const series = this.series.get(number);
       context.strokeStyle = coloured ? theme.trials[trialColour(number)] : theme.dim;
-      context.lineWidth = number === selection.best ? 2.25 : coloured ? 1.4 : 1;
+      context.lineWidth = !coloured ? 1 : number === selection.best ? 2.25 : 1.4;
+      context.globalAlpha = coloured ? 1 : faint;
       context.setLineDash(coloured ? trialDash(number) : []);
-      const pen = this.pen(series);
-      strokeLine(context, series.length, ...pen);
-      if (coloured) markLosses(context, series, ...pen);
+      const [left, top] = this.pen(series);
+      if (coloured) {
+        strokeLine(context, series.length, left, top);
+        markLosses(context, series, left, top);
+      } else {
+        // The crowd behind: no more points than pixels.
+        const stride = Math.max(1, Math.floor(series.length / this.plot.width));
+        strokeLine(context, Math.ceil(series.length / stride), (i) => left(i * stride), (i) => top(i * stride));
+      }
     }
+    context.globalAlpha = 1;
   }
 
   paintFocus() {
@@ -272,6 +278,9 @@ class Chart {
   }
 }
 
+/** Opacity of the curves that stand back: the more there are, the fainter each. */
+export const crowdAlpha = (count) => Math.min(1, Math.max(0.35, 24 / Math.max(count, 1)));
+
 /** A cross on the last finite point before values stop being numbers. */
 function markLosses(context, series, left, top) {
   for (let i = 1; i < series.length; i += 1) {
@@ -282,22 +291,23 @@ function markLosses(context, series, left, top) {
 }
 
 /**
- * The range that most curves need. A curve that leaves the others far behind (a diverged trial) does not flatten them:
- * the frame stops at eight times the middle curve's span, and says how many go beyond.
+ * The range that most curves need. One that leaves the others far behind (a diverged trial) does not flatten them: the
+ * frame reaches four heights of the middle 80 % of curves beyond them. Picked trials are always inside.
  */
-function typicalRange(extents) {
-  if (!extents.length) return { low: Infinity, high: -Infinity, beyond: 0 };
-  const middle = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-  const reach = 8 * middle(extents.map(([low, high]) => high - low));
-  const floor = middle(extents.map(([low]) => low)) - reach;
-  const ceiling = middle(extents.map(([, high]) => high)) + reach;
-  const low = Math.min(...extents.map((extent) => extent[0]));
-  const high = Math.max(...extents.map((extent) => extent[1]));
-  if (extents.length < 3 || reach === 0 || (low >= floor && high <= ceiling)) return { low, high, beyond: 0 };
-  const inside = extents.flat().filter((value) => value >= floor && value <= ceiling);
+export function typicalRange(extents) {
+  if (!extents.length) return { low: Infinity, high: -Infinity };
+  const lows = extents.map(({ low }) => low).sort((a, b) => a - b);
+  const highs = extents.map(({ high }) => high).sort((a, b) => a - b);
+  const [low, high] = [lows[0], highs.at(-1)];
+  const tenth = 0.1 * (extents.length - 1);
+  const core = [lows[Math.ceil(tenth)], highs[Math.floor(9 * tenth)]];
+  const reach = 4 * (core[1] - core[0]);
+  if (extents.length < 3 || !(reach > 0)) return { low, high };
+  const [floor, ceiling] = [core[0] - reach, core[1] + reach];
+  const isInside = (extent) => extent.picked || (extent.low >= floor && extent.high <= ceiling);
+  const inside = extents.filter(isInside);
   return {
-    low: Math.min(...inside),
-    high: Math.max(...inside),
-    beyond: extents.filter((extent) => extent[0] < floor || extent[1] > ceiling).length,
+    low: Math.min(core[0], ...inside.map((extent) => extent.low)),
+    high: Math.max(core[1], ...inside.map((extent) => extent.high)),
   };
 }

@@ -199,7 +199,7 @@ class ExperimentPage {
     this.selection.update(trials, metric, mode, best ?? null);
     this.table.update(trials, this.experiment.spec);
     if (before !== [...this.selection.coloured].join()) {
-      this.group.repaint();
+      this.group.refresh();
       this.phase.plot.paint();
     }
   }

@@ -1,6 +1,7 @@
 // The phase plot: the path of each trial through the plane of H(R) and I(R;Z). A dot ends each path, larger where the
 // sweep's metric is better; a star marks the best trial.
 
+import { crowdAlpha } from "./charts.js";
 import { el } from "./dom.js";
 import { metricValue, parseFloatJson } from "./format.js";
 import { metricInfo } from "./metrics.js";
@@ -19,11 +20,10 @@ export class PhasePlot {
     this.paths = new Map(); // trial -> {version, h, i}
     this.note = el("span", { class: "chart-note" });
     this.empty = el("p", { class: "chart-empty" }, "no points yet");
-    const box = el("div", { class: "chart-plot" }, this.empty);
+    const axes = [el("span", { class: "axis-name x" }, "H(R) →"), el("span", { class: "axis-name y" }, "↑ I(R;Z)")];
+    const box = el("div", { class: "chart-plot" }, this.empty, ...axes);
     host.append(el("header", { class: "chart-head" }, el("h3", {}, "I(R;Z) against H(R)"), this.note), box);
     this.plot = new Plot(box, {
-      xLabel: "H(R)",
-      yLabel: "I(R;Z)",
       paintData: (context) => this.paintData(context),
       paintFocus: (context) => this.paintFocusLayer(context),
       onPoint: (point) => this.point(point),
@@ -77,13 +77,14 @@ export class PhasePlot {
   paintData(context) {
     const { selection } = this;
     const order = selection.drawingOrder(this.paths.keys());
+    const faint = 0.7 * crowdAlpha(this.paths.size - selection.coloured.size);
     context.lineJoin = "round";
     for (const number of order) {
       const path = this.paths.get(number);
       const coloured = selection.isColoured(number);
       context.strokeStyle = coloured ? theme.trials[trialColour(number)] : theme.dim;
       context.lineWidth = coloured ? 1.2 : 0.8;
-      context.globalAlpha = coloured ? 0.75 : 0.5;
+      context.globalAlpha = coloured ? 0.75 : faint;
       context.setLineDash(coloured ? trialDash(number) : []);
       strokeLine(context, path.h.length, ...this.pen(path));
     }
@@ -92,9 +93,11 @@ export class PhasePlot {
     const radius = this.radii();
     for (const number of order) {
       if (number === selection.best) continue;
-      const colour = selection.isColoured(number) ? theme.trials[trialColour(number)] : theme.muted;
-      this.markEnd(context, number, radius(number), colour);
+      const coloured = selection.isColoured(number);
+      context.globalAlpha = coloured ? 1 : 0.45;
+      this.markEnd(context, number, radius(number), coloured ? theme.trials[trialColour(number)] : theme.muted);
     }
+    context.globalAlpha = 1;
     if (selection.coloured.size <= LABELLED) this.numberEnds(context, order.filter((number) => selection.isColoured(number)));
   }
 
@@ -119,16 +122,15 @@ export class PhasePlot {
     }
   }
 
-  /** Radius of a trial's last dot: 2.5 to 6 px from the worst to the best value of the sweep's metric. */
+  /** Radius of a trial's last dot: 2 to 6 px by its rank in the sweep's metric, so that stragglers do not level the rest. */
   radii() {
-    const scores = new Map([...this.paths.keys()].map((number) => [number, parseFloatJson(this.score(number))]));
-    const finite = [...scores.values()].filter(Number.isFinite);
-    const low = Math.min(...finite);
-    const high = Math.max(...finite);
+    const sign = this.mode === "min" ? -1 : 1;
+    const scores = new Map([...this.paths.keys()].map((number) => [number, sign * parseFloatJson(this.score(number))]));
+    const ranked = [...scores.values()].filter(Number.isFinite).sort((a, b) => a - b);
     return (number) => {
-      const share = (scores.get(number) - low) / (high - low);
-      if (!Number.isFinite(share)) return 3;
-      return 2.5 + 3.5 * (this.mode === "min" ? 1 - share : share);
+      const score = scores.get(number);
+      if (!Number.isFinite(score) || ranked.length < 2) return 3;
+      return 2 + (4 * lowerBound(ranked, score)) / (ranked.length - 1);
     };
   }
 

@@ -14,7 +14,7 @@ export class Plot {
   /**
    * @param host element that gives the plot its size
    * @param options paintData(context), paintFocus(context), onPoint({x, y, left, top, event}), onLeave(),
-   *   onSelect(min, max) and onReset() for zooming, xLabel and yLabel, xUnit() -> "number" or "seconds"
+   *   onSelect(min, max) and onReset() for zooming, xUnit() -> "number" or "seconds"
    */
   constructor(host, options) {
     this.host = host;
@@ -24,6 +24,7 @@ export class Plot {
     this.frame = new uPlot(this.frameOptions(), [[0, 1], [0, 1]], host);
     this.data = this.addLayer("layer-data");
     this.focus = this.addLayer("layer-focus");
+    this.measure();
     this.listen();
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(host);
@@ -32,14 +33,6 @@ export class Plot {
   dispose() {
     this.observer.disconnect();
     this.frame.destroy();
-  }
-
-  get width() {
-    return this.frame.over.clientWidth;
-  }
-
-  get height() {
-    return this.frame.over.clientHeight;
   }
 
   /** Show these ranges and paint both layers. */
@@ -82,17 +75,15 @@ export class Plot {
   }
 
   frameOptions() {
-    const { xLabel, yLabel, xUnit, onSelect, onReset } = this.options;
+    const { xUnit, onSelect, onReset } = this.options;
     const axis = (extra) => ({
       font: FONT,
-      labelFont: FONT,
       stroke: () => theme.muted,
       grid: { stroke: () => theme.grid, width: 1 },
       ticks: { show: false },
       gap: 4,
       ...extra,
     });
-    const label = (text) => (text ? { label: text, labelSize: 16, labelGap: 0 } : {});
     const seconds = () => xUnit?.() === "seconds";
     return {
       ...this.size(),
@@ -105,10 +96,9 @@ export class Plot {
           size: 22,
           space: 56,
           incrs: (u, i, min, max) => (seconds() && max - min > 8 ? SECONDS : undefined) ?? decimalSteps(min, max),
-          values: (u, splits) => splits.map(seconds() ? duration : tick),
-          ...label(xLabel),
+          values: (u, splits) => splits.map(seconds() ? timeTick : tick),
         }),
-        axis({ size: 44, space: 30, values: (u, splits) => splits.map(tick), ...label(yLabel) }),
+        axis({ size: 44, space: 30, values: (u, splits) => splits.map(tick) }),
       ],
       cursor: {
         x: false,
@@ -118,6 +108,8 @@ export class Plot {
         bind: { dblclick: () => () => onReset?.() },
       },
       hooks: {
+        // Sizes take effect later than they are set.
+        setSize: [() => this.data && this.measure()],
         setSelect: [
           (u) => {
             const { left, width } = u.select;
@@ -138,6 +130,12 @@ export class Plot {
     const { width, height } = this.size();
     if (width === this.frame.width && height === this.frame.height) return;
     this.frame.setSize({ width, height });
+  }
+
+  /** Size of the plotting area in CSS pixels; kept, as asking the browser per point would be slow. */
+  measure() {
+    this.width = this.frame.over.clientWidth;
+    this.height = this.frame.over.clientHeight;
     this.paint();
   }
 
@@ -171,6 +169,9 @@ export class Plot {
     over.addEventListener("pointerleave", () => this.options.onLeave());
   }
 }
+
+/** "5m" rather than "5m 00s". */
+const timeTick = (seconds) => duration(seconds).replace(/ 00[sm]$/, "");
 
 /** Tick distances 1, 2, 5 around the span in view. */
 function decimalSteps(min, max) {

@@ -17,13 +17,14 @@ export class TrialTable {
     this.columns = this.describeColumns();
     this.buttons = new Map();
     this.body = el("tbody");
+    this.empty = el("p", { class: "table-empty" }, "Trials appear here when the experiment starts.");
     this.note = el("span", { class: "muted" });
     this.clear = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => selection.clear() }, "Clear selection");
     this.node = el(
       "section",
       { "aria-label": "Trials" },
       el("div", { class: "section-head" }, el("h2", {}, "Trials"), this.note, this.clear),
-      el("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Trial table" }, this.table()),
+      el("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Trial table" }, this.table(), this.empty),
     );
   }
 
@@ -59,6 +60,7 @@ export class TrialTable {
 
   update(trials, spec) {
     this.spec = spec;
+    this.empty.hidden = trials.length > 0;
     for (const trial of trials) {
       if (!this.rows.has(trial.number)) this.rows.set(trial.number, new Row(trial, this.selection));
       this.rows.get(trial.number).update(trial, spec);
