@@ -1,0 +1,97 @@
+"""The AdaDim method: losses, information estimators, weighting, models, data, trainer, evaluation.
+
+Knows nothing of Ray, HTTP or databases. Names load on first use, so that importing `adadim_core.spec`
+(which the service does) never imports torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adadim_core.augmentation import Augmentation, augment
+    from adadim_core.checkpoint import CheckpointError
+    from adadim_core.data import ImageDataset, load_dataset
+    from adadim_core.evaluation import knn_accuracy
+    from adadim_core.export import load_encoder, save_encoder
+    from adadim_core.information import alignment, effective_rank, matrix_entropy, mutual_information, uniformity
+    from adadim_core.losses import (
+        barlow_twins_loss,
+        covariance_term,
+        invariance_term,
+        nt_xent_loss,
+        variance_term,
+        vicreg_loss,
+    )
+    from adadim_core.models import Encoder, build_encoder, build_projector
+    from adadim_core.spec import ExperimentSpec, parse_spec
+    from adadim_core.trainer import ReportFn, Trainer
+    from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
+
+__all__ = [
+    "AlphaPolicy",
+    "Augmentation",
+    "CheckpointError",
+    "Encoder",
+    "ExperimentSpec",
+    "ImageDataset",
+    "ReportFn",
+    "Trainer",
+    "alignment",
+    "alpha_from_rank",
+    "augment",
+    "barlow_twins_loss",
+    "build_encoder",
+    "build_projector",
+    "covariance_term",
+    "effective_rank",
+    "invariance_term",
+    "knn_accuracy",
+    "load_dataset",
+    "load_encoder",
+    "matrix_entropy",
+    "mutual_information",
+    "mutual_information_weight",
+    "nt_xent_loss",
+    "parse_spec",
+    "save_encoder",
+    "uniformity",
+    "variance_term",
+    "vicreg_loss",
+]
+
+_HOME = {
+    name: module
+    for module, names in {
+        "augmentation": ["Augmentation", "augment"],
+        "checkpoint": ["CheckpointError"],
+        "data": ["ImageDataset", "load_dataset"],
+        "evaluation": ["knn_accuracy"],
+        "export": ["load_encoder", "save_encoder"],
+        "information": ["alignment", "effective_rank", "matrix_entropy", "mutual_information", "uniformity"],
+        "losses": [
+            "barlow_twins_loss",
+            "covariance_term",
+            "invariance_term",
+            "nt_xent_loss",
+            "variance_term",
+            "vicreg_loss",
+        ],
+        "models": ["Encoder", "build_encoder", "build_projector"],
+        "spec": ["ExperimentSpec", "parse_spec"],
+        "trainer": ["ReportFn", "Trainer"],
+        "weighting": ["AlphaPolicy", "alpha_from_rank", "mutual_information_weight"],
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,118 @@
+"""The two families of losses that AdaDim weights, as pure functions of two views' embeddings.
+
+Owns the formulas. Does not own how they are weighted (objective, weighting) or gathered (distributed).
+
+Shapes: N images, D dimensions; z1 and z2 are two views of the same images, row by row.
+Every function computes in float32 at least, also under autocast, and returns a scalar tensor.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss, normalize, relu
+
+from adadim_core.precision import full_precision
+
+
+@full_precision
+def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
+    """Normalised temperature-scaled cross entropy (Chen et al. 2020, equation 1): the sample-contrastive loss.
+
+    Each of the 2N embeddings is an anchor: its other view is the positive, the remaining 2N - 2 are negatives,
+    the anchor itself is left out. Cosine similarity. Mean over anchors, in nats.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape.
+    """
+    _require_pair(z1, z2)
+    n = z1.shape[0]
+    u_2ND = normalize(torch.cat([z1, z2]), dim=1)
+    logits_2N2N = (u_2ND @ u_2ND.T) / temperature
+    logits_2N2N = logits_2N2N.fill_diagonal_(-math.inf)
+    partner_2N = torch.arange(2 * n, device=u_2ND.device).roll(n)
+    return cross_entropy(logits_2N2N, partner_2N)
+
+
+@full_precision
+def vicreg_loss(
+    z1: Tensor, z2: Tensor, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+) -> Tensor:
+    """Variance-invariance-covariance regularisation (Bardes et al. 2022): the default dimension-contrastive loss.
+
+    Weighted as in the authors' repository: the variance term is the mean over the two views, the covariance
+    term their sum.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
+    """
+    _require_pair(z1, z2, rows=2)
+    return (
+        invariance * invariance_term(z1, z2)
+        + variance * (variance_term(z1) + variance_term(z2)) / 2
+        + covariance * (covariance_term(z1) + covariance_term(z2))
+    )
+
+
+@full_precision
+def invariance_term(z1: Tensor, z2: Tensor) -> Tensor:
+    """Mean squared difference of the two views over all N * D entries (VICReg's s)."""
+    _require_pair(z1, z2)
+    return mse_loss(z1, z2)
+
+
+@full_precision
+def variance_term(z: Tensor, *, target: float = 1.0, epsilon: float = 1e-4) -> Tensor:
+    """Hinge on the standard deviations: mean over D of max(0, target - sqrt(Var + epsilon)) (VICReg's v)."""
+    return relu(target - torch.sqrt(z.var(dim=0) + epsilon)).mean()
+
+
+@full_precision
+def covariance_term(z: Tensor) -> Tensor:
+    """Sum of the squared off-diagonal entries of the covariance matrix, over D (VICReg's c).
+
+    With N < D the squared norm of the (D, D) covariance is taken from the (N, N) Gram matrix, which has the
+    same one: D / N times fewer operations.
+    """
+    n, d = z.shape
+    c_ND = z - z.mean(dim=0)
+    small = c_ND @ c_ND.T if n < d else c_ND.T @ c_ND
+    squared_norm = small.square().sum() / (n - 1) ** 2
+    variance_D = c_ND.square().sum(dim=0) / (n - 1)
+    return (squared_norm - variance_D.square().sum()) / d
+
+
+@full_precision
+def barlow_twins_loss(z1: Tensor, z2: Tensor, *, redundancy: float = 0.0051) -> Tensor:
+    """Redundancy reduction (Zbontar et al. 2021): the views' cross-correlation matrix C is driven to the identity.
+
+    sum_i (1 - C_ii)^2 + redundancy * sum_{i != j} C_ij^2, where each dimension is standardised over the batch
+    with the biased variance and 1e-5 added, as the BatchNorm of the authors' repository does.
+
+    With N < D the squared norm of the (D, D) matrix C is taken from the two (N, N) Gram matrices.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
+    """
+    _require_pair(z1, z2, rows=2)
+    n, d = z1.shape
+    a_ND, b_ND = _standardize(z1), _standardize(z2)
+    diagonal_D = (a_ND * b_ND).sum(dim=0) / n
+    if n < d:
+        squared_norm = ((a_ND @ a_ND.T) * (b_ND @ b_ND.T)).sum() / n**2
+    else:
+        squared_norm = (a_ND.T @ b_ND).square().sum() / n**2
+    off_diagonal = squared_norm - diagonal_D.square().sum()
+    return (1 - diagonal_D).square().sum() + redundancy * off_diagonal
+
+
+def _standardize(z: Tensor) -> Tensor:
+    variance_D, mean_D = torch.var_mean(z, dim=0, correction=0)
+    return (z - mean_D) * torch.rsqrt(variance_D + 1e-5)
+
+
+def _require_pair(z1: Tensor, z2: Tensor, *, rows: int = 1) -> None:
+    if z1.ndim != 2 or z1.shape != z2.shape:
+        raise ValueError(f"two (N, D) matrices of one shape are needed, not {(*z1.shape,)} and {(*z2.shape,)}")
+    if z1.shape[0] < rows:
+        raise ValueError(f"a batch of at least {rows} is needed, not {z1.shape[0]}")

@@ -1,0 +1,54 @@
+"""Arithmetic: which dtype the forward pass runs in, and how the method's mathematics stays out of it.
+
+Owns the choice behind `training.precision` and the wrapper that keeps losses and estimators in full precision.
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import chain
+from typing import Any, Literal, ParamSpec
+
+import torch
+from torch import Tensor
+
+_P = ParamSpec("_P")
+
+
+def resolve_precision(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """The dtype of the forward pass. auto: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if precision == "auto":
+        return torch.bfloat16 if _has_native_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Context of the forward pass: autocast to `dtype`, or nothing for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def full_precision(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Run outside autocast, with half-precision tensors widened to float32. float64 stays float64."""
+
+    @functools.wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        device = next(v.device.type for v in chain(args, kwargs.values()) if isinstance(v, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(*map(_widen, args), **{k: _widen(v) for k, v in kwargs.items()})
+
+    return wrapper
+
+
+def _widen(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype not in (torch.float32, torch.float64):
+        return value.float()
+    return value
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

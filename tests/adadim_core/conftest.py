@@ -1,0 +1,51 @@
+"""Specs small enough to train in a second, and seeded tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from adadim_core.spec import ExperimentSpec, validate_spec
+
+Draw = Callable[..., torch.Tensor]
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """Seeded normal tensors, float64 unless told otherwise."""
+    generator = torch.Generator().manual_seed(0)
+
+    def _draw(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return _draw
+
+
+@pytest.fixture
+def tiny_spec() -> Callable[..., ExperimentSpec]:
+    """A spec that trains an epoch in a tenth of a second; sections given by keyword are merged in."""
+
+    def _spec(**sections: dict[str, Any]) -> ExperimentSpec:
+        document: dict[str, Any] = {
+            "name": "tiny",
+            "model": {
+                "backbone": "conv_small",
+                "width": 4,
+                "projector": {"layers": 2, "hidden": 32, "out": 32},
+            },
+            "training": {
+                "epochs": 4,
+                "batch_size": 128,
+                "optimizer": "adamw",
+                "lr": 2e-3,
+                "warmup_epochs": 1,
+                "log_every_steps": 4,
+                "precision": "float32",
+            },
+        }
+        for name, section in sections.items():
+            document[name] = {**document.get(name, {}), **section}
+        return validate_spec(document)
+
+    return _spec

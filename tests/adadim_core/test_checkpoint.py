@@ -1,0 +1,87 @@
+"""Checkpoint files: whole or not at all, damage noticed, no code run."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from adadim_core.checkpoint import CheckpointError, read_checkpoint, write_atomically, write_checkpoint
+
+CPU = torch.device("cpu")
+STATE = {"step": 7, "weights": torch.arange(5000.0), "nested": {"alpha": 0.25, "none": None, "list": [1, 2]}}
+
+
+def test_a_state_comes_back(tmp_path):
+    path = tmp_path / "deep" / "state.pt"
+    write_checkpoint(path, STATE)
+    state = read_checkpoint(path, CPU)
+    assert torch.equal(state.pop("weights"), STATE["weights"])
+    assert state == {"step": 7, "nested": STATE["nested"]}
+    assert [file.name for file in path.parent.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_noticed(tmp_path, share):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, STATE)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
+        read_checkpoint(path, CPU)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, STATE)
+    content = bytearray(path.read_bytes())
+    content[content.index(STATE["weights"][100:110].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(path, CPU)
+
+
+def test_files_that_are_something_else_are_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    with pytest.raises(FileNotFoundError):
+        read_checkpoint(path, CPU)
+    path.write_bytes(b"junk" * 1000)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path, CPU)
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(CheckpointError, match="Tensor"):
+        read_checkpoint(path, CPU)
+
+
+class _Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_no_code_in_a_file_is_run(tmp_path):
+    path, made = tmp_path / "state.pt", tmp_path / "made by the file"
+    torch.save({"step": _Attack(made)}, path)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path, CPU)
+    assert not made.exists()
+    path.write_bytes(pickle.dumps(_Attack(made)))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path, CPU)
+    assert not made.exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, STATE)
+    before = path.read_bytes()
+
+    def fail(file):
+        file.write(b"half of it")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]

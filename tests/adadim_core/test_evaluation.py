@@ -1,0 +1,52 @@
+"""k-NN against scikit-learn's, and embedding."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from adadim_core.evaluation import embed, knn_accuracy
+from adadim_core.models import build_encoder
+from adadim_core.spec.sections import ModelSpec
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_knn_agrees_with_scikit_learn(draw, k, temperature):
+    classes, bank, queries = 6, draw(300, 5, dtype=torch.float32), draw(1500, 5, dtype=torch.float32)
+    centres = draw(classes, 5, dtype=torch.float32)
+    labels, truth = torch.arange(300) % classes, torch.arange(1500) % classes
+    bank, queries = bank + centres[labels], queries + centres[truth]
+    reference = KNeighborsClassifier(
+        n_neighbors=k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / temperature)
+    ).fit(bank.numpy(), labels.numpy())
+    expected = reference.score(queries.numpy(), truth.numpy())
+    assert 0.3 < expected < 0.95
+    assert knn_accuracy(bank, labels, queries, truth, k=k, temperature=temperature) == pytest.approx(expected, abs=1e-3)
+
+
+def test_knn_of_few_points_and_low_temperatures(draw):
+    bank = torch.eye(3)
+    labels = torch.tensor([0, 1, 2])
+    assert knn_accuracy(bank, labels, bank, labels, k=200) == 1
+    assert knn_accuracy(bank, labels, bank, labels, k=3, temperature=1e-30) == 1
+    assert knn_accuracy(bank, labels, bank, labels.roll(1), k=1) == 0
+
+
+def test_labels_that_the_bank_lacks_are_misses_and_nan_is_nan(draw):
+    bank, labels = torch.eye(3), torch.tensor([0, 1, 1])
+    assert knn_accuracy(bank, labels, bank, torch.tensor([0, 1, 7]), k=1) == pytest.approx(2 / 3)
+    bank[0, 0] = math.nan
+    assert math.isnan(knn_accuracy(bank, labels, bank, labels))
+
+
+def test_embedding_is_in_eval_mode_and_leaves_no_trace():
+    encoder = build_encoder(ModelSpec(backbone="conv_small", width=4), mean=(0.5,), std=(0.2,))
+    images = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    r = embed(encoder, images, batch_size=16)
+    assert encoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+    torch.testing.assert_close(r, encoder.eval()(images).detach())

@@ -1,0 +1,112 @@
+"""alpha and beta over training: every policy, its bounds, its state."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adadim_core.spec.objective import (
+    AdaptiveWeighting,
+    CosineWeighting,
+    FixedWeighting,
+    LinearWeighting,
+    MutualInformationSpec,
+)
+from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
+
+
+def observed(policy: AlphaPolicy, *ranks: float, n: int = 101, d: int = 200) -> list[float]:
+    alphas = []
+    for rank in ranks:
+        policy.observe(rank, n=n, d=d)
+        alphas.append(policy.alpha(0.5))
+    return alphas
+
+
+def test_normalizers_on_isotropic_embeddings():
+    # N = 256, D = 2048: a batch cannot fill more than 255 dimensions, so the choice matters.
+    assert alpha_from_rank(250.8, n=256, d=2048) == pytest.approx(0.98, abs=0.005)
+    assert alpha_from_rank(250.8, n=256, d=2048, normalizer="dim") == pytest.approx(0.12, abs=0.005)
+    assert alpha_from_rank(250.8, n=256, d=2048, normalizer="log") == pytest.approx(0.997, abs=0.001)
+    assert alpha_from_rank(32, n=256, d=64) == pytest.approx(0.5)
+
+
+@given(
+    rank=st.floats(0, 1e6),
+    n=st.integers(1, 5000),
+    d=st.integers(1, 5000),
+    normalizer=st.sampled_from(["min", "dim", "log"]),
+)
+def test_alpha_is_a_share(rank, n, d, normalizer):
+    assert 0 <= alpha_from_rank(rank, n=n, d=d, normalizer=normalizer) <= 1
+
+
+@given(a=st.floats(1, 300), b=st.floats(1, 300), normalizer=st.sampled_from(["min", "dim", "log"]))
+def test_alpha_rises_with_the_rank(a, b, normalizer):
+    low, high = sorted([a, b])
+    assert alpha_from_rank(low, n=256, d=512, normalizer=normalizer) <= alpha_from_rank(
+        high, n=256, d=512, normalizer=normalizer
+    )
+
+
+def test_adaptive_follows_the_rank_within_floor_and_ceiling():
+    policy = AlphaPolicy(AdaptiveWeighting(floor=0.2, ceiling=0.7))
+    assert policy.alpha(0) == 0.2
+    assert observed(policy, 50, 5, 95) == pytest.approx([0.5, 0.2, 0.7])
+
+
+def test_adaptive_smooths_after_the_first_measurement():
+    policy = AlphaPolicy(AdaptiveWeighting(smoothing=0.75))
+    assert observed(policy, 80, 40) == pytest.approx([0.8, 0.75 * 0.8 + 0.25 * 0.4])
+
+
+def test_adaptive_keeps_alpha_where_the_rank_is_not_a_number():
+    policy = AlphaPolicy(AdaptiveWeighting())
+    assert observed(policy, 60, math.nan, math.inf) == pytest.approx([0.6, 0.6, 0.6])
+    assert math.isnan(alpha_from_rank(math.nan, n=8, d=8))
+
+
+def test_adaptive_measures_at_its_cadence():
+    policy = AlphaPolicy(AdaptiveWeighting(every_epochs=3, batches=2))
+    assert [policy.measurement_batches(epoch) for epoch in range(5)] == [2, 0, 0, 2, 0]
+
+
+@pytest.mark.parametrize("spec", [FixedWeighting(alpha=0.3), LinearWeighting(), CosineWeighting()])
+def test_other_policies_measure_nothing_and_ignore_ranks(spec):
+    policy = AlphaPolicy(spec)
+    before = policy.alpha(0.25)
+    policy.observe(77.0, n=101, d=200)
+    assert policy.measurement_batches(0) == 0
+    assert policy.alpha(0.25) == before
+
+
+def test_schedules_run_from_start_to_end():
+    linear = AlphaPolicy(LinearWeighting(start=0.9, end=0.1))
+    cosine = AlphaPolicy(CosineWeighting(start=0.0, end=1.0))
+    assert [linear.alpha(p) for p in (0, 0.25, 1)] == pytest.approx([0.9, 0.7, 0.1])
+    assert [cosine.alpha(p) for p in (0, 0.25, 0.5, 1)] == pytest.approx([0, 0.1464466, 0.5, 1])
+    assert AlphaPolicy(FixedWeighting(alpha=0.3)).alpha(0.9) == 0.3
+
+
+@given(start=st.floats(0, 1), end=st.floats(0, 1), progress=st.floats(0, 1))
+def test_schedules_stay_between_their_ends(start, end, progress):
+    for spec in (LinearWeighting(start=start, end=end), CosineWeighting(start=start, end=end)):
+        assert min(start, end) - 1e-12 <= AlphaPolicy(spec).alpha(progress) <= max(start, end) + 1e-12
+
+
+def test_state_goes_on_where_it_stopped():
+    policy = AlphaPolicy(AdaptiveWeighting(smoothing=0.5))
+    observed(policy, 80, 40)
+    other = AlphaPolicy(AdaptiveWeighting(smoothing=0.5))
+    other.load_state_dict(policy.state_dict())
+    assert observed(other, 20) == observed(policy, 20)
+
+
+def test_beta_is_gamma_alpha_with_sign_and_start():
+    spec = MutualInformationSpec(gamma=0.2, start_epoch=2)
+    assert mutual_information_weight(spec, alpha=0.5, epoch=1) == 0
+    assert mutual_information_weight(spec, alpha=0.5, epoch=2) == pytest.approx(0.1)
+    reward = MutualInformationSpec(gamma=0.2, sign="reward")
+    assert mutual_information_weight(reward, alpha=0.5, epoch=0) == pytest.approx(-0.1)
+    assert mutual_information_weight(MutualInformationSpec(gamma=0), alpha=0.5, epoch=0) == 0

@@ -1,0 +1,73 @@
+"""Run as a script: one of several gloo processes that train one model. Rank 0 writes what came out.
+
+    python two_processes.py RANK WORLD FOLDER
+
+With WORLD 1 there is no process group: the same code gives what the others must agree with.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from adadim_core import Trainer, distributed
+from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.objective import objective
+from adadim_core.spec import parse_spec, validate_spec
+
+BATCH = 32
+OBJECTIVES = {
+    "vicreg": ({"dimension_loss": {"name": "vicreg"}}, 0.0, 0.0),
+    "barlow_twins": ({"dimension_loss": {"name": "barlow_twins"}}, 0.0, 0.0),
+    "nt_xent": ({}, 1.0, 0.0),
+    "mixed with information": ({}, 0.4, 0.3),
+    "mixed with information of order 1.5": ({"mutual_information": {"order": 1.5}}, 0.4, -0.3),
+}
+
+
+def loss_and_gradients(name: str) -> dict[str, torch.Tensor]:
+    section, alpha, beta = OBJECTIVES[name]
+    model_section = {"backbone": "conv_small", "width": 4, "projector": {"layers": 3, "hidden": 24, "out": 40}}
+    spec = validate_spec({"name": "x", "objective": section, "model": model_section})
+    torch.manual_seed(0)
+    encoder = build_encoder(spec.model, mean=(0.5,), std=(0.3,))
+    model: nn.Module = SelfSupervisedModel(encoder, build_projector(spec.model.projector, encoder.features))
+    images = torch.rand(2, BATCH, 1, 8, 8)
+    model = distributed.synchronize_batch_norm(model, torch.device("cpu"))
+    if distributed.world_size() > 1:
+        model = nn.parallel.DistributedDataParallel(model)
+    share = BATCH // distributed.world_size()
+    mine = images[:, distributed.rank() * share : (distributed.rank() + 1) * share]
+    r, z = model(mine.flatten(0, 1))
+    z1, z2 = distributed.gather_views(z).unbind()
+    terms = objective(spec.objective, z1, z2, distributed.gather_views(r)[0] if beta else None, alpha=alpha, beta=beta)
+    terms.total.backward()
+    names = [n.removeprefix("module.") for n, _ in model.named_parameters()]
+    gradients = {n: p.grad for n, p in zip(names, model.parameters(), strict=True)}
+    buffers = {n.removeprefix("module."): b for n, b in model.named_buffers()}
+    return {"loss": terms.total.detach(), **gradients, **buffers}
+
+
+def trained(folder: Path) -> dict[str, object]:
+    points: list[tuple[int, float, dict[str, float]]] = []
+    spec = parse_spec((folder / "spec.yaml").read_bytes())
+    trainer = Trainer(spec, device="cpu", report=lambda *point: points.append((point[0], point[1], dict(point[2]))))
+    last = trainer.train_epoch()
+    return {"points": points, "last": last, "model": trainer.state_dict()["model"]}
+
+
+def main(rank: int, world: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    results = {name: loss_and_gradients(name) for name in OBJECTIVES}
+    results["trained"] = trained(folder)
+    torch.save(results, folder / f"world{world}-rank{rank}.pt")
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
