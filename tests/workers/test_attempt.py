@@ -1,0 +1,128 @@
+"""The driver's reports: states, heartbeat, outcome, and the orders that come back."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worker_harness import FakeService, wait_for
+
+from adadim_core.spec.report import Outcome
+from workers.attempt import Attempt
+from workers.connection import ServiceAddress
+from workers.interruption import Interrupted, Interruption
+from workers.spool import Spool
+
+SUCCEEDED = Outcome(state="succeeded")
+
+
+class Stops(list[str]):
+    """Collects the reasons an attempt was asked to stop for."""
+
+
+@pytest.fixture
+def stops() -> Stops:
+    return Stops()
+
+
+@pytest.fixture
+def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
+    attempt = Attempt(service.address, on_stop=stops.append)
+    attempt.start()
+    yield attempt
+    attempt.finish(SUCCEEDED, None, timeout=0.1)
+
+
+def test_a_heartbeat_comes_without_news(service: FakeService, attempt: Attempt) -> None:
+    wait_for(lambda: len(service.accepted) >= 2, seconds=5)
+    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None}
+
+
+def test_a_state_is_told_at_once_and_not_repeated(service: FakeService, attempt: Attempt) -> None:
+    wait_for(lambda: service.accepted)
+    attempt.update(0, "running", epochs=5)
+    wait_for(lambda: service.states(0) == ["running"], seconds=1)
+    attempt.update(0, "succeeded", epoch=5)
+    attempt.finish(SUCCEEDED, None, timeout=5)
+    assert service.states(0) == ["running", "succeeded"]
+    assert service.accepted[-1]["outcome"]["state"] == "succeeded"
+
+
+def test_points_left_behind_go_before_the_outcome(service: FakeService, attempt: Attempt, tmp_path: Path) -> None:
+    Spool(tmp_path / "0000-dead.jsonl", trial=0).append(1, 0.1, {"h_r": 1.5})
+    assert attempt.finish(SUCCEEDED, tmp_path, timeout=5)
+    assert service.points() == [(1, 1.5)]
+    assert service.accepted[-1]["outcome"]
+    assert not service.accepted[-1]["series"]
+
+
+def test_the_outcome_waits_for_the_service_to_come_back(service: FakeService, attempt: Attempt) -> None:
+    wait_for(lambda: service.accepted)
+    service.stop()
+    threading.Timer(1.0, service.start).start()
+    attempt.update(0, "succeeded")
+    assert attempt.finish(SUCCEEDED, None, timeout=30)
+    assert service.outcomes()[-1]["state"] == "succeeded"
+    assert service.states(0)[-1] == "succeeded"
+
+
+def test_a_service_that_stays_away_is_given_up(service: FakeService, attempt: Attempt) -> None:
+    wait_for(lambda: service.accepted)
+    service.stop()
+    began = time.monotonic()
+    assert not attempt.finish(SUCCEEDED, None, timeout=1)
+    assert time.monotonic() - began < 3
+
+
+def test_the_directive_stop_is_obeyed(service: FakeService, attempt: Attempt, stops: Stops) -> None:
+    service.directive = "stop"
+    wait_for(lambda: stops, seconds=5)
+    assert attempt.finish(Outcome(state="interrupted"), None, timeout=5)
+    assert service.outcomes() == [{"state": "interrupted", "error": None}]
+
+
+def test_a_superseded_attempt_stops_and_says_no_more(service: FakeService, attempt: Attempt, stops: Stops) -> None:
+    service.answer = lambda report, size: (409, {}, b"{}")
+    wait_for(lambda: stops, seconds=5)
+    refused = service.refused
+    assert not attempt.finish(Outcome(state="interrupted"), None, timeout=5)
+    assert service.refused == refused
+
+
+def test_long_errors_keep_both_ends(service: FakeService, attempt: Attempt) -> None:
+    attempt.update(0, "failed", error="first" + "x" * 100_000 + "last")
+    attempt.finish(SUCCEEDED, None, timeout=5)
+    errors: list[Any] = [trial["error"] for report in service.accepted for trial in report["trials"]]
+    assert errors[-1].startswith("first")
+    assert errors[-1].endswith("last")
+    assert len(errors[-1]) <= 20_000
+
+
+def test_without_a_service_there_is_nothing_to_deliver() -> None:
+    attempt = Attempt(None, on_stop=lambda reason: None)
+    attempt.start()
+    attempt.update(0, "running")
+    assert attempt.finish(SUCCEEDED, None, timeout=1)
+
+
+def test_a_token_does_not_show() -> None:
+    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden"))
+
+
+def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    interruption = Interruption()
+    try:
+        interruption.install()
+        threading.Timer(0.1, interruption.request, ["the service asked"]).start()
+        with pytest.raises(Interrupted):
+            threading.Event().wait(10)
+        assert interruption.reason == "the service asked"
+        interruption.disarm()
+        signal.raise_signal(signal.SIGTERM)  # the run is ending already
+    finally:
+        signal.signal(signal.SIGTERM, handlers[0])
+        signal.signal(signal.SIGINT, handlers[1])

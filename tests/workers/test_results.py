@@ -1,0 +1,149 @@
+"""Results, storage and the order of a run, without Ray."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worker_harness import tiny_spec
+
+import workers.run
+from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
+from workers.__main__ import main
+from workers.attempt import Attempt
+from workers.context import RunContext
+from workers.errors import RunError
+from workers.interruption import Interruption
+from workers.progress import Progress
+from workers.results import TrialResult, best, print_table, read_result, write_result
+from workers.run import run_experiment
+from workers.storage import Storage, open_storage
+
+Train = Callable[[RunContext, list[TrialPlan], Progress, Interruption], None]
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    space = {"training.lr": {"choice": [0.1, 0.01, 0.001]}}
+    return validate_spec(tiny_spec(search={"algorithm": "grid", "space": space}))
+
+
+def result(number: int, knn: float, state: Any = "succeeded") -> TrialResult:
+    return TrialResult(number, {}, state, metrics={"knn_top1": knn})
+
+
+def test_the_best_trial_finished_and_has_a_number(spec: ExperimentSpec) -> None:
+    nan = float("nan")
+    results = [result(0, nan), result(1, 0.9, "interrupted"), result(2, 0.5), result(3, 0.7), result(4, 0.7)]
+    winner = best(spec, results)
+    assert winner is not None
+    assert winner.number == 3
+    assert best(spec, [result(0, nan)]) is None
+
+
+def test_a_result_file_keeps_what_is_not_finite(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    write_result(storage, TrialResult(2, {"training.lr": 0.1}, "succeeded", 5, 5, {"loss": float("inf")}))
+    stored = read_result(storage, 2)
+    assert stored is not None
+    assert stored.metrics == {"loss": float("inf")}
+    assert "Infinity" in storage.result(2).read_text()
+
+
+def test_a_result_cut_off_is_no_result(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    write_result(storage, result(0, 0.5))
+    storage.result(0).write_text(storage.result(0).read_text()[:20])
+    assert read_result(storage, 0) is None
+
+
+def test_the_table_shows_what_varied(spec: ExperimentSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(spec, [TrialResult(0, {"training.lr": 0.01}, "succeeded", 2, 2, {"h_r": 1.5, "knn_top1": 0.9})])
+    shown = capsys.readouterr().out
+    for word in ("lr", "0.01", "adaptive", "H(R)", "1.5", "k-NN", "0.9", "best"):
+        assert word in shown
+
+
+def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.prepare(spec)
+    storage.prepare(validate_spec(spec.model_dump(mode="json") | {"retries": 7}))
+    with pytest.raises(RunError, match="another spec"):
+        storage.prepare(validate_spec(tiny_spec(training={"epochs": 3})))
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/results", "gs://bucket"])
+def test_storage_that_is_no_folder_says_so(location: str) -> None:
+    with pytest.raises(RunError, match="not a folder"):
+        open_storage(location)
+
+
+def run_with(train: Train, spec: ExperimentSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(workers.run, "_train", train)
+    attempt = Attempt(None, on_stop=lambda reason: None)
+    return run_experiment(spec, Storage(folder), None, attempt, Interruption())
+
+
+def test_only_trials_without_a_result_are_run(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_result(Storage(tmp_path), TrialResult(1, {"training.lr": 0.01}, "succeeded", 2, 2, {"knn_top1": 0.9}))
+    ran = []
+
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, _: Interruption) -> None:
+        for plan in plans:
+            ran.append(plan.number)
+            progress.update(TrialResult(plan.number, plan.params, "succeeded", 2, 2, {"knn_top1": 0.5}))
+
+    outcome = run_with(train, spec, tmp_path, monkeypatch)
+    assert ran == [0, 2]
+    assert outcome.state == "succeeded"
+    table = json.loads((tmp_path / "results.json").read_text())
+    assert table["best"] == 1
+    assert [trial["params"] for trial in table["trials"]] == [{"training.lr": lr} for lr in (0.1, 0.01, 0.001)]
+
+
+def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = ["ValueError: rare\n\nwhere", "OutOfMemoryError: often\n\nhere", "OutOfMemoryError: often\n\nthere"]
+
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, _: Interruption) -> None:
+        for plan in plans:
+            progress.update(TrialResult(plan.number, plan.params, "failed", error=errors[plan.number]))
+
+    outcome = run_with(train, spec, tmp_path, monkeypatch)
+    assert outcome.state == "failed"
+    assert outcome.error.splitlines()[:3] == [
+        "every trial failed",
+        "2 of 3 failed trials: OutOfMemoryError: often",
+        "1 of 3 failed trials: ValueError: rare",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["/nowhere.yaml"], {}, "cannot read spec /nowhere.yaml: No such file"),
+        (["env:NO_SUCH"], {}, "environment variable NO_SUCH is not set"),
+        (["env:S"], {"S": "{name: x, epochs: 3}"}, "unknown field 'epochs'"),
+        (["env:S"], {"S": "{name: x}", "ADADIM_SERVICE_URL": "http://x"}, "ADADIM_ATTEMPT_ID, ADADIM_ATTEMPT_TOKEN"),
+        (["env:S", "--storage", "/proc/x"], {"S": "{name: x}"}, "cannot write to storage /proc/x"),
+        (["env:S"], {"S": "{name: x}", "ADADIM_STORAGE": "s3://b/x"}, "not a folder"),
+    ],
+)
+def test_mistakes_are_explained(
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(arguments) == 1
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown

@@ -1,0 +1,204 @@
+"""Whole runs of `python -m workers` on a real Ray cluster, with real training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from worker_harness import TOKEN, FakeService, RayHead, WorkerRun, tiny_spec, wait_for
+
+from adadim_core.spec import validate_spec
+from adadim_core.trainer import Trainer
+from workers.spool import SpoolReader
+from workers.storage import Storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+Start = Callable[..., WorkerRun]
+
+WEIGHTINGS = [
+    {"policy": "adaptive"},
+    {"policy": "fixed", "alpha": 0.0},
+    {"policy": "fixed", "alpha": 0.5},
+    {"policy": "linear"},
+]
+
+
+def grid(**space: list[Any]) -> dict[str, Any]:
+    return {
+        "algorithm": "grid",
+        "space": {path.replace("__", "."): {"choice": values} for path, values in space.items()},
+    }
+
+
+def results_of(run: WorkerRun) -> dict[str, Any]:
+    document = json.loads((run.storage / "results.json").read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+def spooled_steps(storage: Path, trial: int) -> list[list[int]]:
+    """Steps of a trial's points, one list a run that worked on it."""
+    files = sorted((storage / "points").glob(f"{trial:04d}-*.jsonl"))
+    return [[point.step for point in SpoolReader(file).read(100_000)[0]] for file in files]
+
+
+def test_a_sweep_without_a_service_prints_the_table_and_writes_results(run_workers: Start) -> None:
+    run = run_workers(tiny_spec(search=grid(objective__weighting=WEIGHTINGS)))
+    assert run.finish() == 0, run.output
+
+    results = results_of(run)
+    assert [trial["number"] for trial in results["trials"]] == [0, 1, 2, 3]
+    assert {trial["state"] for trial in results["trials"]} == {"succeeded"}
+    assert [trial["label"] for trial in results["trials"]] == [
+        *("adaptive", "fixed 0", "fixed 0.5", "linear 0 -> 1")
+    ]
+    best = max(results["trials"], key=lambda trial: trial["metrics"]["knn_top1"])
+    assert results["trials"][results["best"]]["metrics"]["knn_top1"] == best["metrics"]["knn_top1"]
+    for number in range(4):
+        assert (run.storage / "trials" / f"{number:04d}" / "encoder.safetensors").exists()
+        assert spooled_steps(run.storage, number) == [[0, 2, 4, 5, 5, 6, 8, 10, 10]]
+    table = run.output[run.output.rindex("I(R;Z)") :]
+    assert [word in table for word in ("adaptive", "fixed 0.5", "linear 0 -> 1", "best")] == [True] * 4
+
+
+def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> None:
+    """A DDP run reports the metrics that one process computes for the same global batch."""
+    document = tiny_spec(training={"epochs": 1})
+    run = run_workers(document | {"resources": {"workers": 2}}, **service.environment())
+    assert run.finish(150) == 0, run.output
+    (trial,) = results_of(run)["trials"]
+    alone = Trainer(validate_spec(document)).fit()
+    for name in ("loss", "h_r", "i_rz", "knn_top1"):
+        assert trial["metrics"][name] == pytest.approx(alone[name], abs=1e-3), name
+    assert service.points()[-1][1] == trial["metrics"]["h_r"]
+    assert service.states(0)[-1] == "succeeded"
+
+
+def test_a_new_attempt_finishes_what_a_killed_one_left(run_workers: Start) -> None:
+    """Finished trials do not run again; others go on from their checkpoint and end with the same weights."""
+    spec = tiny_spec(search=grid(training__epochs=[1, 90]))
+    first = run_workers(spec)
+    storage = Storage(first.storage)
+    wait_for(storage.checkpoint(1).exists, seconds=60, what="a checkpoint of trial 1")
+    wait_for(storage.result(0).exists, seconds=60, what="the result of trial 0")
+    first.process.kill()
+    first.process.wait()
+    assert not storage.result(1).exists()
+    finished = storage.result(0).stat().st_mtime_ns
+
+    second = run_workers(spec)
+    assert second.finish() == 0, second.output
+    assert "1 of 2 trials to run" in second.output
+    assert [trial["epoch"] for trial in results_of(second)["trials"]] == [1, 90]
+    assert storage.result(0).stat().st_mtime_ns == finished
+    assert len(spooled_steps(second.storage, 0)) == 1
+    before, after = spooled_steps(second.storage, 1)
+    assert before[0] == 0
+    assert 0 < after[0] <= before[-1] + 5
+    assert after[-1] == 450
+
+    torch.set_num_threads(1)
+    undisturbed = Trainer(validate_spec(tiny_spec(training={"epochs": 90})))
+    undisturbed.fit()
+    undisturbed.export_encoder(second.storage / "undisturbed")
+    name = "encoder.safetensors"
+    assert (storage.trial(1) / name).read_bytes() == (second.storage / "undisturbed" / name).read_bytes()
+
+
+def test_an_interrupted_run_ends_within_seconds(run_workers: Start, service: FakeService) -> None:
+    run = run_workers(tiny_spec(training={"epochs": 5_000}), **service.environment())
+    wait_for(service.points, seconds=60, what="the first point")
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.finish(20) == 143, run.output
+    assert time.monotonic() - began < 3.0, "SIGKILL follows a Ray job's SIGTERM after 3 s"
+    assert service.outcomes() == [{"state": "interrupted", "error": "received SIGTERM"}]
+    assert service.states(0)[-1] == "interrupted"
+    assert results_of(run)["trials"][0]["state"] == "interrupted"
+    assert "Traceback" not in run.output
+
+
+def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeService, tmp_path: Path) -> None:
+    """Through Ray's Jobs REST API, spec in the environment: states, points and outcome reach the service.
+
+    One of its trials raises: that is one failed trial with its message, not a failed sweep.
+    """
+    spec = tiny_spec(search=grid(training__batch_size=[256, 4096, 128]))
+    variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_STORAGE": str(tmp_path / "storage")}
+    job = submit(ray_head, "python -m workers env:ADADIM_SPEC", service.environment() | variables)
+    assert job_end(ray_head, job) == "SUCCEEDED", job_logs(ray_head, job)
+
+    assert [service.states(trial)[-1] for trial in range(3)] == ["succeeded", "failed", "succeeded"]
+    errors = [trial["error"] for report in service.accepted for trial in report["trials"] if trial["error"]]
+    assert "batch_size (4096) is larger" in errors[0]
+    arrived = dict.fromkeys(step for step, _ in service.points(trial=0))  # a delivery may repeat, order stays
+    assert list(arrived) == [0, 2, 4, 5, 6, 8, 10]
+    assert dict(service.points(2, "knn_top1")).keys() == {11, 22}
+    assert service.outcomes() == [{"state": "succeeded", "error": None}]
+    assert service.accepted[-1]["outcome"], "the outcome comes last"
+    assert service.tokens == {f"Bearer {TOKEN}"}
+    logs = job_logs(ray_head, job)
+    assert TOKEN not in logs
+    assert "trial 2  epoch 2/2  succeeded" in logs
+    assert json.loads((tmp_path / "storage" / "results.json").read_text())["best"] in (0, 2)
+
+
+def test_ray_job_submit_with_a_working_directory(ray_head: RayHead, tmp_path: Path) -> None:
+    """What `ray job submit --working-dir . -- python -m workers SPEC` does: the code travels with the job."""
+    root = Path(__file__).parents[2]
+    for package in ("adadim_core", "workers"):
+        shutil.copytree(root / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "code" / "spec.yaml").write_text(json.dumps(tiny_spec()))
+    storage = tmp_path / "storage"
+    ray_command = Path(sys.executable).with_name("ray")
+    command = [ray_command, "job", "submit", "--working-dir", ".", "--", "python", "-m", "workers", "spec.yaml"]
+    environment = ray_head.environment() | {"RAY_ADDRESS": ray_head.jobs_url}
+    finished = subprocess.run(
+        [*command, "--storage", str(storage)],
+        cwd=tmp_path / "code",
+        env=environment | {"PATH": f"{ray_command.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "best: trial 0" in finished.stdout
+    assert (storage / "results.json").exists()
+
+
+def submit(head: RayHead, entrypoint: str, variables: dict[str, str]) -> str:
+    body = {"entrypoint": entrypoint, "runtime_env": {"env_vars": variables}}
+    answer = rest(head, "/api/jobs/", body)
+    return str(answer["submission_id"])
+
+
+def job_end(head: RayHead, job: str) -> str:
+    ended = ("SUCCEEDED", "FAILED", "STOPPED")
+    return str(wait_for(lambda: (s := rest(head, f"/api/jobs/{job}")["status"]) in ended and s, seconds=100))
+
+
+def job_logs(head: RayHead, job: str) -> str:
+    return str(rest(head, f"/api/jobs/{job}/logs")["logs"])
+
+
+def rest(head: RayHead, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(
+        head.jobs_url + path,
+        data=json.dumps(body).encode() if body else None,
+        headers={"Authorization": f"Bearer {head.token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        document = json.load(response)
+    assert isinstance(document, dict)
+    return document

@@ -1,0 +1,235 @@
+"""What the worker tests share: a service that can misbehave, a Ray head, and `python -m workers` as a process."""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from workers.connection import ServiceAddress
+
+TOKEN = "secret-attempt-token"
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0, what: str = "") -> Any:
+    """Wait until the condition holds and return its value; fail after a deadline."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        time.sleep(0.02)
+    return value
+
+
+class FakeService:
+    """The reporting end point of the service, recording what it accepts. `answer` decides what it says."""
+
+    def __init__(self) -> None:
+        self.accepted: list[dict[str, Any]] = []
+        self.refused = 0
+        self.tokens: set[str] = set()
+        self.directive = "continue"
+        self.answer: Callable[[dict[str, Any], int], Answer | None] = lambda report, size: None
+        self._server: ThreadingHTTPServer | None = None
+        self._port = 0
+        self.start()
+
+    @property
+    def address(self) -> ServiceAddress:
+        return ServiceAddress(url=f"http://127.0.0.1:{self._port}", attempt="a1", token=TOKEN)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "ADADIM_SERVICE_URL": self.address.url,
+            "ADADIM_ATTEMPT_ID": "a1",
+            "ADADIM_ATTEMPT_TOKEN": TOKEN,
+        }
+
+    def points(self, trial: int = 0, metric: str = "h_r") -> list[tuple[int, Any]]:
+        """(step, value) in the order of arrival."""
+        return [
+            (step, value)
+            for report in list(self.accepted)
+            for series in report["series"]
+            if series["trial"] == trial
+            for step, value in zip(series["steps"], series["values"].get(metric, []), strict=False)
+            if value is not None
+        ]
+
+    def states(self, trial: int) -> list[str]:
+        return [t["state"] for report in list(self.accepted) for t in report["trials"] if t["number"] == trial]
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        return [report["outcome"] for report in list(self.accepted) if report["outcome"]]
+
+    def start(self) -> None:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.server is not service._server:  # stopped: the connection breaks, as that of a dead process
+                    self.close_connection = True
+                    return
+                report = json.loads(body)
+                assert self.path == "/api/v1/attempts/a1/reports"
+                service.tokens.add(self.headers["Authorization"])
+                answer = service.answer(report, len(body))
+                if answer is None:
+                    service.accepted.append(report)
+                    answer = 200, {}, json.dumps({"directive": service.directive}).encode()
+                else:
+                    service.refused += 1
+                status, headers, content = answer
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class RayHead:
+    """A local Ray head of 2 CPUs, as `ray start --head` makes it, with token authentication on."""
+
+    def __init__(self) -> None:
+        self.port, self.dashboard_port, *ports = _free_ports(5)
+        self.token = secrets.token_hex(16)
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: Ray puts sockets under it
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"),
+            *("--node-ip-address=127.0.0.1", f"--port={self.port}", f"--temp-dir={self._folder}"),
+            *(f"--dashboard-port={self.dashboard_port}", f"--dashboard-agent-listen-port={ports[0]}"),
+            *(f"--ray-client-server-port={ports[1]}", f"--metrics-export-port={ports[2]}"),
+            *("--min-worker-port=0", "--max-worker-port=0"),
+        ]
+        self._log = Path(self._folder, "head.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        wait_for(self._answers, seconds=60, what=f"Ray head up, see {self._log}")
+
+    def environment(self) -> dict[str, str]:
+        """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "ADADIM_"))}
+        return kept | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
+        }
+
+    @property
+    def jobs_url(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    def stop(self) -> None:
+        processes = [self._process_tree_root(), *self._process_tree_root().children(recursive=True)]
+        self._process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(processes, timeout=4)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _process_tree_root(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            return probe.connect_ex(("127.0.0.1", self.dashboard_port)) == 0 and b"started" in self._log.read_bytes()
+
+
+class WorkerRun:
+    """`python -m workers` as a process of its own."""
+
+    def __init__(self, environment: dict[str, str], spec: Path, storage: Path, cwd: Path) -> None:
+        self._output = cwd / f"output-{time.monotonic_ns()}.txt"
+        self.storage = storage
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers", str(spec), "--storage", str(storage)],
+                env=environment,
+                cwd=cwd,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def finish(self, seconds: float = 100) -> int:
+        """Wait for the end. Returns the exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(self.output) from None
+
+
+def tiny_spec(**sections: Any) -> dict[str, Any]:
+    """The smallest useful experiment: two epochs of five steps."""
+    return {
+        "name": "tiny",
+        "model": {"backbone": "conv_small", "width": 4, "projector": {"layers": 2, "hidden": 16, "out": 16}},
+        "training": {
+            "epochs": 2,
+            "warmup_epochs": 0,
+            "batch_size": 256,
+            "optimizer": "adamw",
+            "lr": 0.001,
+            "log_every_steps": 2,
+            **sections.pop("training", {}),
+        },
+        **sections,
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    """Free ports outside 10002-19999, which Ray keeps for its workers."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            if port not in ports and probe.connect_ex(("127.0.0.1", port)) != 0:
+                ports.append(port)
+    return ports

@@ -1,0 +1,127 @@
+"""`python -m workers SPEC`: run one experiment on the Ray cluster at hand, with or without the service.
+
+Owns the command line, the environment variables and the exit code: 0 only if the experiment succeeded.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
+from adadim_core.spec.report import Outcome
+from workers.attempt import Attempt
+from workers.connection import ServiceAddress
+from workers.errors import RunError
+from workers.interruption import Interrupted, Interruption
+from workers.run import run_experiment
+from workers.storage import Storage, open_storage
+
+_EXIT_CODES = {"succeeded": 0, "failed": 1, "interrupted": 143}
+
+# Ray follows a job's SIGTERM with SIGKILL after 3 s (RAY_JOB_STOP_WAIT_TIME_S in the job's environment extends it).
+_INTERRUPTED_SECONDS = 2.0
+_OUTCOME_SECONDS = 60.0
+
+_HELP = """\
+SPEC is a file (YAML or JSON), - for standard input, or env:NAME for an environment variable.
+RAY_ADDRESS names the Ray cluster; without it a local one is started for this run. Given the --storage of an
+interrupted run, the run goes on where it was.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one experiment. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        service = _service_address()
+    except RunError as error:
+        return _end(Outcome(state="failed", error=str(error)))
+    interruption = Interruption()
+    attempt = Attempt(service, on_stop=interruption.request)
+    storage: Storage | None = None
+    try:
+        interruption.install()
+        attempt.start()
+        spec = _read_spec(options.spec)
+        storage = open_storage(options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec))
+        outcome = run_experiment(spec, storage, service, attempt, interruption)
+    except (RunError, SpecError) as error:
+        outcome = Outcome(state="failed", error=str(error))
+    except Interrupted:
+        outcome = Outcome(state="interrupted", error=interruption.reason)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the service hears of it
+        outcome = _broken_off(error, interruption)
+    interruption.disarm()
+    timeout = _INTERRUPTED_SECONDS if outcome.state == "interrupted" else _OUTCOME_SECONDS
+    attempt.finish(outcome, storage.points if storage else None, timeout=timeout)
+    return _end(outcome)
+
+
+def _broken_off(error: Exception, interruption: Interruption) -> Outcome:
+    if interruption.reason:  # a signal came within a native call of Ray, which made another error of it
+        return Outcome(state="interrupted", error=interruption.reason)
+    logging.getLogger(__name__).error("the run broke off", exc_info=error)
+    return Outcome(state="failed", error=f"{type(error).__name__}: {error}")
+
+
+def _end(outcome: Outcome) -> int:
+    if outcome.error:
+        print(f"{outcome.state}: {outcome.error}", file=sys.stderr, flush=True)
+    return _EXIT_CODES[outcome.state]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workers",
+        description="Run an AdaDim experiment on Ray.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the experiment")
+    parser.add_argument("--storage", metavar="DIR", help="folder for results; reachable from every node")
+    parser.add_argument("--name", help="name of the default results folder (default: the spec's name)")
+    return parser
+
+
+def _read_spec(source: str) -> ExperimentSpec:
+    if source.startswith("env:"):
+        name = source.removeprefix("env:")
+        if name not in os.environ:
+            raise RunError(f"environment variable {name} is not set; it should hold the spec")
+        return parse_spec(os.environ[name])
+    if source == "-":
+        return parse_spec(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1))
+    try:
+        with Path(source).open("rb") as file:
+            return parse_spec(file.read(MAX_SPEC_BYTES + 1))
+    except OSError as error:
+        raise RunError(f"cannot read spec {source}: {error.strerror}") from error
+
+
+def _service_address() -> ServiceAddress | None:
+    names = ("ADADIM_SERVICE_URL", "ADADIM_ATTEMPT_ID", "ADADIM_ATTEMPT_TOKEN")
+    values = [os.environ.get(name) for name in names]
+    if not any(values):
+        return None
+    missing = [name for name, value in zip(names, values, strict=True) if not value]
+    if missing:
+        raise RunError(f"{', '.join(missing)} not set: reporting to a service takes {', '.join(names)}")
+    url, attempt, token = values
+    return ServiceAddress(url=url or "", attempt=attempt or "", token=token or "")
+
+
+def _default_storage(options: argparse.Namespace, spec: ExperimentSpec) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", options.name or spec.name)
+    # A Ray job runs in a copy of its working directory, which Ray deletes after it.
+    inside_ray_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    folder = Path.home() / "adadim-results" if inside_ray_job else Path("results")
+    return str(folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005 - the user's own clock
+
+
+if __name__ == "__main__":
+    sys.exit(main())

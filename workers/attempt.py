@@ -1,0 +1,153 @@
+"""The driver's side of an attempt: trial states, heartbeat and outcome, and the service's order to stop.
+
+Owns what the service is told about the attempt as a whole. Metric points are reporter.py's.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
+from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporter import Backoff, replay
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 2.0
+_STATE_SECONDS = 0.25
+_MAX_ERROR = 20_000
+
+
+class Attempt:
+    """What is known of every trial, told to the service as it changes. Without a service it only keeps it.
+
+    `update` may be called from any thread; `start`, `finish` and `abandon` belong to the driver's main thread.
+    """
+
+    def __init__(self, address: ServiceAddress | None, on_stop: Callable[[str], None]) -> None:
+        self._connection = Connection(address) if address is not None else None
+        self._on_stop = on_stop
+        self._lock = threading.Lock()
+        self._trials: dict[int, TrialUpdate] = {}
+        self._changed: dict[int, TrialUpdate] = {}
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.superseded = False
+
+    def start(self) -> None:
+        """Begin the heartbeat: from here on the service knows that the driver lives."""
+        if self._connection is not None:
+            self._thread = threading.Thread(target=self._run, args=(self._connection,), name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def update(
+        self, number: int, state: TrialState, *, epoch: int | None = None, epochs: int = 0, error: str | None = None
+    ) -> None:
+        """A trial's state changed. The latest one is delivered; those in between may be skipped."""
+        with self._lock:
+            before = self._trials.get(number)
+            update = TrialUpdate(
+                number=number,
+                state=state,
+                epoch=epoch if epoch is not None else before.epoch if before else 0,
+                epochs=epochs or (before.epochs if before else 0),
+                error=_shortened(error),
+            )
+            self._trials[number] = self._changed[number] = update
+        self._wake.set()
+
+    def finish(self, outcome: Outcome, points: Path | None, *, timeout: float) -> bool:
+        """Deliver points left behind, the last states, then the outcome. Returns whether the service has it.
+
+        Args:
+            outcome: How the attempt ended.
+            points: Folder with the spools of this experiment, if it came to have one.
+            timeout: Seconds after which an unreachable service is given up; the spools keep the points.
+        """
+        deadline = time.monotonic() + timeout
+        self._ended.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(min(timeout / 3, 12.0))  # a post may be under way
+        if self._connection is None or self.superseded:
+            return self._connection is None
+        try:
+            if points is not None:
+                replay(points, self._connection, timeout=timeout / 2)
+            return self._post_outcome(self._connection, outcome, deadline)
+        except Superseded as reason:
+            logger.warning("the service no longer takes this attempt's reports: %s", reason)
+            return False
+
+    def _post_outcome(self, connection: Connection, outcome: Outcome, deadline: float) -> bool:
+        outcome = Outcome(state=outcome.state, error=_shortened(outcome.error))
+        backoff = Backoff(longest=5.0)
+        while True:
+            with self._lock:
+                changed = list(self._changed.values())
+            last = len(changed) <= MAX_TRIALS_PER_REPORT
+            report = Report(trials=changed[:MAX_TRIALS_PER_REPORT], outcome=outcome if last else None)
+            try:
+                connection.post(report, timeout=min(10.0, deadline - time.monotonic()))
+            except Unavailable as error:
+                wait = backoff.next(error)
+                if time.monotonic() + wait >= deadline:
+                    logger.warning("outcome %r not delivered: %s", outcome.state, error)
+                    return False
+                time.sleep(wait)
+            except Refused as error:
+                logger.error("the service refused the outcome %r: %s", outcome.state, error)
+                return False
+            else:
+                self._delivered(changed[:MAX_TRIALS_PER_REPORT])
+                if last:
+                    return True
+
+    def _run(self, connection: Connection) -> None:
+        backoff, away = Backoff(longest=5.0), False
+        while not self._ended.is_set():
+            with self._lock:
+                changed = list(self._changed.values())[:MAX_TRIALS_PER_REPORT]
+            pause = _STATE_SECONDS
+            try:
+                reply = connection.post(Report(trials=changed))
+            except Superseded as reason:
+                self.superseded = True
+                self._on_stop(f"this attempt was superseded ({reason})")
+                return
+            except Refused as error:
+                logger.error("the service refused trial states: %s", error)
+                self._delivered(changed)
+            except Unavailable as error:
+                if not away:
+                    logger.warning("service away (%s); the run goes on", error)
+                away, pause = True, backoff.next(error)
+            else:
+                if away:
+                    logger.warning("service back")
+                away = False
+                backoff.reset()
+                self._delivered(changed)
+                if reply.directive == "stop":
+                    self._on_stop("the service asked to stop")
+            self._ended.wait(pause)
+            if not away:
+                self._wake.wait(HEARTBEAT_SECONDS - pause)
+            self._wake.clear()
+
+    def _delivered(self, updates: list[TrialUpdate]) -> None:
+        with self._lock:
+            for update in updates:
+                if self._changed.get(update.number) is update:
+                    del self._changed[update.number]
+
+
+def _shortened(error: str | None) -> str | None:
+    """Keeps both ends of a long error: what was run, and what went wrong in the end."""
+    if error is None or len(error) <= _MAX_ERROR:
+        return error
+    half = _MAX_ERROR // 2 - 20
+    return f"{error[:half]}\n ... cut ...\n{error[-half:]}"

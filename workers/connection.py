@@ -1,0 +1,91 @@
+"""One HTTP connection to the service, with the answers of POST /attempts/{id}/reports as Python outcomes.
+
+Owns the meaning of status codes. Does not retry, batch or buffer: reporter.py and attempt.py do.
+"""
+
+from dataclasses import dataclass, field
+
+import httpx
+from pydantic import ValidationError
+
+from adadim_core.spec.report import Report, ReportReply
+
+# httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+
+
+@dataclass(frozen=True)
+class ServiceAddress:
+    """Where an attempt reports, and the right to do so."""
+
+    url: str
+    """Base address of the service, as http://127.0.0.1:8080."""
+    attempt: str
+    """Identifier of the attempt."""
+    token: str = field(repr=False)
+    """Opens this attempt's reports and nothing else. Kept out of every log and file."""
+
+
+class Superseded(Exception):  # noqa: N818 - states of the attempt, not errors
+    """The service takes no more reports from this attempt: another one runs, or it was cancelled."""
+
+
+class Refused(Exception):  # noqa: N818
+    """The service does not take this report as it is."""
+
+    def __init__(self, message: str, *, too_large: bool) -> None:
+        super().__init__(message)
+        self.too_large = too_large
+
+
+class Unavailable(Exception):  # noqa: N818
+    """The service did not answer, or asks to be tried again."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Connection:
+    """Posts reports. Used by one thread at a time."""
+
+    def __init__(self, address: ServiceAddress) -> None:
+        self._path = f"{address.url.rstrip('/')}/api/v1/attempts/{address.attempt}/reports"
+        headers = {"Authorization": f"Bearer {address.token}", "Content-Type": "application/json"}
+        self._client = httpx.Client(headers=headers, timeout=_TIMEOUT)
+
+    def post(self, report: Report, *, timeout: float | None = None) -> ReportReply:
+        """Deliver one report.
+
+        Raises:
+            Superseded: 401, 403, 404, 409, 410.
+            Refused: 413, 422 and every other 4xx: the same report will not be taken later either.
+            Unavailable: no answer, 408, 429, 5xx, or an answer that is not the service's.
+        """
+        limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
+        try:
+            response = self._client.post(self._path, content=report.model_dump_json(), timeout=limits)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{type(error).__name__}: {error}") from error
+        status = response.status_code
+        if status in (401, 403, 404, 409, 410):
+            raise Superseded(f"HTTP {status}: {response.text[:300]}")
+        if 400 <= status < 500 and status not in (408, 429):
+            raise Refused(f"HTTP {status}: {response.text[:1000]}", too_large=status == 413)
+        if not response.is_success:
+            raise Unavailable(f"HTTP {status}", retry_after=_seconds(response.headers.get("Retry-After")))
+        try:
+            return ReportReply.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unavailable(f"not the answer of an AdaDim service: {response.text[:100]!r}") from error
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; its date form is left to the ordinary backoff."""
+    try:
+        return min(max(float(retry_after or ""), 0.0), 60.0)
+    except ValueError:
+        return None

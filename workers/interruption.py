@@ -1,0 +1,59 @@
+"""Ending early: a signal, or the service's order, becomes `Interrupted` in the main thread.
+
+Owns the driver's handling of SIGTERM and SIGINT. What is saved and said then is run.py's and __main__.py's.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """Somebody wants this run to end. Not an Exception: no library on the way may catch it and go on."""
+
+
+class Interruption:
+    """Raises `Interrupted` in the main thread when asked to, until disarmed."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._armed = True
+        self._deferred = False
+
+    def install(self) -> None:
+        """Take over SIGTERM and SIGINT. Ray replaces the handlers in ray.init: install them again after it."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def request(self, reason: str) -> None:
+        """Interrupt the main thread, from any other."""
+        if self._armed:
+            self.reason = self.reason or reason
+            # a signal, because only that ends a blocking call
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within it only `check` raises: an exception out of a signal handler breaks Ray's native calls."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` if it was asked for."""
+        if self.reason:
+            raise Interrupted
+
+    def disarm(self) -> None:
+        """The run is ending by now: further signals change nothing."""
+        self._armed = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._armed:
+            self.reason = self.reason or f"received {signal.Signals(number).name}"
+            if not self._deferred:
+                raise Interrupted

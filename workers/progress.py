@@ -1,0 +1,52 @@
+"""Follows the trials of a run: keeps their latest results, tells the service, prints lines a person can follow."""
+
+import time
+from dataclasses import replace
+
+from workers.attempt import Attempt
+from workers.results import TrialResult
+
+_LINE_SECONDS = 1.0
+_SHOWN = {"loss": "loss", "h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
+
+
+class Progress:
+    """The latest result of every trial, by number."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.results: dict[int, TrialResult] = {}
+        self._attempt = attempt
+        self._printed: dict[int, float] = {}
+
+    def update(self, result: TrialResult) -> None:
+        """A trial changed. An update without metrics keeps those known."""
+        before = self.results.get(result.number)
+        if before is not None and not result.metrics:
+            result = replace(result, metrics=before.metrics, epoch=max(result.epoch, before.epoch))
+        self.results[result.number] = result
+        self._attempt.update(result.number, result.state, epoch=result.epoch, epochs=result.epochs, error=result.error)
+        if self._worth_a_line(result):
+            self._printed[result.number] = time.monotonic()
+            print(_line(result), flush=True)
+
+    def interrupt(self) -> None:
+        """The run ends here: what was running is interrupted."""
+        for result in list(self.results.values()):
+            if result.state == "running":
+                self.update(replace(result, state="interrupted"))
+
+    def _worth_a_line(self, result: TrialResult) -> bool:
+        if result.state == "running":
+            recent = time.monotonic() - self._printed.get(result.number, float("-inf")) < _LINE_SECONDS
+            return 0 < result.epoch < result.epochs and not recent
+        return result.state != "pending"
+
+
+def _line(result: TrialResult) -> str:
+    head = f"trial {result.number}  epoch {result.epoch}/{result.epochs}"
+    if result.state != "running":
+        head += f"  {result.state}"
+    if result.error:
+        return f"{head}: {result.error.splitlines()[0]}"
+    values = (f"{label} {result.metrics[name]:.4g}" for name, label in _SHOWN.items() if name in result.metrics)
+    return "  ".join([head, *values])

@@ -1,0 +1,174 @@
+"""Delivers metric points: a background thread takes them from the spools of this process to the service.
+
+Owns batching, splitting, retry and backoff of points. The training thread only appends to a `Spool`; how fast
+the service is, or whether it is there at all, never reaches it. Trial states and the outcome are attempt.py's.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.spool import Point, Spool, SpoolReader, to_report
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 0.3
+"""Pause between two deliveries: short enough to look live, long enough to gather many points in one."""
+MAX_VALUES = 5_000
+"""Measured values in one delivery: about 100 KB."""
+
+
+class Backoff:
+    """Waiting times between retries: exponential with jitter, so that many trials do not return at once."""
+
+    def __init__(self, first: float = 0.25, longest: float = 15.0) -> None:
+        self._first, self._longest, self._failures = first, longest, 0
+
+    def next(self, error: Unavailable) -> float:
+        """Seconds to wait after one more failure. The service's own wish counts if it has one."""
+        bound = min(self._first * 2**self._failures, self._longest)
+        self._failures = min(self._failures + 1, 16)
+        if error.retry_after is not None:
+            return error.retry_after + random.uniform(0, 0.5)
+        return random.uniform(bound / 2, bound)
+
+    def reset(self) -> None:
+        self._failures = 0
+
+
+class PointReporter:
+    """The spools of one process and the thread that delivers them. Without a service it only spools."""
+
+    def __init__(self, address: ServiceAddress | None) -> None:
+        self._lock = threading.Lock()
+        self._readers: list[SpoolReader] = []
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._thread: threading.Thread | None = None
+        if address is not None:
+            self._thread = threading.Thread(target=self._run, args=(address,), name="reporter", daemon=True)
+            self._thread.start()
+
+    def open(self, path: Path, trial: int) -> Spool:
+        """A spool for one trial. Its points, and those an earlier process left in it, are delivered."""
+        spool = Spool(path, trial, on_append=self._wake.set)
+        with self._lock:
+            self._readers = [reader for reader in self._readers if reader.pending] + [SpoolReader(path)]
+        self._wake.set()
+        return spool
+
+    def close(self, timeout: float) -> bool:
+        """Deliver what is left, for at most `timeout` seconds. Returns whether nothing is left."""
+        self._deadline = time.monotonic() + timeout
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout + 1.0)
+        return not any(reader.pending for reader in self._readers)
+
+    def _run(self, address: ServiceAddress) -> None:
+        connection, backoff, away = Connection(address), Backoff(), False
+        while not self._finished():
+            self._wake.wait()
+            self._wake.clear()
+            with self._lock:
+                readers = list(self._readers)
+            try:
+                more = deliver(connection, readers, deadline=self._deadline)
+            except Superseded as reason:
+                logger.warning("the service takes no more points of this attempt (%s); they stay in the spool", reason)
+                return
+            except Unavailable as error:
+                if not away:
+                    logger.warning("service away (%s); points wait in the spool", error)
+                away, more = True, True
+                self._pause(backoff.next(error))
+            else:
+                if away:
+                    logger.warning("service back; delivering what waited")
+                away = False
+                backoff.reset()
+                self._closing.wait(BATCH_SECONDS if not more else 0)
+            if more:
+                self._wake.set()
+        connection.close()
+
+    def _pause(self, seconds: float) -> None:
+        if self._closing.is_set():  # no time left for long waits, and no reason to spin
+            seconds = min(seconds, 0.5)
+            time.sleep(max(min(seconds, self._deadline - time.monotonic()), 0))
+        else:
+            self._closing.wait(seconds)
+
+    def _finished(self) -> bool:
+        if not self._closing.is_set():
+            return False
+        return time.monotonic() >= self._deadline or not any(reader.pending for reader in self._readers)
+
+
+def replay(folder: Path, connection: Connection, *, timeout: float) -> bool:
+    """Deliver what processes that are gone left in their spools. Returns whether nothing is left.
+
+    Raises:
+        Superseded: the attempt may not report any more.
+    """
+    deadline = time.monotonic() + timeout
+    readers = [reader for reader in map(SpoolReader, sorted(folder.glob("*.jsonl"))) if reader.pending]
+    backoff = Backoff(longest=2.0)
+    while readers and time.monotonic() < deadline:
+        try:
+            deliver(connection, readers, deadline=deadline)
+        except Unavailable as error:
+            time.sleep(max(min(backoff.next(error), deadline - time.monotonic()), 0))
+        readers = [reader for reader in readers if reader.pending]
+    return not readers
+
+
+def deliver(connection: Connection, readers: Iterable[SpoolReader], *, deadline: float) -> bool:
+    """Post one batch from the given spools and acknowledge it. Returns whether more is waiting.
+
+    Raises:
+        Superseded, Unavailable: nothing of the part not yet posted was acknowledged.
+    """
+    batch: list[tuple[SpoolReader, int]] = []
+    points: list[Point] = []
+    room = MAX_VALUES
+    for reader in readers:
+        if room <= 0:
+            break
+        taken, end = reader.read(room)
+        if end > reader.offset:
+            batch.append((reader, end))
+        points += taken
+        room -= sum(len(point.values) for point in taken)
+    _post(connection, points, deadline)
+    for reader, end in batch:
+        reader.acknowledge(end)
+    return room <= 0
+
+
+def _post(connection: Connection, points: list[Point], deadline: float) -> None:
+    """Post points in as many reports as the service wants. A point it refuses even alone is left in the spool."""
+    if not points:
+        return
+    try:
+        connection.post(to_report(points), timeout=min(10.0, deadline - time.monotonic()))
+    except (Refused, ValidationError) as error:
+        if len(points) > 1:
+            half = len(points) // 2
+            _post(connection, points[:half], deadline)
+            _post(connection, points[half:], deadline)
+            return
+        logger.error(
+            "the service refused trial %d step %d; the point stays in the spool: %s",
+            points[0].trial,
+            points[0].step,
+            error,
+        )

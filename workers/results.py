@@ -1,0 +1,126 @@
+"""Results: one file a trial, the table of all of them, and how it reads on a screen.
+
+Owns the ranking of trials. Does not own the metric points: those are the spools under points/.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adadim_core.spec import ExperimentSpec, trial_label
+from adadim_core.spec.report import TrialState, decode_float, encode_float
+from workers.storage import Storage, read_json, write_json
+
+_COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "knn_top1": "k-NN"}
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How one trial ended."""
+
+    number: int
+    params: dict[str, Any]
+    state: TrialState
+    epoch: int = 0
+    """Epochs completed."""
+    epochs: int = 0
+    """Epochs planned."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of every metric."""
+    seconds: float = 0.0
+    """Time in the process that finished it."""
+    error: str | None = None
+
+
+def write_result(storage: Storage, result: TrialResult) -> None:
+    """Store a finished trial's result; from then on no attempt runs it again."""
+    write_json(storage.result(result.number), _document(result))
+
+
+def read_result(storage: Storage, number: int) -> TrialResult | None:
+    """A finished trial's result, or None if it has not finished."""
+    document = read_json(storage.result(number))
+    if document is None:
+        return None
+    document["metrics"] = {name: decode_float(value) for name, value in document["metrics"].items()}
+    return TrialResult(**document)
+
+
+def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
+    """Store the table of all trials, best marked."""
+    results = list(results)
+    metric, mode = ranking(spec)
+    winner = best(spec, results)
+    write_json(
+        storage.results,
+        {
+            "name": spec.name,
+            "metric": metric,
+            "mode": mode,
+            "best": winner.number if winner else None,
+            "trials": [_document(result) | {"label": trial_label(spec, result.params)} for result in results],
+        },
+    )
+
+
+def best(spec: ExperimentSpec, results: Iterable[TrialResult]) -> TrialResult | None:
+    """The finished trial that ranks first; None if none has a number for the metric."""
+    metric, mode = ranking(spec)
+    ranked = [r for r in results if r.state == "succeeded" and math.isfinite(r.metrics.get(metric, math.nan))]
+    sign = 1.0 if mode == "max" else -1.0
+    return max(ranked, key=lambda result: (sign * result.metrics[metric], -result.number), default=None)
+
+
+def ranking(spec: ExperimentSpec) -> tuple[str, str]:
+    """The metric whose last value ranks trials, and whether more is better."""
+    return (spec.search.metric, spec.search.mode) if spec.search else ("knn_top1", "max")
+
+
+def commonest_error(results: Iterable[TrialResult]) -> str:
+    """Why trials failed: the commonest reason first, with one full account of it."""
+    errors = [result.error or "no reason given" for result in results if result.state == "failed"]
+    reasons = Counter(error.splitlines()[0] for error in errors).most_common()
+    summary = "\n".join(f"{count} of {len(errors)} failed trials: {reason}" for reason, count in reasons[:5])
+    example = next(error for error in errors if error.splitlines()[0] == reasons[0][0])
+    return f"{summary}\n\n{example}"
+
+
+def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
+    """One row a trial, in the order of the plan."""
+    results = list(results)
+    winner, (metric, _) = best(spec, results), ranking(spec)
+    table = Table(title=spec.name, title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("weighting")
+    columns = {**_COLUMNS, **({} if metric in _COLUMNS else {metric: metric})}
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    table.add_column("state")
+    for result in results:
+        first = result is winner
+        table.add_row(
+            str(result.number),
+            trial_label(spec, result.params),
+            *(_shown(result.metrics.get(name)) for name in columns),
+            "best" if first else result.state,
+            style="bold green" if first else "red" if result.state == "failed" else None,
+        )
+    # A job's log is no terminal: rich would fold the table to 80 columns.
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 120)
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def _document(result: TrialResult) -> dict[str, Any]:
+    return asdict(result) | {"metrics": {name: encode_float(value) for name, value in result.metrics.items()}}

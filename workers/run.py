@@ -1,0 +1,83 @@
+"""The order of one run: storage -> plan -> what is left of it -> cluster -> trials -> results -> outcome."""
+
+import time
+
+from adadim_core.spec import ExperimentSpec, TrialPlan, plan_trials
+from adadim_core.spec.report import Outcome
+from workers.attempt import Attempt
+from workers.connection import ServiceAddress
+from workers.context import RunContext
+from workers.interruption import Interrupted, Interruption
+from workers.progress import Progress
+from workers.results import TrialResult, best, commonest_error, print_table, ranking, read_result, write_results
+from workers.storage import Storage
+
+
+def run_experiment(
+    spec: ExperimentSpec, storage: Storage, service: ServiceAddress | None, attempt: Attempt, interruption: Interruption
+) -> Outcome:
+    """Run the trials that no earlier attempt finished, and store and print the results of all.
+
+    Raises:
+        RunError: the folder or the cluster cannot be used for this spec.
+        Interrupted: asked to end; the results so far are stored.
+    """
+    storage.prepare(spec)
+    plans = plan_trials(spec.search)
+    progress = Progress(attempt)
+    left = _take_up(spec, storage, plans, progress)
+    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.root}", flush=True)
+    try:
+        if left:
+            _train(RunContext(spec, storage.root, _run_name(service), service), left, progress, interruption)
+    except Interrupted:
+        interruption.disarm()
+        progress.interrupt()
+        raise
+    finally:
+        results = [progress.results[plan.number] for plan in plans]
+        write_results(storage, spec, results)
+    _print_results(spec, storage, results)
+    if any(result.state == "succeeded" for result in results):
+        return Outcome(state="succeeded")
+    return Outcome(state="failed", error=f"every trial failed\n{commonest_error(results)}")
+
+
+def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], progress: Progress) -> list[TrialPlan]:
+    """Account for every trial of the plan, finished ones with their results. Returns those that are not."""
+    left = []
+    for plan in plans:
+        finished = read_result(storage, plan.number)
+        epochs = spec.with_params(plan.params).training.epochs
+        progress.update(finished or TrialResult(plan.number, plan.params, "pending", epochs=epochs))
+        if finished is None:
+            left.append(plan)
+    return left
+
+
+def _train(context: RunContext, plans: list[TrialPlan], progress: Progress, interruption: Interruption) -> None:
+    # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
+    from workers.cluster import connect, room_for
+    from workers.sweep import run_trials
+
+    connect(context.spec.resources)
+    interruption.install()
+    with interruption.deferred():
+        interruption.check()
+        run_trials(context, plans, room_for(context.spec.resources), progress.update, interruption.check)
+
+
+def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialResult]) -> None:
+    print_table(spec, results)
+    winner = best(spec, results)
+    if winner is not None:
+        metric, _ = ranking(spec)
+        print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
+        print(f"its encoder: {storage.trial(winner.number)}")
+    print(f"results: {storage.results}", flush=True)
+
+
+def _run_name(service: ServiceAddress | None) -> str:
+    """Sets this run's spools apart from those of other attempts."""
+    label = "".join(c for c in service.attempt if c.isalnum() or c in "-_") if service is not None else "local"
+    return f"{label}-{time.time_ns() // 1_000_000:x}"

@@ -1,0 +1,158 @@
+"""The spool: a trial's metric points in a local file, one JSON line each. The file is the queue to the service.
+
+Owns the line format and the acknowledged offset beside it (`.ack`). A writer appends and never waits; a reader,
+in the same process or a later one, takes complete lines from the offset on. The file stays as the trial's
+record after everything in it was delivered.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adadim_core.spec.report import Report, Series, decode_float, encode_float
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Point:
+    """The metrics measured at one step of one trial."""
+
+    trial: int
+    step: int
+    epoch: float
+    time: float
+    values: dict[str, float]
+
+
+class Spool:
+    """Appends points of one trial. One thread writes."""
+
+    def __init__(self, path: Path, trial: int, on_append: Callable[[], None] = lambda: None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._trial = trial
+        self._on_append = on_append
+        self._write_failed = False
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(self._fd).st_size
+        # a killed writer may have left half a line: end it, so that ours starts its own
+        self._torn = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
+
+    def append(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """Store one point. Returns when the operating system has it: it survives the death of this process."""
+        line = {
+            "trial": self._trial,
+            "step": step,
+            "epoch": encode_float(float(epoch)),
+            "time": round(time.time(), 3),
+            "values": {name: encode_float(float(value)) for name, value in values.items()},
+        }
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        try:
+            self._torn = os.write(self._fd, b"\n" + data if self._torn else data) < len(data)
+        except OSError as error:
+            if not self._write_failed:  # a full disk must not end the training; say it once
+                self._write_failed = True
+                logger.error("cannot write metric points to %s: %s; they are lost until it can", self.path, error)
+            return
+        self._on_append()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class SpoolReader:
+    """Reads what was not acknowledged yet. One thread uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ack = path.with_suffix(".ack")
+        self.offset = self._stored_offset()
+        """Everything before it was delivered."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether a complete line waits to be delivered."""
+        return self.read(1)[1] > self.offset
+
+    def read(self, max_values: int) -> tuple[list[Point], int]:
+        """The next points, at most about `max_values` measured values of them, and the offset after them."""
+        try:
+            if self.path.stat().st_size <= self.offset:
+                return [], self.offset
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                chunk = file.read(_CHUNK_BYTES)
+        except FileNotFoundError:
+            return [], self.offset
+        points: list[Point] = []
+        end, values = self.offset, 0
+        for line in chunk.splitlines(keepends=True):
+            if not line.endswith(b"\n") and len(chunk) < _CHUNK_BYTES:
+                break  # its writer is at it, or died; complete lines only
+            if not line.endswith(b"\n") and end > self.offset:
+                break  # cut by the chunk; it comes whole with the next one
+            point = self._parse(line)
+            if points and point is not None and values + len(point.values) > max_values:
+                break
+            end += len(line)
+            if point is not None:
+                points.append(point)
+                values += len(point.values)
+        return points, end
+
+    def acknowledge(self, offset: int) -> None:
+        """Remember that everything before `offset` was delivered."""
+        self.offset = offset
+        part = self._ack.with_name(f"{self._ack.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            part.write_text(str(offset))
+            part.replace(self._ack)
+        except OSError:
+            logger.warning("cannot write %s: points may be delivered twice, which does no harm", self._ack)
+
+    def _stored_offset(self) -> int:
+        try:
+            return int(self._ack.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _parse(self, line: bytes) -> Point | None:
+        if line.isspace():
+            return None
+        try:
+            fields = json.loads(line)
+            values = {str(name): float(decode_float(value)) for name, value in fields["values"].items()}
+            epoch, at = float(decode_float(fields["epoch"])), float(fields["time"])
+            return Point(int(fields["trial"]), int(fields["step"]), epoch, at, values)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            logger.warning("skipped a broken line in %s (a process was killed while it wrote)", self.path)
+            return None
+
+
+def to_report(points: Iterable[Point]) -> Report:
+    """Points as columns: one series a trial, in the order given."""
+    trials: dict[int, list[Point]] = {}
+    for point in points:
+        if point.values:
+            trials.setdefault(point.trial, []).append(point)
+    return Report(series=[_series(trial, rows) for trial, rows in trials.items()])
+
+
+def _series(trial: int, rows: list[Point]) -> Series:
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    return Series(
+        trial=trial,
+        steps=[row.step for row in rows],
+        epochs=[row.epoch for row in rows],
+        times=[row.time for row in rows],
+        values={name: [row.values.get(name) for row in rows] for name in names},
+    )

@@ -1,0 +1,178 @@
+"""One trial from its plan to its result file: train, report, checkpoint, resume, export.
+
+`TrialRun` owns that and knows nothing of Ray; `TrialActor` puts it into Ray Tune, one epoch a step, many trials
+one after the other in the same process. Trials of several processes are ddp.py's.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from adadim_core.spec import ExperimentSpec, TrialPlan
+from workers.context import RunContext
+from workers.reporter import PointReporter
+from workers.results import TrialResult, write_result
+
+if TYPE_CHECKING:
+    from adadim_core.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 3.0
+"""How long an ending process waits for the service to take its last points. The driver delivers the rest."""
+# At most this much work is lost beside the epoch under way, unless saving would cost more than 5 % of the time.
+_CHECKPOINT_SECONDS = 2.0
+_CHECKPOINT_SHARE = 0.05
+
+
+class TrialRun:
+    """Trains one trial in this process, going on from its checkpoint if it has one.
+
+    With several processes a trial (torch.distributed initialised), all of them step and only the one that
+    `leads` writes.
+    """
+
+    def __init__(
+        self, context: RunContext, plan: TrialPlan, reporter: PointReporter, *, device: Any = None, leads: bool = True
+    ) -> None:
+        self.plan = plan
+        self._storage = context.storage
+        self._leads = leads
+        self._began = self._saved = time.monotonic()
+        self._save_cost = 0.0
+        self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
+        report = self._spool.append if self._spool is not None else _unreported
+        self.trainer = _trainer(context.trial_spec(plan), device, report, self._storage.checkpoint(plan.number))
+
+    @property
+    def done(self) -> bool:
+        return bool(self.trainer.done)
+
+    def step(self) -> dict[str, float]:
+        """Train one epoch; after the last one write encoder and result. Returns the last value of every metric."""
+        metrics = self.trainer.fit() if self.done else self.trainer.train_epoch()
+        if not self._leads:
+            return metrics
+        if self.done:
+            self._finish(metrics)
+        elif time.monotonic() - self._saved >= max(_CHECKPOINT_SECONDS, self._save_cost / _CHECKPOINT_SHARE):
+            self.save()
+        return metrics
+
+    def save(self) -> None:
+        """Store a checkpoint of the last whole epoch."""
+        began = time.monotonic()
+        path = self._storage.checkpoint(self.plan.number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.trainer.save(path)
+        self._saved = time.monotonic()
+        self._save_cost = self._saved - began
+
+    def close(self) -> None:
+        """No more points will come from here."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _finish(self, metrics: dict[str, float]) -> None:
+        folder = self._storage.trial(self.plan.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trainer.export_encoder(folder)
+        write_result(  # last: what has a result is finished
+            self._storage,
+            TrialResult(
+                number=self.plan.number,
+                params=self.plan.params,
+                state="succeeded",
+                epoch=self.trainer.epoch,
+                epochs=self.trainer.epochs,
+                metrics=metrics,
+                seconds=time.monotonic() - self._began,
+            ),
+        )
+        self._storage.checkpoint(self.plan.number).unlink(missing_ok=True)
+
+
+def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -> "Trainer":
+    # Here and not above: the driver imports this module, and torch would cost it two seconds.
+    import torch
+
+    from adadim_core.checkpoint import CheckpointError
+    from adadim_core.trainer import Trainer
+
+    torch.set_num_threads(spec.resources.cpus_per_worker)  # concurrent trials must not fight for a node's cores
+    trainer = Trainer(spec, device=device, report=report)
+    try:
+        trainer.load(checkpoint)
+    except FileNotFoundError:
+        return trainer
+    except CheckpointError as error:
+        logger.warning("%s; the trial starts again from its beginning", error)
+        return Trainer(spec, device=device, report=report)
+    return trainer
+
+
+class TrialActor(tune.Trainable):
+    """Ray Tune's view of trials on one device. Reused: torch is imported and data is loaded once, not once a trial.
+
+    Nothing heavy happens before the first step: Tune at times gives a trial to an actor that is free earlier, and
+    waits for the one still starting only to stop it.
+    """
+
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],  # noqa: ARG002 - as in reset_config
+        context: RunContext,  # from here on: what tune.with_parameters passes
+        plans: list[TrialPlan],
+    ) -> None:
+        self._context, self._plans = context, {plan.number: plan for plan in plans}
+        self._reporter = PointReporter(context.service)
+        self._run: TrialRun | None = None
+        self._device_lost = False
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
+        if self._device_lost:
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+            # every later CUDA call here would fail; Tune starts the trial in a new process
+        self._end()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. What the trial raises is its result, so that this process lives on for the next trial."""
+        try:
+            if self._run is None:
+                self._run = TrialRun(self._context, self._plans[self.config["trial"]], self._reporter)
+            metrics = self._run.step()
+        except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
+            self._end()
+            self._device_lost = "CUDA error" in str(error)
+            return {"error": describe(error), "done": True}
+        trainer = self._run.trainer
+        return {**metrics, "epoch": trainer.epoch, "epochs": trainer.epochs, "done": self._run.done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
+        raise NotImplementedError("trials keep their own checkpoints; Tune's are for schedulers that move weights")
+
+    def cleanup(self) -> None:
+        self._end()
+        self._reporter.close(FLUSH_SECONDS)
+
+    def _end(self) -> None:
+        if self._run is not None:
+            self._run.close()
+        self._run = None
+
+
+def describe(error: BaseException) -> str:
+    """An error for people: what it is in the first line, where it came from below."""
+    return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+
+
+def _unreported(step: int, epoch: float, values: Mapping[str, float]) -> None:
+    """The other processes of a distributed trial measure the same; one of them reports."""
