@@ -148,7 +148,7 @@ def _colour(x: Tensor, recipe: Augmentation, draws: tuple[Tensor, ...]) -> Tenso
     gain, lift = brightness * contrast, brightness * (1 - contrast)
     if c != 3:
         gain, lift = _send(torch.stack([gain, lift]), x.device)[:, :, None, None, None]
-        grey = x * gain + lift * x.mean(dim=(1, 2, 3), keepdim=True)
+        grey: Tensor = x * gain + lift * x.mean(dim=(1, 2, 3), keepdim=True)
         return grey.clamp_(0, 1)
     saturation = torch.where(u_gray < recipe.grayscale, 0.0, saturation)
     colours = _send(_turn_hue(0.2 * strength * (2 * u_hue - 1), saturation) * gain[:, None, None], x.device)

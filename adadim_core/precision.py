@@ -49,6 +49,8 @@ def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        capabilities: dict[str, bool] = getattr(
+            torch.cpu, "get_capabilities", dict
+        )()  # torch 2.11 may lack it: float32 then
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False

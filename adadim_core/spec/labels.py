@@ -32,7 +32,7 @@ def _weighting(weighting: Weighting) -> str:
         case LinearWeighting(start=start, end=end) | CosineWeighting(start=start, end=end):
             return f"{weighting.policy} {start:.3g} to {end:.3g}"
         case _:
-            return weighting.policy
+            return "adaptive" if weighting.normalizer == "min" else f"adaptive ({weighting.normalizer})"
 
 
 def _value(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What a worker reports: points, trial states, heartbeat and outcome of one attempt.
 
-The wire contract between workers and service (POST /api/v1/attempts/{id}/reports), also the line format of
-the worker's spool. A report is idempotent: delivered twice it means the same as once.
+The wire contract between workers and service (POST /api/v1/attempts/{id}/reports). A report is idempotent:
+delivered twice it means the same as once.
 """
 
 import math

@@ -95,6 +95,20 @@ def test_jitter_moves_hue_and_brightness_but_leaves_a_share_alone():
     assert luma.max() / luma.min() > 1.5
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_contrast_keeps_the_mean_that_brightness_sets(monkeypatch, channels):
+    # The draws: jitter applies, brightness and saturation stay as they are, contrast shrinks by 0.8 * 0.25.
+    values = [0.5] * 6 + [0.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5]
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.tensor(values).expand(shape))
+    source = torch.randint(60, 180, (5, channels, 8, 8), generator=generator(0), dtype=torch.uint8)
+    x = augment(source, Augmentation(jitter=0.25), generator(1), views=1)
+    original = source.float() / 255
+    luma = torch.tensor(_LUMA if channels == 3 else (1.0,))
+    mean = torch.einsum("nchw,c->n", original, luma) / 64
+    expected = 0.8 * original + 0.2 * mean[:, None, None, None]
+    torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_blur_smooths_and_keeps_constants():
     source = images()
     x = augment(source, Augmentation(blur=1.0), generator(1), views=1)
