@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from service.attempts import endpoints as attempts
 from service.auth import endpoints as auth
@@ -47,10 +48,11 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         title="AdaDim Service",
         description="Sweeps AdaDim loss weightings on Ray and streams H(R) and I(R;Z) back.",
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
     )
-    app.add_middleware(HttpMetrics)
+    # The application's own `max_body_size` would be outside every middleware, and its plain-text 413 with it.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
+    app.add_middleware(HttpMetrics)
     for part in (experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

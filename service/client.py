@@ -142,7 +142,10 @@ class Client:
             raise self._unreachable(error) from None
         if response.is_error:
             raise _error(response)
-        body: dict[str, Any] = response.json()
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            raise ClientError(f"what answers at {self.url} is not an AdaDim service") from None
         return body
 
     def _unreachable(self, error: Exception) -> ClientError:
@@ -155,6 +158,6 @@ def _error(response: httpx.Response) -> ClientError:
         problem = response.json()
         lines = [f"{e['pointer'] or 'spec'}: {e['detail']}" for e in problem.get("errors", [])]
         text = "\n".join(lines) if lines else str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
-        text = response.text[:500]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = response.text[:500] or f"HTTP {response.status_code}"
     return ClientError(text, response.status_code)

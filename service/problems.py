@@ -12,6 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,33 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(_TooLargeAsProblem)
+
+
+class _TooLargeAsProblem:
+    """ASGI middleware: Starlette answers a declared length over the limit in plain text, past every handler."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        replaced = False
+
+        async def observed(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                replaced = (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
+                if replaced:
+                    await _response(_too_large(scope))(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await self._app(scope, receive, observed)
+
+
+def _too_large(scope: Scope) -> ProblemDetails:
+    limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
+    return ProblemDetails(title="Body too large", status=413, detail=f"The body may have at most {limit} bytes here.")
 
 
 def _response(details: ProblemDetails, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -92,7 +121,14 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     errors = []
     for detail in error.errors()[:20]:
         where, *path = detail["loc"]
-        pointer = "".join(f"/{step}" for step in path) if where == "body" else ".".join(str(step) for step in path)
+        if detail["type"] == "json_invalid":
+            pointer = ""  # pydantic gives the position in the text, which is no field
+        elif where == "body":
+            pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+        else:
+            pointer = ".".join(str(step) for step in path)
+        # A name half of a surrogate pair cannot be sent back as it is.
+        pointer = pointer.encode("utf-8", "replace").decode()
         errors.append(FieldError(pointer=pointer, detail=detail["msg"].removeprefix("Value error, ")))
     first = errors[0]
     return _response(
@@ -100,9 +136,11 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    title = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}.get(error.status_code, "Error")
+    if error.status_code == 413:
+        return _response(_too_large(request.scope))
+    title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error")
     headers = dict(error.headers) if error.headers else None
     return _response(ProblemDetails(title=title, status=error.status_code, detail=str(error.detail)), headers)
 

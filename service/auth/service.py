@@ -30,6 +30,8 @@ class Principal:
 
     name: str
     role: Role
+    expires_at: datetime | None = None
+    """When the token ends; None for never."""
 
     def may(self, role: Role) -> bool:
         """Whether this caller may do what the given role may."""
@@ -49,19 +51,22 @@ def hash_token(token: str) -> bytes:
 async def authenticate(session: AsyncSession, token: str) -> Principal | None:
     """Who this token belongs to, or None if it is not valid."""
     row = await repository.find_valid(session, hash_token(token))
-    return None if row is None else Principal(row.name, _role(row.role))
+    return None if row is None else Principal(row.name, _role(row.role), row.expires_at)
 
 
 async def open_session(session: AsyncSession, principal: Principal) -> str:
-    """A token for a browser's cookie, with the caller's name and role and a bounded life."""
+    """A token for a browser's cookie, with the caller's name and role; it never outlives the caller's own token."""
     await repository.remove_expired(session)
     token = new_token()
+    expires_at = datetime.now(UTC) + SESSION_LIFE
+    if principal.expires_at is not None:
+        expires_at = min(expires_at, principal.expires_at)
     await repository.add(
         session,
         name=principal.name,
         role=principal.role,
         token_hash=hash_token(token),
-        expires_at=datetime.now(UTC) + SESSION_LIFE,
+        expires_at=expires_at,
     )
     return token
 

@@ -25,4 +25,6 @@ def connect() -> Client:
         token = token or (directory / "token").read_text().strip()
     except OSError:
         raise ClientError(f"no token found in {directory}: set ADADIM_TOKEN") from None
+    if not token.isascii():  # no HTTP header could carry it
+        raise ClientError("ADADIM_TOKEN is not a token: it has characters no token has")
     return Client(str(url), token)

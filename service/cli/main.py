@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
 from service.cli.watch import watch as watch_experiment
@@ -37,7 +38,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False)
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -89,7 +90,8 @@ def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="Ho
         for head in ("id", "name", "state", "trials", "best", "owner", "created"):
             table.add_column(head)
         for e in client.experiments(limit):
-            best = "-" if e["best_value"] is None else f"{e['metric']} {e['best_value']:.3f} (trial {e['best_trial']})"
+            value = decode_float(e["best_value"])
+            best = "-" if value is None else f"{e['metric']} {value:.3f} (trial {e['best_trial']})"
             created = e["created_at"][:16].replace("T", " ")
             trials = f"{e['trials_done']}/{e['trial_count']}"
             table.add_row(str(e["id"]), e["name"], e["state"], trials, best, e["owner"], created)

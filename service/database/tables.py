@@ -10,7 +10,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    Float,
     ForeignKey,
     Identity,
     Index,
@@ -24,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, REAL, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -197,6 +196,6 @@ class Point(Base):
     trial_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     metric_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    epoch: Mapped[float] = mapped_column(Float(24))
+    epoch: Mapped[float] = mapped_column(REAL)
     time: Mapped[float]
     value: Mapped[float]

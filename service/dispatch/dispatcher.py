@@ -6,16 +6,16 @@ Owns tasks, leases and their heartbeats. What a step does is in dispatch/service
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database import notify
+from service.database.engine import DATABASE_ERRORS
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository, service
 
@@ -34,27 +34,32 @@ class Dispatcher:
         self._context = context
         self._url = url
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to dispatch, in a task of its own."""
-        self._loop = asyncio.create_task(self._run(), name="dispatcher")
+        """Begin to dispatch, in tasks of its own: a cluster that is slow to close attempts delays no new one."""
+        self._loops = [
+            asyncio.create_task(self._repeat(step), name=f"dispatcher{step.__name__}")
+            for step in (self._lease_work, self._close_attempts)
+        ]
 
     async def stop(self) -> None:
-        """Stop; leases that are not given back expire by themselves."""
-        tasks = [task for task in (self._loop, *self._tasks) if task is not None]
+        """Stop, and give the leases back; those that cannot be given back expire by themselves."""
+        tasks = [*self._loops, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Nothing but `stop` ends this loop: nothing would be dispatched ever after."""
         with self._context.listener.subscribe(notify.DISPATCH) as wake:
             while True:
                 try:
-                    await self._lease_work()
-                    await self._close_attempts()
-                except (OSError, SQLAlchemyError, TimeoutError) as error:
+                    await step()
+                except DATABASE_ERRORS as error:
                     logger.warning("dispatch: the database is away, trying again: %s", error)
+                except Exception:
+                    logger.exception("dispatch failed; trying again")
                 await notify.wait(wake, _POLL_S)
 
     async def _lease_work(self) -> None:
@@ -81,45 +86,46 @@ class Dispatcher:
     async def _with_lease(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
         """Do the work while keeping its lease alive; give the lease back at the end, whatever happened."""
         heart = asyncio.create_task(self._keep_lease(experiment_id, lease))
+        give_back = True
         try:
             await work
         except service.LeaseLost:
             logger.info("experiment %d is another replica's now", experiment_id)
-        except (OSError, SQLAlchemyError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             logger.warning("experiment %d: the database is away: %s", experiment_id, error)
         except Exception:
             logger.exception("experiment %d: dispatch failed; trying again when the lease is over", experiment_id)
-            return
-        finally:
+            give_back = False
+        finally:  # also when the service stops: the next one should not wait for the lease to expire
             heart.cancel()
-        with contextlib.suppress(OSError, SQLAlchemyError):
-            async with self._context.database.transaction() as session:
-                await repository.release(session, experiment_id, lease)
+            if give_back:
+                with contextlib.suppress(*DATABASE_ERRORS):
+                    async with self._context.database.transaction() as session:
+                        await repository.release(session, experiment_id, lease)
 
     async def _keep_lease(self, experiment_id: int, lease: UUID) -> None:
         while True:
             await asyncio.sleep(repository.LEASE.total_seconds() / 3)
-            with contextlib.suppress(OSError, SQLAlchemyError):
+            with contextlib.suppress(*DATABASE_ERRORS):
                 async with self._context.database.transaction() as session:
                     if not await repository.extend_lease(session, experiment_id, lease):
                         return
 
     async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, token: str) -> None:
         """Hand an attempt to Ray, patiently: its token exists in this task only."""
-        delay, waited = 0.5, 0.0
+        delay, give_up_at = 0.5, time.monotonic() + _SUBMIT_FOR_S
         while True:
             try:
                 await service.submit(self._context, experiment, attempt, token, self._url)
                 break
             except ClusterUnavailable as error:
-                if waited >= _SUBMIT_FOR_S:
+                if time.monotonic() >= give_up_at:
                     await service.give_up_submitting(
                         self._context, experiment.id, lease, attempt.id, f"Ray did not take the job: {error}"
                     )
                     return
                 logger.warning("experiment %d: %s", experiment.id, error)
             await asyncio.sleep(delay)
-            waited += delay
             delay = min(2 * delay, 5.0)
         await service.mark_submitted(self._context, experiment.id, lease, attempt.id)
         logger.info("experiment %d: attempt %d is Ray job %s", experiment.id, attempt.number, attempt.submission_id)

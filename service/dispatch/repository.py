@@ -80,11 +80,14 @@ async def in_flight(session: AsyncSession) -> Sequence[int]:
 
 
 async def open_attempts(session: AsyncSession, ended_before: timedelta, limit: int) -> Sequence[Attempt]:
-    """Attempts that are over for a while and whose Ray job has not been seen off yet."""
+    """Attempts that are over for a while and whose Ray job has not been seen off yet.
+
+    In random order: jobs that do not end however often they are told to must not keep the others waiting.
+    """
     query = (
         select(Attempt)
         .where(Attempt.closed_at.is_(None), Attempt.ended_at < func.now() - ended_before)
-        .order_by(Attempt.id)
+        .order_by(func.random())
         .limit(limit)
     )
     return (await session.scalars(query)).all()
@@ -95,9 +98,11 @@ def _unleased() -> ColumnElement[bool]:
 
 
 async def _lease(session: AsyncSession, ids: Select[int], token: UUID) -> Sequence[int]:
+    # A WITH clause is evaluated once; as a plain subquery a plan may run it again for every row, past its limit.
+    chosen = ids.cte("chosen")
     leased = await session.scalars(
         update(Experiment)
-        .where(Experiment.id.in_(ids))
+        .where(Experiment.id.in_(select(chosen.c.id)))
         .values(lock_token=token, lock_expires_at=func.now() + LEASE)
         .returning(Experiment.id)
     )

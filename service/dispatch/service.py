@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.attempts import repository as attempts
@@ -22,6 +22,7 @@ from service.database.tables import Attempt, Experiment
 from service.dispatch import repository
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
+from service.experiments.states import EXPERIMENT_IN_FLIGHT
 from service.trials import repository as trials
 
 logger = logging.getLogger(__name__)
@@ -87,10 +88,13 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
-    view = await _look(context, attempt, cancelling=experiment.desired_state == "cancel")
+        now = (await session.scalars(select(func.now()))).one()
+    view = await _look(context, attempt, now, cancelling=experiment.desired_state == "cancel")
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
+        if experiment.state not in EXPERIMENT_IN_FLIGHT:
+            return  # the worker reported its outcome meanwhile
         if experiment.desired_state == "cancel":
             await _apply_cancel(session, experiment, attempt, view)
         else:
@@ -114,7 +118,7 @@ class _View:
         return self.reachable and (self.job is None or self.job.ended)
 
 
-async def _look(context: Context, attempt: Attempt | None, *, cancelling: bool) -> _View:
+async def _look(context: Context, attempt: Attempt | None, now: datetime, *, cancelling: bool) -> _View:
     """Ask Ray about an open attempt, and have it stop a job that is not wanted or has fallen silent.
 
     Only a job that is gone lets the next attempt start: two must never run at once.
@@ -122,7 +126,8 @@ async def _look(context: Context, attempt: Attempt | None, *, cancelling: bool) 
     if attempt is None or attempt.ended_at is not None:
         return _View(reachable=True, job=None, silence=timedelta(0))
     heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
-    silence = datetime.now(UTC) - max(heard, context.started_at)
+    # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
+    silence = min(now - heard, datetime.now(UTC) - context.started_at)
     try:
         job = await context.jobs.find(attempt.submission_id)
         silent = silence > SILENCE and job is not None and job.status != "PENDING"
@@ -181,7 +186,7 @@ async def requeue(session: AsyncSession, experiment: Experiment, *, reason: str 
         return
     await trials.interrupt_running(session, experiment.id)
     await change_state(session, experiment, "queued", reason=reason, by=by)
-    experiment.due_at = _from_now(min(timedelta(seconds=2**lost), _MAX_BACKOFF)) if lost else datetime.now(UTC)
+    experiment.due_at = _from_now(min(timedelta(seconds=2**lost), _MAX_BACKOFF) if lost else timedelta(0))
 
 
 async def interrupt_in_flight(context: Context) -> None:
@@ -190,7 +195,7 @@ async def interrupt_in_flight(context: Context) -> None:
         for experiment_id in await repository.in_flight(session):
             experiment = await experiments.get(session, experiment_id, lock=True)
             attempt = await attempts.current(session, experiment_id)
-            if experiment is None:
+            if experiment is None or experiment.state not in EXPERIMENT_IN_FLIGHT:
                 continue
             if attempt is not None and attempt.ended_at is None:
                 _end(attempt, "interrupted", "the service was stopped")
@@ -207,6 +212,8 @@ async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, 
         attempt = await attempts.get(session, attempt_id)
         if attempt is not None and attempt.ended_at is None:
             _end(attempt, "interrupted", why)
+            if experiment.desired_state == "cancel":
+                return  # still due: the next look at it ends it
             await requeue(session, experiment, reason=why, by="dispatcher")
             experiment.due_at = _from_now(timedelta(seconds=5))
 
@@ -216,7 +223,8 @@ async def mark_submitted(context: Context, experiment_id: int, lease: UUID, atte
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
         await attempts.change(session, attempt_id, submitted_at=func.now())
-        experiment.due_at = _from_now(CHECK_INTERVAL)
+        if experiment.desired_state != "cancel":  # cancelled meanwhile: it is due at once
+            experiment.due_at = _from_now(CHECK_INTERVAL)
 
 
 async def close_attempt(context: Context, attempt: Attempt) -> None:
@@ -235,8 +243,9 @@ async def close_attempt(context: Context, attempt: Attempt) -> None:
 def _end(attempt: Attempt, state: str, error: str | None) -> None:
     attempt.state = state
     attempt.error = error
-    attempt.ended_at = datetime.now(UTC)
+    attempt.ended_at = func.now()
 
 
-def _from_now(delay: timedelta) -> datetime:
-    return datetime.now(UTC) + delay
+def _from_now(delay: timedelta) -> ColumnElement[datetime]:
+    """A time by the database's clock, which decides what is due."""
+    return func.now() + delay

@@ -1,5 +1,6 @@
 """HTTP: experiments."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -46,7 +47,8 @@ async def submit_experiment(
 ) -> ExperimentDetail | PlanRead:
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
     body = await request.body()
-    spec = service.read_spec(body, _syntax(request))
+    # In a thread: a spec of the largest size with thousands of choices takes a second to check.
+    spec = await asyncio.to_thread(service.read_spec, body, _syntax(request))
     if dry_run:
         response.status_code = 200
         trials = [TrialPlanRead(number=t.number, params=t.params) for t in plan_trials(spec.search)]

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from adadim_core.spec.report import decode_float
 from service.auth.dependencies import Viewer
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context, CurrentContext
+from service.database.engine import DATABASE_ERRORS
 from service.database.tables import Experiment, Trial
 from service.health.http_metrics import REGISTRY
 from service.problems import PROBLEM_RESPONSES
@@ -45,7 +45,7 @@ async def ready(response: Response, context: CurrentContext) -> Health:
     health = Health(status="ok")
     try:
         await context.database.ping()
-    except (OSError, SQLAlchemyError, TimeoutError):
+    except DATABASE_ERRORS:
         health.status, health.database = "unavailable", "no answer"
         response.status_code = 503
     try:

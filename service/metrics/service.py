@@ -43,7 +43,8 @@ async def write(
             columns["epochs"] += [part.epochs[k] for k in measured]
             columns["times"] += [part.times[k] for k in measured]
             columns["values"] += found
-            step, value = max(zip(steps, found, strict=True), key=lambda point: point[0])
+            # Of a step given twice the later one counts, as it does in the table.
+            step, value = max(reversed(list(zip(steps, found, strict=True))), key=lambda point: point[0])
             if name not in latest or latest[name]["step"] <= step:
                 latest[name] = {"step": step, "value": encode_float(value)}
             live.append(
@@ -63,8 +64,7 @@ async def write(
     await session.flush()
     if any(experiment.metric in s.values for s in series):
         best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
-        if best is not None:
-            experiment.best_trial, experiment.best_value = best
+        experiment.best_trial, experiment.best_value = best or (None, None)
     await events.append(session, experiment.id, "points", {"series": live})
 
 

@@ -1,0 +1,132 @@
+"""One embedded PostgreSQL for the session, a fresh database for every test, and services on real ports."""
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from fastapi import FastAPI
+from service_harness import RAY_TOKEN, RayStandIn, Running, add_token, client, make_settings, parts, serving
+from sqlalchemy import text
+
+from service.app import create_app
+from service.context import Context
+from service.database.embedded import EmbeddedPostgres
+from service.database.engine import Database
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+async def postgres() -> AsyncIterator[str]:
+    """URL of the administrative database of a real server; a database named `template` has the schema."""
+    with tempfile.TemporaryDirectory(prefix="adadim-pg-", ignore_cleanup_errors=True) as directory:
+        server = EmbeddedPostgres(Path(directory) / "data")
+        url = await server.start()
+        try:
+            admin = await asyncpg.connect(url)
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                await admin.execute(f"ALTER SYSTEM SET {setting} = off")
+            await admin.execute("SELECT pg_reload_conf()")
+            await admin.execute("CREATE DATABASE template")
+            await admin.close()
+            database = Database(_of(url, "template"))
+            await database.migrate()
+            await database.close()
+            yield url
+        finally:
+            await server.stop()
+
+
+@pytest.fixture
+async def empty_database_url(postgres: str) -> AsyncIterator[str]:
+    """A database without any table."""
+    async with _database(postgres, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+async def database_url(postgres: str) -> AsyncIterator[str]:
+    """A database with the newest schema."""
+    async with _database(postgres, "template") as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def _database(postgres: str, template: str) -> AsyncIterator[str]:
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _of(postgres, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+def _of(url: str, name: str) -> str:
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def ray() -> Iterator[RayStandIn]:
+    stand_in = RayStandIn()
+    yield stand_in
+    stand_in.gate.set()
+    stand_in.go_away()
+
+
+@pytest.fixture
+async def context(database_url: str, tmp_path: Path, ray: RayStandIn) -> AsyncIterator[Context]:
+    """The parts of a service, connected to the stand-in for Ray, with nothing running by itself but the listener."""
+    async with parts(database_url, tmp_path, ray) as context:
+        yield context
+
+
+@pytest.fixture(scope="session")
+async def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, FastAPI]]:
+    folder = tmp_path_factory.mktemp("api")
+    async with _database(postgres, "template") as database_url, parts(database_url, folder) as context:
+        app = create_app(make_settings(folder), "http://127.0.0.1:1")
+        app.state.context = context
+        async with serving(app, lifespan=False) as url:
+            yield url, app
+
+
+@pytest.fixture
+async def service(api: tuple[str, FastAPI]) -> AsyncIterator[Running]:
+    """The API on a real port with an empty database, without a dispatcher: what is queued stays queued."""
+    url, app = api
+    context: Context = app.state.context
+    async with context.database.transaction() as session:
+        await session.execute(text("TRUNCATE experiments, points, metrics, tokens RESTART IDENTITY CASCADE"))
+    token = await add_token(context.database, "submitter", "ada")
+    async with client(url, token) as http:
+        yield Running(url, app, context, http, token)
+
+
+@pytest.fixture
+async def start_service(tmp_path: Path, database_url: str) -> AsyncIterator[Callable[..., Any]]:
+    """Starts whole services: migrations, admin token, listener, dispatcher. They end with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(ray: RayStandIn, **values: Any) -> Running:
+            settings = make_settings(
+                tmp_path, database_url=database_url, ray_address=ray.address, ray_auth_token=RAY_TOKEN, **values
+            )
+            app = create_app(settings, "http://127.0.0.1:1")
+            url = await stack.enter_async_context(serving(app, lifespan=True))
+            token = (settings.state_dir / "token").read_text().strip()
+            http = await stack.enter_async_context(client(url, token))
+            return Running(url, app, app.state.context, http, token)
+
+        yield start

@@ -1,0 +1,368 @@
+"""What service tests are made of: a Ray that can misbehave, a service on a real port, and patient waiting."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from httpx_sse import ServerSentEvent, aconnect_sse
+
+from adadim_core.spec import ExperimentSpec, validate_spec
+from adadim_core.spec.report import Report
+from service.attempts.service import receive
+from service.auth import repository as tokens
+from service.auth.service import hash_token, new_token
+from service.cluster.jobs import RayJobs
+from service.context import Context
+from service.database.engine import Database
+from service.database.notify import Listener
+from service.database.tables import Attempt, Experiment
+from service.experiments import service as experiments
+from service.settings import Settings
+
+RAY_TOKEN = "ray-secret"
+
+
+async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 10.0) -> Any:
+    """Wait until the condition gives something true, and return that. It may be a coroutine function."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what or condition}"
+        await asyncio.sleep(0.01)
+
+
+# -- Ray ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RayJob:
+    """A job as the stand-in keeps it."""
+
+    submission_id: str
+    entrypoint: str
+    environment: dict[str, str]
+    status: str = "RUNNING"
+    message: str = "Job is currently running."
+    log: str = ""
+    stops: int = 0
+
+
+@dataclass
+class RayStandIn:
+    """Ray's Jobs REST API over real HTTP, behaving as Ray 2.60 does, with a job that is only a record."""
+
+    jobs: dict[str, RayJob] = field(default_factory=dict)
+    arrived: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    """Those that were answered."""
+    lose_answers: int = 0
+    """So many submissions are accepted without an answer."""
+    stubborn: bool = False
+    """Jobs do not end when told to stop."""
+    first_status: str = "RUNNING"
+    gate: threading.Event = field(default_factory=threading.Event)
+    """While it is not set, no request is answered."""
+    broken: bool = False
+    """Every request is answered with HTTP 500, as behind a head that is going down."""
+    _server: ThreadingHTTPServer | None = None
+    _port: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+        self.come_back()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def job(self, submission_id: str) -> RayJob:
+        return self.jobs[submission_id]
+
+    @property
+    def only_job(self) -> RayJob:
+        (job,) = self.jobs.values()
+        return job
+
+    @property
+    def submissions(self) -> int:
+        return sum(request == ("POST", "/api/jobs/") for request in list(self.requests))
+
+    def end(self, job: RayJob, status: str = "FAILED", message: str = "the driver died") -> None:
+        job.status, job.message = status, message
+
+    def go_away(self) -> None:
+        """Refuse connections, as when the head is gone. Jobs are still there when it comes back."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def come_back(self) -> None:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                stand_in._answer(self, "GET")
+
+            def do_POST(self) -> None:
+                stand_in._answer(self, "POST")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+            request_queue_size = 64
+
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def _answer(self, request: BaseHTTPRequestHandler, method: str) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        self.arrived.append((method, request.path))
+        self.gate.wait(30)
+        self.requests.append((method, request.path))
+        if request.headers.get("Authorization") != f"Bearer {RAY_TOKEN}":
+            answer: tuple[int, Any] | None = (401, "Unauthorized: Missing authentication token")
+        elif self.broken:
+            answer = (500, "Traceback (most recent call last):\nray.exceptions.RaySystemError: GCS is down")
+        else:
+            answer = self._route(method, request.path.strip("/").split("/")[1:], body)
+        if answer is None:
+            request.connection.close()
+            return
+        status, content = answer
+        encoded = (content if isinstance(content, str) else json.dumps(content)).encode()
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(encoded)))
+        request.end_headers()
+        request.wfile.write(encoded)
+
+    def _route(self, method: str, path: list[str], body: bytes) -> tuple[int, Any] | None:
+        match method, path:
+            case "GET", ["version"]:
+                return 200, {"version": "4", "ray_version": "2.60.0", "session_name": "session_1"}
+            case "POST", ["jobs"]:
+                return self._submit(json.loads(body))
+            case _, ["jobs", submission_id, *_] if submission_id not in self.jobs:
+                return 404, f"Job {submission_id} does not exist"
+            case "GET", ["jobs", submission_id]:
+                job = self.jobs[submission_id]
+                return 200, {"submission_id": submission_id, "status": job.status, "message": job.message}
+            case "POST", ["jobs", submission_id, "stop"]:
+                job = self.jobs[submission_id]
+                job.stops += 1
+                stopped = job.status in ("PENDING", "RUNNING")
+                if stopped and not self.stubborn:
+                    self.end(job, "STOPPED", "Job was intentionally stopped.")
+                return 200, {"stopped": stopped}
+            case "GET", ["jobs", submission_id, "logs"]:
+                return 200, {"logs": self.jobs[submission_id].log}
+            case _:
+                return 404, "404: Not Found"
+
+    def _submit(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        submission_id = body["submission_id"]
+        if submission_id in self.jobs:
+            return 500, (
+                "Traceback (most recent call last):\n"
+                f"ValueError: Job with submission_id {submission_id} already exists. Please use a different one."
+            )
+        environment = body["runtime_env"]["env_vars"]
+        self.jobs[submission_id] = RayJob(submission_id, body["entrypoint"], environment, self.first_status)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            return None
+        return 200, {"job_id": submission_id, "submission_id": submission_id}
+
+
+# -- the service --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Running:
+    """A service that answers on a real port."""
+
+    url: str
+    app: FastAPI
+    context: Context
+    http: httpx.AsyncClient
+    """With a submitter's token."""
+    token: str
+
+    async def submit(self, spec: str = "name: test", **headers: str) -> dict[str, Any]:
+        response = await self.http.post("/api/v1/experiments", content=spec, headers=headers)
+        assert response.status_code == 201, response.text
+        experiment: dict[str, Any] = response.json()
+        return experiment
+
+    async def experiment(self, experiment_id: int) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.http.get(f"/api/v1/experiments/{experiment_id}")).json()
+        return found
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, *, lifespan: bool) -> AsyncIterator[str]:
+    """Serve an application on a free port of loopback; gives its URL."""
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Any:
+            yield
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            app, lifespan="on" if lifespan else "off", log_level="error", timeout_graceful_shutdown=1
+        )
+        server = Server(config)
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            await until(lambda: server.started or task.done(), "uvicorn to start", seconds=20)
+            if task.done():
+                await task
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+async def add_token(database: Database, role: str, name: str | None = None, **values: Any) -> str:
+    """A token of that role."""
+    token = new_token()
+    async with database.transaction() as session:
+        await tokens.add(session, name=name or role, role=role, token_hash=hash_token(token), **values)
+    return token
+
+
+def client(url: str, token: str | None, **options: Any) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    # verify=False: loading certificates takes longer than most tests
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=20.0, trust_env=False, verify=False, **options)
+
+
+async def sse(
+    http: httpx.AsyncClient, experiment_id: int, *, count: int, after: int | None = None, resume: int | None = None
+) -> list[ServerSentEvent]:
+    """The next events of an experiment, comments and pings left out."""
+    headers = {} if resume is None else {"Last-Event-ID": str(resume)}
+    params = {} if after is None else {"after": after}
+    found: list[ServerSentEvent] = []
+    url = f"/api/v1/experiments/{experiment_id}/events"
+    async with asyncio.timeout(15), aconnect_sse(http, "GET", url, headers=headers, params=params) as source:
+        assert source.response.status_code == 200, await source.response.aread()
+        async for event in source.aiter_sse():
+            if event.data:
+                found.append(event)
+            if len(found) == count:
+                break
+    return found
+
+
+# -- parts without HTTP -------------------------------------------------------------------------------------------
+
+
+def make_settings(tmp_path: Path, **values: Any) -> Settings:
+    return Settings(state_dir=tmp_path / "state", **values)
+
+
+@contextlib.asynccontextmanager
+async def parts(
+    database_url: str, tmp_path: Path, ray: RayStandIn | None = None, **values: Any
+) -> AsyncIterator[Context]:
+    """A context without the application: what the dispatcher and the endpoints work on."""
+    database = Database(database_url)
+    listener = Listener(database_url)
+    listener.start()
+    jobs = RayJobs()
+    if ray is not None:
+        await jobs.connect(ray.address, RAY_TOKEN)
+    try:
+        yield Context(make_settings(tmp_path, **values), database, listener, jobs)
+    finally:
+        await jobs.close()
+        await listener.stop()
+        await database.close()
+
+
+def sweep(trials: int = 3, **fields: Any) -> ExperimentSpec:
+    """A valid sweep of so many trials."""
+    search = {"trials": trials, "space": {"training.lr": {"uniform": [0.1, 0.5]}}}
+    return validate_spec({"name": "test", "search": search, **fields})
+
+
+async def queue(context: Context, spec: ExperimentSpec | None = None) -> int:
+    """Submit an experiment; its number."""
+    spec = spec or sweep()
+    async with context.database.transaction() as session:
+        experiment = await experiments.submit(session, spec, text="test", owner="someone", idempotency_key=None)
+        return experiment.id
+
+
+async def load(context: Context, experiment_id: int) -> Experiment:
+    async with context.database.transaction() as session:
+        return await experiments.find(session, experiment_id)
+
+
+async def last_attempt(context: Context, experiment_id: int) -> Attempt | None:
+    from service.attempts import repository as attempts
+
+    async with context.database.transaction() as session:
+        attempt = await attempts.current(session, experiment_id)
+        if attempt is not None:
+            await session.refresh(attempt, ["log"])
+        return attempt
+
+
+@dataclass
+class Worker:
+    """Reports as the worker of a job does, straight to the service's function."""
+
+    context: Context
+    attempt_id: int
+    token: str
+
+    @classmethod
+    def of(cls, context: Context, job: RayJob) -> "Worker":
+        return cls(context, int(job.environment["ADADIM_ATTEMPT_ID"]), job.environment["ADADIM_ATTEMPT_TOKEN"])
+
+    async def report(self, **fields: Any) -> str:
+        """Deliver one report; the directive that came back."""
+        async with self.context.database.transaction() as session:
+            reply = await receive(session, self.attempt_id, self.token, Report.model_validate(fields))
+        return reply.directive
+
+
+def points(trial: int, steps: list[int], values: list[Any], metric: str = "h_r") -> dict[str, Any]:
+    """A series as a worker reports it."""
+    return {
+        "trial": trial,
+        "steps": steps,
+        "epochs": [float(k) for k in range(len(steps))],
+        "times": [1000.0 + k for k in range(len(steps))],
+        "values": {metric: values},
+    }
+
+
+Factory = Callable[..., Awaitable[Any]]

@@ -1,0 +1,128 @@
+"""Who may do what: tokens, roles, browser sessions."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from service_harness import Running, add_token, client
+from sqlalchemy import select
+
+from service.auth.service import ensure_admin_token, hash_token
+from service.database.engine import Database
+from service.database.tables import Token
+
+JSON = {"Content-Type": "application/json"}
+WRITES = [("POST", "experiments"), ("POST", "experiments/1/cancel")]
+READS = ["experiments", "experiments/1", "experiments/1/trials", "experiments/1/metrics", "experiments/1/events",
+         "experiments/1/logs", "trials/1", "trials/1/metrics", "session"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [f"/api/v1/{path}" for path in READS] + ["/metrics"])
+async def test_nothing_is_read_without_a_valid_token(service: Running, path: str) -> None:
+    expired = await add_token(
+        service.context.database, "admin", "old", expires_at=datetime.now(UTC) - timedelta(seconds=1)
+    )
+    for token in (None, "adadim_wrong", service.token + "x", expired):
+        async with client(service.url, token) as http:
+            response = await http.get(path)
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("scheme", ["Basic {}", "{}", "Bearer", "Bearer \u00e9"])
+async def test_other_authorization_headers_are_401(service: Running, scheme: str) -> None:
+    header = scheme.format(service.token).encode("latin-1")
+    async with client(service.url, None) as http:
+        assert (await http.get("/api/v1/session", headers={b"Authorization": header})).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_a_viewer_reads_but_does_not_write(service: Running, method: str, path: str) -> None:
+    async with client(service.url, await add_token(service.context.database, "viewer")) as http:
+        assert (await http.get("/api/v1/experiments")).status_code == 200
+        refused = await http.request(method, f"/api/v1/{path}", content="name: a")
+    assert refused.status_code == 403
+    assert "viewer may read" in refused.json()["detail"]
+    assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
+
+
+@pytest.mark.parametrize("role", ["submitter", "admin"])
+async def test_those_who_may_write_do(service: Running, role: str) -> None:
+    async with client(service.url, await add_token(service.context.database, role, "carol")) as http:
+        assert (await http.get("/api/v1/session")).json() == {"name": "carol", "role": role}
+        assert (await http.post("/api/v1/experiments", content="name: a")).json()["owner"] == "carol"
+
+
+async def test_a_browser_session_reads_and_writes_from_its_own_pages_only(service: Running) -> None:
+    async with client(service.url, None) as browser:
+        assert (await browser.get("/api/v1/session")).status_code == 401
+        opened = await browser.post("/api/v1/session", json={"token": f"  {service.token}\n"})
+        assert opened.status_code == 204
+        cookie = opened.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert "max-age=43200" in cookie
+        assert service.token not in opened.headers["set-cookie"]
+        assert (await browser.get("/api/v1/session")).json() == {"name": "ada", "role": "submitter"}
+
+        async def write(**headers: str) -> int:
+            return (await browser.post("/api/v1/experiments", content="name: a", headers=headers)).status_code
+
+        assert await write() == 403
+        assert await write(Origin="https://evil.example") == 403
+        assert await write(Origin="null") == 403
+        assert await write(Origin=service.url + ".evil.example") == 403
+        assert await write(Origin=service.url) == 201
+
+        assert (await browser.delete("/api/v1/session")).status_code == 204
+        assert (await browser.get("/api/v1/session")).status_code == 401
+        browser.cookies.set("adadim_session", opened.cookies["adadim_session"])
+        assert (await browser.get("/api/v1/session")).status_code == 401
+
+
+@pytest.mark.parametrize("body", [{"token": "adadim_wrong"}, {"token": "\ud800"}, {"token": ""}, {"token": 1}, {}])
+async def test_a_wrong_login_opens_nothing(service: Running, body: dict[str, str]) -> None:
+    async with client(service.url, None) as browser:
+        response = await browser.post("/api/v1/session", content=json.dumps(body), headers=JSON)
+    assert response.status_code in (401, 422)
+    assert "set-cookie" not in response.headers
+
+
+async def test_a_session_does_not_outlive_its_token(service: Running) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    token = await add_token(service.context.database, "viewer", "guest", expires_at=soon)
+    async with client(service.url, None) as browser:
+        await browser.post("/api/v1/session", json={"token": token})
+    async with service.context.database.transaction() as session:
+        expiries = (await session.scalars(select(Token.expires_at).where(Token.name == "guest"))).all()
+    assert len(expiries) == 2
+    assert max(e for e in expiries if e is not None) == soon
+
+
+async def test_the_admin_token_is_in_a_file_for_its_owner_only_and_hashed_in_the_database(
+    database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    token = await ensure_admin_token(database, path)
+    assert path.read_text().strip() == token
+    assert path.stat().st_mode & 0o777 == 0o600
+    async with database.transaction() as session:
+        (row,) = (await session.scalars(select(Token))).all()
+    assert (row.name, row.role, row.expires_at) == ("admin", "admin", None)
+    assert row.hash == hash_token(token)
+    assert token not in repr(vars(row))
+
+
+async def test_the_admin_token_stays_the_same_over_restarts_and_a_new_database(
+    database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    token = await ensure_admin_token(database, path)
+    assert await ensure_admin_token(database, path) == token
+    async with database.transaction() as session:
+        await session.delete((await session.scalars(select(Token))).one())
+    assert await ensure_admin_token(database, path) == token
+    async with database.transaction() as session:
+        assert len((await session.scalars(select(Token))).all()) == 1

@@ -1,0 +1,174 @@
+"""The `adadim` command against a live service: what it prints, and readable errors with exit code 1."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from service_harness import Running, serving
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from service.database.tables import Experiment
+
+SPEC = "{name: from file, search: {trials: 2, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
+Adadim = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+def adadim(service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Adadim:
+    """Runs the command beside the service."""
+    monkeypatch.setenv("ADADIM_URL", service.url)
+    monkeypatch.setenv("ADADIM_TOKEN", service.token)
+    monkeypatch.setenv("ADADIM_STATE_DIR", str(tmp_path))
+
+    async def run(*arguments: str, **options: Any) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments, **options)
+
+    return run
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> str:
+    file = tmp_path / "spec.yaml"
+    file.write_text(SPEC)
+    return str(file)
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr
+
+
+async def test_submit_stores_and_says_where_to_look(adadim: Adadim, service: Running, spec_file: str) -> None:
+    result = await adadim("submit", spec_file)
+    assert result.exit_code == 0, result.output
+    experiment = (await service.http.get("/api/v1/experiments")).json()["items"][0]
+    assert f"Experiment {experiment['id']} (from file) is queued" in result.output
+    assert f"{service.url}/experiments/{experiment['id']}" in result.output
+    from_input = await adadim("submit", "-", input="name: from input")
+    assert "(from input) is queued" in from_input.output
+
+
+async def test_a_dry_run_shows_the_plan_and_stores_nothing(adadim: Adadim, service: Running, spec_file: str) -> None:
+    result = await adadim("submit", "--dry-run", spec_file)
+    assert result.exit_code == 0
+    assert "it would run 2 trials" in result.output
+    assert "{'training.lr': 0." in result.output
+    assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
+
+
+async def test_a_wrong_spec_is_said_field_by_field(adadim: Adadim, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("name: a\ntrainig: {}\nretries: -1")
+    for options in ([], ["--dry-run"]):
+        result = await adadim("submit", *options, str(file))
+        refused(result, "Error: /retries: should be", "not -1\n/trainig: unknown field", "did you mean 'training'?")
+
+
+async def test_list_shows_every_experiment_whatever_its_best_value(adadim: Adadim, service: Running) -> None:
+    for value in (None, 0.987654, float("inf"), float("nan")):
+        experiment = await service.submit("name: listed")
+        async with service.context.database.transaction() as session:
+            row = await session.get_one(Experiment, experiment["id"])
+            row.best_value, row.best_trial = value, None if value is None else 3
+    result = await adadim("list")
+    assert result.exit_code == 0, result.exception
+    assert result.output.count("listed") == 4
+    assert "knn_top1 0.988 (trial 3)" in result.output
+    assert "Infinity" in result.output or "inf" in result.output
+    assert (await adadim("list", "--limit", "1")).output.count("listed") == 1
+
+
+async def test_cancel_says_the_state(adadim: Adadim, service: Running) -> None:
+    experiment = await service.submit()
+    result = await adadim("cancel", str(experiment["id"]))
+    assert (result.exit_code, result.output.strip()) == (0, f"Experiment {experiment['id']} is cancelling.")
+    refused(await adadim("cancel", "4711"), "There is no experiment 4711.")
+
+
+async def test_logs_of_what_has_none_are_empty(adadim: Adadim, service: Running) -> None:
+    experiment = await service.submit()
+    result = await adadim("logs", str(experiment["id"]))
+    assert (result.exit_code, result.output) == (0, "")
+    refused(await adadim("logs", "4711"), "There is no experiment 4711.")
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+async def test_watch_of_an_ended_experiment_shows_the_table(adadim: Adadim, service: Running, state: str) -> None:
+    experiment = await service.submit(SPEC)
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, experiment["id"])
+        row.state, row.best_trial, row.best_value = state, 1, 0.5
+    result = await adadim("watch", str(experiment["id"]))
+    assert result.exit_code == (0 if state == "succeeded" else 1)
+    assert f"from file #{experiment['id']}" in result.output
+    assert "Best: trial 1 (adaptive, lr=0." in result.output
+
+
+async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Running) -> None:
+    from test_reports import Reporter, points
+
+    reporter = await Reporter.open(service)
+    watching = asyncio.create_task(adadim("watch", str(reporter.experiment_id)))
+    await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
+    await reporter.accepted(series=[points(0, [1], ["NaN"]), points(1, [1], [2.5])])
+    await reporter.accepted(trials=[{"number": 0, "state": "succeeded"}], outcome={"state": "succeeded"})
+    async with asyncio.timeout(15):
+        result = await watching
+    assert result.exit_code == 0, result.output
+    assert "succeeded" in result.output
+    assert "2.500" in result.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({"ADADIM_URL": "http://127.0.0.1:1"}, "is `adadim serve` running?"),
+        ({"ADADIM_URL": "nonsense"}, "nonsense"),
+        ({"ADADIM_URL": "http://["}, "http://["),
+        ({"ADADIM_TOKEN": "adadim_wrong"}, "not valid or has expired"),
+        ({"ADADIM_TOKEN": ""}, "set ADADIM_TOKEN"),
+        ({"ADADIM_TOKEN": "schlüssel"}, "ADADIM_TOKEN"),
+        ({"ADADIM_URL": ""}, "start one with `adadim serve`"),
+    ],
+)
+async def test_a_service_that_cannot_be_used_is_one_readable_line(
+    adadim: Adadim, environment: dict[str, str], word: str
+) -> None:
+    refused(await adadim("list", env=environment), word)
+
+
+async def test_another_server_at_the_address_is_said(adadim: Adadim, service: Running) -> None:
+    from fastapi import FastAPI, Response
+
+    other = FastAPI()
+    other.add_api_route("/{path:path}", lambda: Response("<html>hello</html>"))
+    async with serving(other, lifespan=False) as url:
+        refused(await adadim("list", env={"ADADIM_URL": url}), f"what answers at {url} is not an AdaDim service")
+
+
+async def test_a_file_that_is_not_there_or_not_text_is_one_readable_line(adadim: Adadim, tmp_path: Path) -> None:
+    refused(await adadim("submit", str(tmp_path / "none.yaml")), "No such file")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    refused(await adadim("submit", str(tmp_path / "binary")), "decode")
+
+
+async def test_what_serve_leaves_in_the_state_directory_is_found(
+    adadim: Adadim, service: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "service.json").write_text(json.dumps({"url": service.url, "pid": 1}))
+    (tmp_path / "token").write_text(service.token + "\n")
+    result = await adadim("list", env={"ADADIM_URL": "", "ADADIM_TOKEN": ""})
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ADADIM_PORT", "DATABASE_URL", "RAY_ADDRESS", "ADADIM_SLOTS"])
+async def test_serve_names_the_variable_that_is_wrong(adadim: Adadim, name: str) -> None:
+    refused(await adadim("serve", env={name: "-1"}), f"{name}: ")

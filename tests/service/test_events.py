@@ -1,0 +1,226 @@
+"""The live stream: over real HTTP, in order, resumable, and independent of any single connection."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from httpx_sse import ServerSentEvent
+from service_harness import Running, client, load, queue, sse, sweep, until
+from sqlalchemy import delete, func, select, text
+
+from service.context import Context
+from service.database import notify
+from service.database.engine import Database
+from service.database.tables import Event, Experiment
+from service.events import endpoints as events_module
+from service.events import repository as events
+
+
+async def append(context: Context, experiment_id: int, *marks: str) -> None:
+    for mark in marks:
+        async with context.database.transaction() as session:
+            await events.append(session, experiment_id, "points", {"series": [], "mark": mark})
+
+
+def marks(found: list[ServerSentEvent]) -> list[str]:
+    return [json.loads(event.data)["mark"] for event in found if event.event == "points"]
+
+
+async def test_a_stream_tells_what_was_and_what_comes(service: Running) -> None:
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=4))
+    await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
+    await append(service.context, experiment_id, "a", "b")
+    await service.http.post(f"/api/v1/experiments/{experiment_id}/cancel")
+    found = await stream
+    assert [event.event for event in found] == ["experiment", "points", "points", "experiment"]
+    assert [event.id for event in found] == ["1", "2", "3", "4"]
+    last = json.loads(found[-1].data)
+    assert last == {
+        k: v for k, v in (await service.experiment(experiment_id)).items() if k not in ("spec", "spec_text")
+    }
+    assert last["state"] == "cancelling"
+
+
+async def test_a_live_event_waits_for_no_poll(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    await test_a_stream_tells_what_was_and_what_comes(service)
+
+
+async def test_an_event_whose_notification_was_lost_comes_with_the_next_look(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_module, "_POLL_S", 0.05)
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=1, after=1))
+    await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
+    service.context.listener._waiters.pop((notify.EVENTS, str(experiment_id)))
+    monkeypatch.setitem(service.context.listener._waiters, (notify.EVENTS, str(experiment_id)), {asyncio.Event()})
+    await append(service.context, experiment_id, "a")
+    assert marks(await stream) == ["a"]
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_a_resumed_stream_misses_nothing_and_repeats_nothing(service: Running, by_header: bool) -> None:
+    experiment_id = (await service.submit())["id"]
+    wanted = [str(n) for n in range(60)]
+    writer = asyncio.create_task(append(service.context, experiment_id, *wanted))
+    seen: list[ServerSentEvent] = []
+    last = 1
+    while len(seen) < len(wanted):
+        options = {"resume": last, "after": 0} if by_header else {"after": last}  # the header counts
+        seen += await sse(
+            service.http, experiment_id, count=7 if len(seen) < 56 else len(wanted) - len(seen), **options
+        )
+        last = int(seen[-1].id)
+    await writer
+    assert marks(seen) == wanted
+    assert [int(event.id) for event in seen] == list(range(2, 62))
+
+
+async def test_more_events_than_fit_one_batch_all_come(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_BATCH", 10)
+    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    experiment_id = (await service.submit())["id"]
+    wanted = [str(n) for n in range(35)]
+    await append(service.context, experiment_id, *wanted)
+    assert marks(await sse(service.http, experiment_id, count=36)) == wanted
+
+
+async def test_two_writers_at_once_keep_the_order(service: Running) -> None:
+    """A reader who has seen event n never finds a smaller one later, whoever commits first."""
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=81))
+    await asyncio.gather(
+        *(append(service.context, experiment_id, *(f"{writer}-{n}" for n in range(20))) for writer in range(4))
+    )
+    found = await stream
+    assert [int(event.id) for event in found] == list(range(1, 82))
+    for writer in range(4):
+        assert [mark for mark in marks(found) if mark.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(20)]
+
+
+async def test_a_slow_writer_holds_back_the_events_after_its_own(context: Context) -> None:
+    experiment_id = await queue(context)
+    async with context.database.transaction() as slow:
+        first = await events.append(slow, experiment_id, "points", {"mark": "slow"})
+        fast = asyncio.create_task(append(context, experiment_id, "fast"))
+        await asyncio.sleep(0.1)
+        assert not fast.done()
+        async with context.database.transaction() as session:
+            assert [e.kind for e in await events.after(session, experiment_id, 0, 10)] == ["experiment"]
+    await fast
+    async with context.database.transaction() as session:
+        found = await events.after(session, experiment_id, first - 1, 10)
+    assert [(e.seq, e.payload["mark"]) for e in found] == [(first, "slow"), (first + 1, "fast")]
+
+
+async def test_a_transaction_that_fails_leaves_no_gap(context: Context) -> None:
+    experiment_id = await queue(context)
+    async with context.database.transaction() as session:
+        await events.append(session, experiment_id, "points", {})
+        await session.rollback()
+    await append(context, experiment_id, "a")
+    async with context.database.transaction() as session:
+        assert (await session.scalars(select(Event.seq).order_by(Event.seq))).all() == [1, 2]
+    assert (await load(context, experiment_id)).seq == 2
+
+
+async def test_the_stream_goes_on_when_the_notification_connection_is_killed(
+    service: Running, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    monkeypatch.setattr(notify, "_RECONNECT_S", 0.05)
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=3, after=1))
+    await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
+    name = service.context.database.url.database
+    async with Database(postgres).connect() as admin:
+        killed = await admin.execute(
+            text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                 " WHERE datname = :name AND application_name <> 'adadim'"),
+            {"name": name},
+        )  # fmt: skip
+        assert killed.scalar_one() == 1
+        # while nobody listens
+        await append(service.context, experiment_id, "meanwhile")
+
+        async def back() -> bool:
+            found = await admin.execute(
+                text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND application_name <> 'adadim'"),
+                {"name": name},
+            )
+            await admin.rollback()
+            return bool(found.scalar_one())
+
+        await until(back)
+    await append(service.context, experiment_id, "after", "later")
+    assert marks(await stream) == ["meanwhile", "after", "later"]
+
+
+async def test_connections_end_after_a_while_and_say_so(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_LIFE_S", 0.1)
+    monkeypatch.setattr(events_module, "_POLL_S", 0.02)
+    monkeypatch.setattr(events_module, "_PING_S", 0.01)
+    experiment_id = (await service.submit())["id"]
+    async with asyncio.timeout(5):
+        response = await service.http.get(f"/api/v1/experiments/{experiment_id}/events")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    assert ": ping\n\n" in response.text
+    assert response.text.endswith("event: reconnect\ndata: {}\n\n")
+    assert not service.context.listener._waiters
+
+
+async def test_a_client_that_leaves_is_forgotten(service: Running) -> None:
+    experiment_id = (await service.submit())["id"]
+    await sse(service.http, experiment_id, count=1)
+    await until(lambda: not service.context.listener._waiters)
+
+
+async def test_the_stream_of_a_deleted_experiment_ends(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_POLL_S", 0.02)
+    monkeypatch.setattr(events_module, "_PING_S", 0.01)
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(service.http.get(f"/api/v1/experiments/{experiment_id}/events"))
+    await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
+    async with service.context.database.transaction() as session:
+        await session.execute(delete(Experiment))
+    async with asyncio.timeout(5):
+        await stream
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "9" * 19, "1,2"])
+async def test_a_place_that_cannot_be_is_422(service: Running, last: str) -> None:
+    await service.submit()
+    response = await service.http.get("/api/v1/experiments/1/events", headers={"Last-Event-ID": last})
+    assert response.status_code == 422
+
+
+async def test_trial_events_carry_the_trial(context: Context, service: Running) -> None:
+    experiment_id = (await service.submit(sweep(2).model_dump_json()))["id"]
+    async with service.context.database.transaction() as session:
+        await events.append(session, experiment_id, "trial", {"number": 1, "state": "running"})
+    (event,) = await sse(service.http, experiment_id, count=1, after=1)
+    trials = (await service.http.get(f"/api/v1/experiments/{experiment_id}/trials")).json()["items"]
+    assert (event.event, json.loads(event.data)) == ("trial", trials[1])
+
+
+@pytest.fixture
+async def many(service: Running) -> AsyncIterator[list[asyncio.Task[list[ServerSentEvent]]]]:
+    experiment_id = (await service.submit())["id"]
+    async with client(service.url, service.token) as http:
+        yield [asyncio.create_task(sse(http, experiment_id, count=6)) for _ in range(40)]
+
+
+async def test_forty_readers_need_no_forty_connections_to_the_database(
+    service: Running, many: list[asyncio.Task[list[ServerSentEvent]]]
+) -> None:
+    await append(service.context, 1, *"abcde")
+    streams = await asyncio.gather(*many)
+    assert all(marks(found) == list("abcde") for found in streams)
+    async with service.context.database.transaction() as session:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert (await session.execute(query)).scalar_one() <= 22
+        assert (await session.scalars(select(func.count()).select_from(Event))).one() == 6

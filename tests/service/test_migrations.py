@@ -1,0 +1,80 @@
+"""The migrated schema and the models agree; migrating is repeatable and safe for replicas that start together."""
+
+import asyncio
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from service.database.engine import Database, alembic_config
+from service.database.tables import Base
+
+
+async def _differences(database: Database) -> list[Any]:
+    def compare(connection: Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+
+    async with database.connect() as connection:
+        found = await connection.run_sync(compare)
+    flat = [change for entry in found for change in (entry if isinstance(entry, list) else [entry])]
+    # Defaults are compared by their values, and a random one never equals itself.
+    return [change for change in flat if change[:4] != ("modify_default", None, "installation", "key")]
+
+
+async def _tables(database: Database) -> set[str]:
+    async with database.connect() as connection:
+        return set(await connection.run_sync(lambda c: inspect(c).get_table_names()))
+
+
+async def test_models_and_migrated_schema_agree(database: Database) -> None:
+    assert await _differences(database) == []
+    assert await _tables(database) == {*Base.metadata.tables, "alembic_version"}
+
+
+async def test_a_missing_index_or_column_would_be_noticed(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("DROP INDEX ix_experiments_due"))
+        await session.execute(text("ALTER TABLE trials ALTER COLUMN epoch TYPE bigint"))
+    assert [change[0] for change in await _differences(database)] == ["add_index", "modify_type"]
+
+
+async def test_migrating_twice_is_harmless_and_keeps_what_is_there(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    await database.migrate()
+    async with database.connect() as connection:
+        key = (await connection.execute(text("SELECT key FROM installation"))).scalar_one()
+    await database.migrate()
+    async with database.connect() as connection:
+        assert (await connection.execute(text("SELECT key FROM installation"))).scalar_one() == key
+    await database.close()
+
+
+async def test_replicas_that_start_together_migrate_once(empty_database_url: str) -> None:
+    replicas = [Database(empty_database_url) for _ in range(4)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(replica.migrate() for replica in replicas))
+    assert await _differences(replicas[0]) == []
+    async with replicas[0].connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM installation"))).scalar_one() == 1
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_every_installation_has_a_key_of_its_own(database: Database, empty_database_url: str) -> None:
+    other = Database(empty_database_url)
+    await other.migrate()
+    keys = set()
+    for one in (database, other):
+        async with one.connect() as connection:
+            keys.add((await connection.execute(text("SELECT key FROM installation"))).scalar_one())
+    await other.close()
+    assert len(keys) == 2
+
+
+def test_migrations_are_one_line_from_the_first() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config())
+    assert len(scripts.get_heads()) == 1
+    assert scripts.get_bases() == ["0001"]
