@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo serve test lint bench clean
+.PHONY: help install demo serve test lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list

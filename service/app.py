@@ -18,7 +18,7 @@ from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
 from service.dispatch.dispatcher import Dispatcher
-from service.dispatch.service import interrupt_in_flight
+from service.dispatch.service import interrupt_in_flight, keep_logs
 from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health
@@ -48,6 +48,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         title="AdaDim Service",
         description="Sweeps AdaDim loss weightings on Ray and streams H(R) and I(R;Z) back.",
         lifespan=lifespan,
+        docs_url=None,  # dashboard/endpoints.py serves it without a third party's scripts
+        redoc_url=None,
     )
     # The application's own `max_body_size` would be outside every middleware, and its plain-text 413 with it.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
@@ -84,6 +86,7 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
         # In this order on the way out: the cluster ends first, then what ran on it is queued again.
         stack.push_async_callback(interrupt_in_flight, context)
         stack.push_async_callback(local.stop)
+        stack.push_async_callback(keep_logs, context)
         local.start()
 
     dispatcher = Dispatcher(context, url)

@@ -114,6 +114,8 @@ class Client:
                     headers={"Last-Event-ID": str(last)},
                     timeout=httpx.Timeout(_TIMEOUT.connect, read=45.0),
                 ) as source:
+                    if source.response.is_server_error:  # a proxy, or a service that starts
+                        raise httpx.ReadError(f"HTTP {source.response.status_code}")
                     if source.response.is_error:
                         source.response.read()
                         raise _error(source.response)

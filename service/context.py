@@ -20,6 +20,8 @@ class Context:
     database: Database
     listener: Listener
     jobs: RayJobs
+    closing: bool = False
+    """The service is stopping: streams end themselves."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """Since when workers can reach this replica: their silence before that means nothing."""
 

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,6 +80,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_bug)
+    for error in (OperationalError, InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
+                  ConnectionError, TimeoutError):  # fmt: skip
+        app.add_exception_handler(error, _on_database_away)
     app.add_middleware(_TooLargeAsProblem)
 
 
@@ -143,6 +148,12 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error")
     headers = dict(error.headers) if error.headers else None
     return _response(ProblemDetails(title=title, status=error.status_code, detail=str(error.detail)), headers)
+
+
+async def _on_database_away(request: Request, error: Exception) -> JSONResponse:
+    logger.warning("%s %s: the database is away: %s", request.method, request.url.path, error)
+    details = ProblemDetails(title="Unavailable", status=503, detail="The database does not answer; try again.")
+    return _response(details, {"Retry-After": "2"})
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -7,9 +7,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(ValueError):
@@ -75,14 +78,29 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             detail = error.errors()[0]
-            raise SettingsError(f"{variables[str(detail['loc'][0])]}: {detail['msg']}") from None
+            name = f"{variables[str(detail['loc'][0])]}: " if detail["loc"] else ""
+            raise SettingsError(name + detail["msg"].removeprefix("Value error, ")) from None
+
+    @model_validator(mode="after")
+    def _remote_cluster_can_reach_us(self) -> Self:
+        """Nodes elsewhere neither reach our loopback nor see our state directory."""
+        if self.storage is not None and "://" in self.storage:
+            raise ValueError("ADADIM_STORAGE: must be a folder that every node of the cluster shares")
+        remote = self.ray_address is not None and urlsplit(self.ray_address).hostname not in _LOOPBACK
+        if remote and self.public_url is None:
+            raise ValueError("ADADIM_PUBLIC_URL: needed with a cluster elsewhere, whose workers report there")
+        if remote and self.storage is None:
+            raise ValueError("ADADIM_STORAGE: needed with a cluster elsewhere, a folder all its nodes share")
+        return self
 
     @property
     def storage_root(self) -> str:
-        """Folder or URL under which every experiment has its own folder."""
+        """Folder under which every experiment has its own folder."""
         return self.storage or str(self.state_dir.resolve() / "storage")
 
 
 def default_state_dir() -> Path:
-    """The user's state directory for adadim, as the platform has it."""
+    """Where state lies by default: the user's state directory, or /var/lib for root, as system services have it."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/adadim")
     return platformdirs.user_state_path("adadim")

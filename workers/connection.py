@@ -33,10 +33,6 @@ class Superseded(Exception):  # noqa: N818 - states of the attempt, not errors
 class Refused(Exception):  # noqa: N818
     """The service does not take this report as it is."""
 
-    def __init__(self, message: str, *, too_large: bool) -> None:
-        super().__init__(message)
-        self.too_large = too_large
-
 
 class Unavailable(Exception):  # noqa: N818
     """The service did not answer, or asks to be tried again."""
@@ -52,15 +48,18 @@ class Connection:
     def __init__(self, address: ServiceAddress) -> None:
         self._path = f"{address.url.rstrip('/')}/api/v1/attempts/{address.attempt}/reports"
         headers = {"Authorization": f"Bearer {address.token}", "Content-Type": "application/json"}
-        self._client = httpx.Client(headers=headers, timeout=_TIMEOUT)
+        # Proxy variables are for the way out; a service on this machine is reached directly.
+        local = httpx.URL(address.url).host in ("127.0.0.1", "localhost", "::1")
+        self._client = httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not local)
 
     def post(self, report: Report, *, timeout: float | None = None) -> ReportReply:
         """Deliver one report.
 
         Raises:
             Superseded: 401, 403, 404, 409, 410.
-            Refused: 413, 422 and every other 4xx: the same report will not be taken later either.
-            Unavailable: no answer, 408, 429, 5xx, or an answer that is not the service's.
+            Refused: 413, 422: the same report will not be taken later either.
+            Unavailable: no answer, every other status, or an answer that is not the service's: what a proxy says
+                on its own account (404 while a service is replaced, 407, 431) is no word of the service.
         """
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
@@ -68,10 +67,11 @@ class Connection:
         except httpx.HTTPError as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         status = response.status_code
-        if status in (401, 403, 404, 409, 410):
+        by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")
+        if by_service and status in (401, 403, 404, 409, 410):
             raise Superseded(f"HTTP {status}: {response.text[:300]}")
-        if 400 <= status < 500 and status not in (408, 429):
-            raise Refused(f"HTTP {status}: {response.text[:1000]}", too_large=status == 413)
+        if by_service and status in (413, 422):
+            raise Refused(f"HTTP {status}: {response.text[:1000]}")
         if not response.is_success:
             raise Unavailable(f"HTTP {status}", retry_after=_seconds(response.headers.get("Retry-After")))
         try:

@@ -82,8 +82,8 @@ class PointReporter:
                 readers = list(self._readers)
             try:
                 more = deliver(connection, readers, deadline=self._deadline)
-            except Superseded as reason:
-                logger.warning("the service takes no more points of this attempt (%s); they stay in the spool", reason)
+            except Superseded:
+                logger.info("this attempt is over; what it still measures stays in the spool")
                 return
             except Unavailable as error:
                 if not away:

@@ -96,7 +96,7 @@ class TrialRun:
                 seconds=time.monotonic() - self._began,
             ),
         )
-        self._storage.checkpoint(self.plan.number).unlink(missing_ok=True)
+        self.trainer.remove_checkpoint(self._storage.checkpoint(self.plan.number))
 
 
 def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -> "Trainer":

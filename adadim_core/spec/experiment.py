@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from adadim_core.spec.base import Section
 from adadim_core.spec.objective import ObjectiveSpec
 from adadim_core.spec.search import SearchSpec
-from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
+from adadim_core.spec.sections import TRAIN_IMAGES, DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
 
 
 class ExperimentSpec(Section):
@@ -36,6 +36,22 @@ class ExperimentSpec(Section):
                 f"training.batch_size ({self.training.batch_size}) must be a multiple of "
                 f"resources.workers ({self.resources.workers})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_fits_data(self) -> Self:
+        images = TRAIN_IMAGES.get(self.data.dataset)
+        if images is not None and self.training.batch_size > images:
+            raise ValueError(
+                f"training.batch_size ({self.training.batch_size}) is larger than the {images} training images "
+                f"of {self.data.dataset}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _search_metric_is_measured(self) -> Self:
+        if self.search is not None and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "off":
+            raise ValueError("search.metric linear_top1 needs evaluation.linear_probe: online or offline")
         return self
 
     def with_params(self, params: dict[str, Any]) -> Self:

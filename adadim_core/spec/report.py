@@ -7,7 +7,16 @@ delivered twice it means the same as once.
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    model_validator,
+)
 
 from adadim_core.spec.metrics import METRICS
 
@@ -46,6 +55,8 @@ def _storable(value: Any) -> Any:
 _ErrorText = Annotated[str, BeforeValidator(_storable), Field(max_length=20_000)]
 _Epochs = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+# A hostile report is refused at its first mistake, not after listing millions of them.
+_Values = Annotated[list[JsonFloat | None], Field(max_length=MAX_POINTS_PER_REPORT), FailFast()]
 _Step = Annotated[int, Field(ge=0, le=2**62)]
 
 
@@ -57,13 +68,18 @@ class Series(_Message):
     """Points of one trial in columns: `values[m][k]` is metric m at `steps[k]`; None where m was not measured."""
 
     trial: Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
-    steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT)]
+    steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT), FailFast()]
     epochs: Annotated[
         list[Annotated[JsonFloat, Field(ge=0, le=1e9)]],
-        Field(description="Epochs done at each step, with the fraction under way."),
+        Field(max_length=MAX_POINTS_PER_REPORT, description="Epochs done at each step, with the fraction under way."),
+        FailFast(),
     ]
-    times: Annotated[list[JsonFloat], Field(description="Unix time of each step, in seconds.")]
-    values: Annotated[dict[_MetricName, list[JsonFloat | None]], Field(min_length=1, max_length=len(METRICS) + 48)]
+    times: Annotated[
+        list[FiniteFloat],
+        Field(max_length=MAX_POINTS_PER_REPORT, description="Unix time of each step, in seconds."),
+        FailFast(),
+    ]
+    values: Annotated[dict[_MetricName, _Values], Field(min_length=1, max_length=len(METRICS) + 48)]
 
     @model_validator(mode="after")
     def _columns_have_one_length(self) -> Self:

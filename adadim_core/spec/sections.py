@@ -36,13 +36,36 @@ class AugmentationSpec(Section):
         return self
 
 
+TRAIN_IMAGES = {"digits": 1438, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+"""Training images of the data sets whose size is known before they are read."""
+
+
 class DataSpec(Section):
     """Which images to train on."""
 
     dataset: Annotated[
-        Literal["digits"], Field(description="digits: scikit-learn's 1,797 handwritten 8x8 digits, ten classes.")
+        Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "medmnist", "image_folder", "npz"],
+        Field(description="digits comes with scikit-learn; every other is read from path."),
     ] = "digits"
+    path: Annotated[
+        str | None,
+        Field(min_length=1, max_length=1000, description="File or folder of the data, as the workers see it."),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: as they are."),
+    ] = None
     augmentation: AugmentationSpec = AugmentationSpec()
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> Self:
+        if self.dataset == "digits" and self.path is not None:
+            raise ValueError("digits takes no path: it comes with scikit-learn")
+        if self.dataset != "digits" and self.path is None:
+            raise ValueError(f"{self.dataset} needs path, the file or folder of the data")
+        if self.path is not None and ".." in self.path.replace("\\", "/").split("/"):
+            raise ValueError("path must not contain '..'")
+        return self
 
 
 class ProjectorSpec(Section):
@@ -57,13 +80,38 @@ class ModelSpec(Section):
     """Encoder (image to R) and projector (R to Z)."""
 
     backbone: Annotated[
-        Literal["conv_small", "resnet18"],
-        Field(description="conv_small: three convolutions, for small images. resnet18: with a CIFAR stem."),
+        Literal["conv_small", "resnet18", "resnet34", "resnet50", "vit_tiny", "vit_small"],
+        Field(description="conv_small: three convolutions, for small images."),
     ] = "resnet18"
     width: Annotated[
-        int, Field(ge=1, le=512, description="Channels after the first layer; R has 8 times as many (conv_small: 4).")
-    ] = 64
+        int | None,
+        Field(
+            ge=1,
+            le=512,
+            description="Channels after the first layer of a convolutional network, default 64; R has 4 times as many "
+            "(conv_small), 8 times (resnet18, resnet34) or 32 times (resnet50). A ViT has its own.",
+        ),
+    ] = None
+    stem: Annotated[
+        Literal["auto", "cifar", "imagenet"],
+        Field(description="First layers of a ResNet. auto: cifar for images of up to 64 pixels."),
+    ] = "auto"
     projector: ProjectorSpec = ProjectorSpec()
+
+    @model_validator(mode="after")
+    def _settings_fit_backbone(self) -> Self:
+        if self.backbone.startswith("vit") and self.width is not None:
+            raise ValueError(f"{self.backbone} has a width of its own; leave width out")
+        if not self.backbone.startswith("resnet") and self.stem != "auto":
+            raise ValueError(f"stem is for ResNets; {self.backbone} has none")
+        return self
+
+
+class CollapseSpec(Section):
+    """The collapse watch: flags a trial whose effective rank of R falls under a share of its maximum so far."""
+
+    share: Annotated[Probability, Field(description="Share of the maximum; 0 turns the watch off.")] = 0.25
+    stop: Annotated[bool, Field(description="End the trial when it collapses.")] = False
 
 
 class TrainingSpec(Section):
@@ -83,6 +131,15 @@ class TrainingSpec(Section):
     log_every_steps: Annotated[
         int, Field(ge=1, description="Steps between two points of the losses and of H(R) and I(R;Z).")
     ] = 10
+    accumulate: Annotated[
+        int,
+        Field(ge=1, le=1024, description="Parts a batch is computed in, to save memory; the losses are the batch's."),
+    ] = 1
+    clip_norm: Annotated[
+        PositiveFloat | None, Field(description="Largest norm of the gradient; larger ones are scaled down.")
+    ] = None
+    compile: Annotated[bool, Field(description="Compile the network with torch.compile.")] = False
+    collapse: CollapseSpec = CollapseSpec()
 
     @model_validator(mode="after")
     def _warmup_is_shorter_than_training(self) -> Self:
@@ -94,11 +151,18 @@ class TrainingSpec(Section):
 
 
 class EvaluationSpec(Section):
-    """Weighted k-nearest-neighbour classification of the held-out images by R."""
+    """How good R is for classifying the held-out images."""
 
     every_epochs: Annotated[int, Field(ge=1, description="Epochs between two evaluations; the last always counts.")] = 1
     knn_k: Annotated[int, Field(ge=1, le=10_000, description="Number of neighbours.")] = 20
     knn_temperature: Annotated[PositiveFloat, Field(le=10.0)] = 0.07
+    linear_probe: Annotated[
+        Literal["off", "online", "offline"],
+        Field(
+            description="linear_top1 by a linear classifier on R. online: trained beside the encoder on detached R. "
+            "offline: fitted to convergence after the last epoch."
+        ),
+    ] = "off"
 
 
 class ResourcesSpec(Section):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 
 from adadim_core.spec.report import Report, ReportReply
 from service.attempts import service
@@ -16,10 +16,20 @@ router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLE
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 
 
+async def _authenticated(
+    attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext
+) -> int:
+    """A dependency, so that the token is checked before megabytes of report are."""
+    async with context.database.transaction() as session:
+        await service.authenticate(session, attempt_id, bearer_token(request))
+    return attempt_id
+
+
+AuthenticatedAttempt = Annotated[int, Depends(_authenticated)]
+
+
 @router.post("/{attempt_id}/reports", max_body_size=MAX_REPORT_BYTES)
-async def receive_report(
-    attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], report: Report, request: Request, context: CurrentContext
-) -> ReportReply:
+async def receive_report(attempt_id: AuthenticatedAttempt, report: Report, context: CurrentContext) -> ReportReply:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
     async with context.database.transaction() as session:
-        return await service.receive(session, attempt_id, bearer_token(request), report)
+        return await service.receive(session, attempt_id, report)

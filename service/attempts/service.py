@@ -22,20 +22,30 @@ from service.problems import Problem
 from service.trials import repository as trials
 
 
-async def receive(session: AsyncSession, attempt_id: int, token: str | None, report: Report) -> ReportReply:
-    """Apply one report. Applied twice it changes nothing more.
+async def authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> None:
+    """Raise a 401 problem unless this is the attempt's token."""
+    attempt = await repository.get(session, attempt_id)
+    # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
+    if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
+        raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
+
+
+async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
+    """Apply one report of an authenticated attempt. Applied twice it changes nothing more.
 
     Raises:
-        Problem: 401 without the attempt's token; 409 once the attempt is over or superseded; 422 for a trial
-            the experiment does not have.
+        Problem: 409 once the attempt is over or superseded; 422 for a trial the experiment does not have.
     """
-    attempt = await _authenticate(session, attempt_id, token)
+    attempt = await repository.get(session, attempt_id)
+    if attempt is None:
+        raise Problem(409, "Superseded", "This attempt is gone; its worker should end.")
     # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
     experiment = await experiments.get(session, attempt.experiment_id, lock=True)
     await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
         raise Problem(409, "Superseded", "This attempt is over; its worker should end.")
     attempt.heartbeat_at = func.now()  # the database's clock, not this machine's
+    before = _figures(experiment)
     if attempt.state == "starting":
         await _mark_running(session, experiment, attempt)
     rows = await _trials(session, experiment.id, report)
@@ -45,17 +55,17 @@ async def receive(session: AsyncSession, attempt_id: int, token: str | None, rep
         experiment.trials_done = await trials.count_ended(session, experiment.id)
     if report.series:
         await metrics.write(session, experiment, report.series, rows)
+    if _figures(experiment) != before:
+        await session.flush()
+        await events.append(session, experiment.id, "experiment", {"state": experiment.state})
     if report.outcome is not None:
         await _finish(session, experiment, attempt, report.outcome)
     return ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue")
 
 
-async def _authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> Attempt:
-    attempt = await repository.get(session, attempt_id)
-    # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
-    if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
-        raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
-    return attempt
+def _figures(experiment: Experiment) -> tuple[object, ...]:
+    """What lists show of an experiment beside its state."""
+    return experiment.trials_done, experiment.best_trial, experiment.best_value
 
 
 async def _trials(session: AsyncSession, experiment_id: int, report: Report) -> dict[int, Trial]:
@@ -103,8 +113,10 @@ async def end_experiment(
     session: AsyncSession, experiment: Experiment, state: str, *, reason: str | None, by: str
 ) -> None:
     """Bring a locked experiment to its end."""
-    await trials.end_unfinished(session, experiment.id)
     experiment.trials_done = await trials.count_ended(session, experiment.id)
+    await trials.end_unfinished(session, experiment.id)  # stopped by the end, not done
+    best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
+    experiment.best_trial, experiment.best_value = best or (None, None)  # a trial that failed late is not the best
     experiment.ended_at = func.now()
     experiment.due_at = None
     await change_state(session, experiment, state, reason=reason, by=by)

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.auth import service
 from service.auth.service import Principal
@@ -18,7 +19,14 @@ def bearer_token(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-async def _principal(request: Request, context: Annotated[Context, Depends(get_context)]) -> Principal:
+_SCHEME = HTTPBearer(auto_error=False, description="A token; `adadim serve` says in which file it lies.")
+
+
+async def _principal(
+    request: Request,
+    context: Annotated[Context, Depends(get_context)],
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)],  # for the API's documentation
+) -> Principal:
     token = bearer_token(request)
     if token is None:
         token = request.cookies.get(SESSION_COOKIE)

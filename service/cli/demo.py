@@ -29,7 +29,11 @@ def demo(spec: Path, console: Console) -> bool:
         console.print(f"Dashboard  [bold]{client.url}/#token={_token()}[/]", soft_wrap=True, highlight=False)
         experiment = client.submit(text)
         console.print(f"Submitted {spec} as experiment {experiment['id']}\n", highlight=False)
-        ended = watch(client, experiment["id"], console)
+        try:
+            ended = watch(client, experiment["id"], console)
+        except (KeyboardInterrupt, SystemExit):
+            client.cancel(experiment["id"])  # or the next service would take it up again
+            raise
         if ended["state"] != "succeeded":
             for piece in client.logs(experiment["id"]):
                 console.print(piece, end="", highlight=False, markup=False)
@@ -54,6 +58,7 @@ def _service(console: Console) -> Iterator[Client]:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     log_path = directory / "service.log"
     console.print(f"Starting the service (log: {log_path})", highlight=False)
+    log_path.touch(mode=0o600)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.cli.main", "serve"],

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -68,8 +67,7 @@ def submit(
     """Submit a spec as an experiment."""
     with readable_errors(), connect() as client:
         text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
-        # The key makes a repeat after a lost answer harmless.
-        answer = client.submit(text, dry_run=dry_run, idempotency_key=None if dry_run else str(uuid.uuid4()))
+        answer = client.submit(text, dry_run=dry_run)
         if dry_run:
             console.print(f"The spec is valid; it would run {len(answer['trials'])} trials:")
             for trial in answer["trials"]:

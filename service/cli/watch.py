@@ -42,6 +42,8 @@ class _View:
 
     def __init__(self, client: Client, experiment_id: int) -> None:
         self._client = client
+        # Read first: whatever happens from here on comes with the stream.
+        self._seq = client.metrics(experiment_id, ["h_r"], max_points=4)["seq"]
         detail = client.experiment(experiment_id)
         self._spec = ExperimentSpec.model_validate(detail["spec"])
         self.experiment = detail
@@ -52,12 +54,14 @@ class _View:
         """Apply events until the experiment has ended; yields a line for a log when something notable happened."""
         if self.experiment["state"] in EXPERIMENT_ENDED:
             return
-        for event in self._client.events(self.experiment["id"]):
+        for event in self._client.events(self.experiment["id"], after=self._seq):
             line = None
             if event.kind == "experiment":
+                before = self.experiment["state"], self.experiment["state_reason"]
                 self.experiment |= event.data
-                reason = f": {event.data['state_reason']}" if event.data["state_reason"] else ""
-                line = f"experiment {event.data['id']} {event.data['state']}{reason}"
+                if before != (event.data["state"], event.data["state_reason"]):
+                    reason = f": {event.data['state_reason']}" if event.data["state_reason"] else ""
+                    line = f"experiment {event.data['id']} {event.data['state']}{reason}"
             elif event.kind == "trial":
                 line = self._apply_trial(event.data)
             else:
@@ -88,12 +92,11 @@ class _View:
     def render(self) -> Group:
         """The whole view."""
         experiment = self.experiment
-        done = sum(trial["state"] in ("succeeded", "failed", "stopped") for trial in self._trials.values())
         head = Text.assemble(
             (f"{experiment['name']} ", "bold"),
             f"#{experiment['id']}  ",
             (experiment["state"], _COLOURS.get(experiment["state"], "")),
-            f"  {done} of {len(self._trials)} trials done",
+            f"  {experiment['trials_done']} of {experiment['trial_count']} trials done",
         )
         parts: list[Any] = [head, self._table()]
         if experiment["state_reason"]:

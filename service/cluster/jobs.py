@@ -3,6 +3,7 @@
 What Ray says of a job is a hint. The dispatcher decides; nothing here knows of experiments.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ClusterUnavailable(Exception):  # noqa: N818 - a state of the cluster, not a mistake
@@ -82,7 +84,8 @@ class RayJobs:
     async def logs(self, submission_id: str) -> str | None:
         """The whole log of a job's driver, or None if Ray does not know it. Raises ClusterUnavailable."""
         response = await self._request("GET", f"/api/jobs/{submission_id}/logs", missing_ok=True)
-        return None if response is None else str(_json(response).get("logs") or "")
+        # Ray colours the names of its processes, for terminals that a kept log never sees.
+        return None if response is None else _ANSI.sub("", str(_json(response).get("logs") or ""))
 
     async def _request(
         self, method: str, path: str, *, json: Any = None, missing_ok: bool = False

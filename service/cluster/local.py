@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,8 +50,9 @@ class LocalRay:
         self._token_path = state_dir / "ray-token"
         self._log_path = state_dir / "ray.log"
         self._marker = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
-        # Unix socket paths are limited to about 100 characters, so not under the state directory.
-        self._temp_dir = Path(tempfile.gettempdir()) / f"adadim-ray-{self._marker[:8]}"
+        # Unix socket paths are limited to about 100 characters, so not under the state directory. Ray opens its
+        # folders to everyone, and its logs hold the environment of jobs: the folder above them is closed.
+        self._private_dir = Path(tempfile.gettempdir()) / f"adadim-ray-{self._marker[:8]}"
         self._jobs = jobs
         self._num_cpus = num_cpus or os.cpu_count() or 1
         self._task: asyncio.Task[None] | None = None
@@ -63,10 +65,10 @@ class LocalRay:
         """End the head and every process it started."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         await self._jobs.close()
         await asyncio.to_thread(self._end_processes)
+        await asyncio.to_thread(shutil.rmtree, self._private_dir, ignore_errors=True)
 
     async def _supervise(self) -> None:
         while True:
@@ -75,7 +77,7 @@ class LocalRay:
                 while _is_running(head):  # noqa: ASYNC110 - a process that is not our child sends no event
                     await asyncio.sleep(_CHECK_INTERVAL_S)
                 logger.warning("the local Ray head ended; starting another")
-            except (OSError, ClusterUnavailable, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, without a head nothing ever runs
                 logger.error("the local Ray head did not start, trying again: %s (log: %s)", error, self._log_path)
                 await asyncio.sleep(_CHECK_INTERVAL_S)
             await self._jobs.close()
@@ -83,19 +85,20 @@ class LocalRay:
 
     async def _take_over(self) -> _Head | None:
         """The head an earlier service left behind, if it is alive and answers."""
-        try:
-            head = _Head(**json.loads(self._record.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        if not _is_running(head):
+        head = self._read_record()
+        if head is None or not _is_running(head):
             await asyncio.to_thread(self._end_processes)
             return None
+        probe = RayJobs()
+        await probe.connect(head.address, self._token())
         try:
-            await self._jobs.connect(head.address, self._token())
-            version = await self._jobs.version()
+            version = await probe.version()
         except ClusterUnavailable:
             await asyncio.to_thread(self._end_processes)
             return None
+        finally:
+            await probe.close()
+        await self._jobs.connect(head.address, self._token())
         logger.info("took over the local Ray %s at %s", version, head.address)
         return head
 
@@ -107,18 +110,23 @@ class LocalRay:
             "--node-ip-address=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={others[0]}",
             f"--dashboard-agent-listen-port={others[1]}", f"--ray-client-server-port={others[2]}",
             "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={self._num_cpus}",
-            f"--temp-dir={self._temp_dir}", "--disable-usage-stats",
+            f"--temp-dir={self._private_dir / 'r'}", "--disable-usage-stats",
         ]  # fmt: skip
-        environment = os.environ | {
+        self._private_dir.mkdir(mode=0o700, exist_ok=True)
+        if self._private_dir.stat().st_uid != os.getuid():
+            raise OSError(f"{self._private_dir} belongs to another user; remove it")
+        # Workers must not see the database's password or a user's token.
+        secrets = ("DATABASE_URL", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+        environment = {name: value for name, value in os.environ.items() if name not in secrets} | {
             _MARKER: self._marker,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
-            # Trials checkpoint every epoch, so there is nothing to wait for when the head is told to end.
+            # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             # `python` in a job's entrypoint is this interpreter.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
-        environment.pop("RAY_ADDRESS", None)
+        self._log_path.touch(mode=0o600)
         with self._log_path.open("ab") as log:
             process = await asyncio.to_thread(
                 # A session of its own: Ctrl-C in the terminal must not reach it before the service says so.
@@ -165,12 +173,25 @@ class LocalRay:
         self._record.unlink(missing_ok=True)
 
     def _processes(self) -> list[psutil.Process]:
+        """Everything the head started: by the marker, and by the head's session.
+
+        Ray's own processes overwrite their environment with their title but stay in the session; drivers of jobs
+        have sessions of their own but keep the environment.
+        """
+        head = self._read_record()
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(_MARKER) == self._marker:
+                in_session = head is not None and os.getsid(process.pid) == head.pid
+                if in_session or process.environ().get(_MARKER) == self._marker:
                     found.append(process)
         return found
+
+    def _read_record(self) -> _Head | None:
+        try:
+            return _Head(**json.loads(self._record.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
 
 def _is_running(head: _Head) -> bool:

@@ -1,9 +1,10 @@
-"""HTTP: the dashboard's page and its files."""
+"""HTTP: the dashboard's page and its files, and the API's documentation."""
 
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 _STATIC = Path(__file__).parent / "static"
@@ -17,6 +18,19 @@ _HEADERS = {
 
 router = APIRouter(include_in_schema=False)
 static_files = StaticFiles(directory=_STATIC)
+
+
+@router.get("/docs")
+async def api_docs() -> HTMLResponse:
+    """Swagger UI for /openapi.json, from our own files."""
+    vendor = "/static/vendor/swagger-ui"
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="AdaDim Service API",
+        swagger_js_url=f"{vendor}/swagger-ui-bundle.js",
+        swagger_css_url=f"{vendor}/swagger-ui.css",
+        swagger_favicon_url="/static/favicon.svg",
+    )
 
 
 @router.get("/")

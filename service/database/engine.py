@@ -23,7 +23,11 @@ DATABASE_ERRORS = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError
 
 def normalize_url(url: str) -> URL:
     """A PostgreSQL URL of any spelling, with the driver this service uses."""
-    return make_url(url).set(drivername="postgresql+asyncpg")
+    normalized = make_url(url).set(drivername="postgresql+asyncpg")
+    if "sslmode" in normalized.query:  # libpq's name for what asyncpg calls ssl
+        mode = normalized.query["sslmode"]
+        normalized = normalized.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return normalized
 
 
 class Database:

@@ -11,10 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import asyncpg
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
-
-from service.database.engine import normalize_url
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +33,8 @@ class Listener:
     """Receives notifications and sets the events of those who wait for them."""
 
     def __init__(self, url: str) -> None:
-        self._dsn = normalize_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        # asyncpg itself reads a URL as libpq does.
+        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._waiters: dict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
@@ -66,7 +65,8 @@ class Listener:
         for event in self._waiters.get((channel, str(payload)), ()):
             event.set()
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Have every waiter look again."""
         for events in self._waiters.values():
             for event in events:
                 event.set()
@@ -78,7 +78,7 @@ class Listener:
                 try:
                     for channel in (EVENTS, DISPATCH):
                         await connection.add_listener(channel, self._on_notification)
-                    self._wake_all()
+                    self.wake_all()
                     # Ask now and then: a server that went away without a word is noticed only when spoken to.
                     while not connection.is_closed():
                         await asyncio.sleep(_RECONNECT_S)

@@ -163,7 +163,7 @@ class Trial(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     latest: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
-    """Metric to {step, value} of its highest step: what tables and gauges read, without touching points."""
+    """Metric to {step, time, value} of its highest step: what tables and gauges read, without touching points."""
 
 
 class Event(Base):

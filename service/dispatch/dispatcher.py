@@ -120,9 +120,8 @@ class Dispatcher:
                 break
             except ClusterUnavailable as error:
                 if time.monotonic() >= give_up_at:
-                    await service.give_up_submitting(
-                        self._context, experiment.id, lease, attempt.id, f"Ray did not take the job: {error}"
-                    )
+                    why = f"no answer to the submission: {error}"
+                    await service.give_up_submitting(self._context, experiment.id, lease, why)
                     return
                 logger.warning("experiment %d: %s", experiment.id, error)
             await asyncio.sleep(delay)
@@ -132,7 +131,7 @@ class Dispatcher:
 
     async def _close_attempts(self) -> None:
         async with self._context.database.transaction() as session:
-            over = await repository.open_attempts(session, _CLOSE_AFTER, 8)
+            over = await repository.attempts_to_close(session, _CLOSE_AFTER, 8)
         for attempt in over:
             try:
                 await service.close_attempt(self._context, attempt)

@@ -79,7 +79,12 @@ async def in_flight(session: AsyncSession) -> Sequence[int]:
     return (await session.scalars(select(Experiment.id).where(Experiment.state.in_(EXPERIMENT_IN_FLIGHT)))).all()
 
 
-async def open_attempts(session: AsyncSession, ended_before: timedelta, limit: int) -> Sequence[Attempt]:
+async def open_attempts(session: AsyncSession) -> Sequence[Attempt]:
+    """Attempts whose Ray job has not been seen off yet."""
+    return (await session.scalars(select(Attempt).where(Attempt.closed_at.is_(None)).order_by(Attempt.id))).all()
+
+
+async def attempts_to_close(session: AsyncSession, ended_before: timedelta, limit: int) -> Sequence[Attempt]:
     """Attempts that are over for a while and whose Ray job has not been seen off yet.
 
     In random order: jobs that do not end however often they are told to must not keep the others waiting.

@@ -77,7 +77,7 @@ async def submit(context: Context, experiment: Experiment, attempt: Attempt, tok
             "ADADIM_ATTEMPT_ID": str(attempt.id),
             "ADADIM_ATTEMPT_TOKEN": token,
             "ADADIM_STORAGE": storage,
-            # Time to save checkpoints when the job is told to stop; Ray's default is 3 s.
+            # Time to report an interruption when the job is told to stop; Ray's default is 3 s.
             "RAY_JOB_STOP_WAIT_TIME_S": "20",
         },
     )
@@ -123,14 +123,15 @@ async def _look(context: Context, attempt: Attempt | None, now: datetime, *, can
 
     Only a job that is gone lets the next attempt start: two must never run at once.
     """
-    if attempt is None or attempt.ended_at is not None:
+    if attempt is None:
         return _View(reachable=True, job=None, silence=timedelta(0))
     heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
     # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
     silence = min(now - heard, datetime.now(UTC) - context.started_at)
     try:
         job = await context.jobs.find(attempt.submission_id)
-        silent = silence > SILENCE and job is not None and job.status != "PENDING"
+        # PENDING jobs wait for room on the cluster. An attempt that is over is closed by `close_attempt`.
+        silent = silence > SILENCE and attempt.ended_at is None and job is not None and job.status != "PENDING"
         if job is not None and not job.ended and (cancelling or silent):
             await context.jobs.stop(attempt.submission_id)
     except ClusterUnavailable as error:
@@ -160,9 +161,14 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
     if attempt is None:
         await change_state(session, experiment, "queued", by="dispatcher")
         return
-    if attempt.ended_at is not None:  # the worker said it was interrupted
-        await requeue(session, experiment, reason=attempt.error, by="worker")
+    if attempt.ended_at is not None:  # the worker said it was interrupted, and may still be on its way out
+        if view.job_gone:
+            await requeue(session, experiment, reason=attempt.error, by="worker")
+        else:
+            experiment.due_at = _from_now(_CANCEL_INTERVAL)
         return
+    if view.job is not None and view.job.status == "PENDING":
+        attempt.submitted_at = func.now()  # it waits for room on the cluster: no silence yet
     never_submitted = attempt.submitted_at is None and view.job is None
     if view.job_gone and never_submitted and view.silence > _SUBMIT_GRACE:
         # The dispatcher that was handing it to Ray died, and the attempt's token with it.
@@ -170,7 +176,10 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
         said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
-        _end(attempt, "lost", f"no word for {view.silence.total_seconds():.0f} s; {said}")
+        # A run that ended well while the service was away only has to be collected: that costs no retry.
+        collect = view.job is not None and view.job.status == "SUCCEEDED" and attempt.heartbeat_at is not None
+        state = "interrupted" if collect else "lost"
+        _end(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
@@ -205,17 +214,12 @@ async def interrupt_in_flight(context: Context) -> None:
                 await requeue(session, experiment, reason="the service was stopped", by="dispatcher")
 
 
-async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, attempt_id: int, why: str) -> None:
-    """Ray did not take the job in time: end the attempt and queue the experiment again."""
+async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, why: str) -> None:
+    """Ray gave no answer for long. It may have the job all the same: `check` finds out when Ray is back."""
     async with context.database.transaction() as session:
         experiment = await _leased(session, experiment_id, lease)
-        attempt = await attempts.get(session, attempt_id)
-        if attempt is not None and attempt.ended_at is None:
-            _end(attempt, "interrupted", why)
-            if experiment.desired_state == "cancel":
-                return  # still due: the next look at it ends it
-            await requeue(session, experiment, reason=why, by="dispatcher")
-            experiment.due_at = _from_now(timedelta(seconds=5))
+        if experiment.state == "starting":
+            await change_state(session, experiment, "starting", reason=why, by="dispatcher")
 
 
 async def mark_submitted(context: Context, experiment_id: int, lease: UUID, attempt_id: int) -> None:
@@ -233,11 +237,29 @@ async def close_attempt(context: Context, attempt: Attempt) -> None:
     if job is not None and not job.ended:
         await context.jobs.stop(attempt.submission_id)
         return
-    log = await context.jobs.logs(attempt.submission_id) if job is not None else None
+    if job is not None:
+        await _keep_log(context, attempt)
     async with context.database.transaction() as session:
-        await attempts.change(
-            session, attempt.id, closed_at=func.now(), log=(log or "").replace("\0", "")[-MAX_LOG_CHARS:]
-        )
+        await attempts.change(session, attempt.id, closed_at=func.now())
+
+
+async def keep_logs(context: Context) -> None:
+    """The local cluster is about to end: keep the logs it has."""
+    async with context.database.transaction() as session:
+        open_attempts = await repository.open_attempts(session)
+    for attempt in open_attempts:
+        try:
+            await _keep_log(context, attempt)
+        except ClusterUnavailable as error:
+            logger.warning("the log of %s is lost: %s", attempt.submission_id, error)
+            return
+
+
+async def _keep_log(context: Context, attempt: Attempt) -> None:
+    log = await context.jobs.logs(attempt.submission_id)
+    if log:
+        async with context.database.transaction() as session:
+            await attempts.change(session, attempt.id, log=log.replace("\0", "")[-MAX_LOG_CHARS:])
 
 
 def _end(attempt: Attempt, state: str, error: str | None) -> None:

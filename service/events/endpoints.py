@@ -65,7 +65,7 @@ async def _stream(context: Context, experiment_id: int, seq: int) -> AsyncIterat
     ends, next_ping = time.monotonic() + _LIFE_S, time.monotonic() + _PING_S
     yield format_sse_event(retry=1000, comment=f"experiment {experiment_id} after event {seq}")
     with context.listener.subscribe(notify.EVENTS, str(experiment_id)) as changed:
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and not context.closing:
             found = await _read(context, experiment_id, seq)
             for event_seq, kind, data in found:
                 seq = event_seq

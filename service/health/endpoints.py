@@ -3,6 +3,7 @@
 Gauges of H(R), I(R;Z), alpha and loss exist for running trials only, at most MAX_TRIALS of them.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -22,6 +23,7 @@ from service.problems import PROBLEM_RESPONSES
 router = APIRouter(tags=["health"])
 
 MAX_TRIALS = 500
+_CLUSTER_TIMEOUT_S = 2.0
 TRIAL_METRICS = ("h_r", "i_rz", "alpha", "loss")
 
 
@@ -49,9 +51,10 @@ async def ready(response: Response, context: CurrentContext) -> Health:
         health.status, health.database = "unavailable", "no answer"
         response.status_code = 503
     try:
-        await context.jobs.version()
-    except ClusterUnavailable as error:
-        health.cluster = str(error)
+        async with asyncio.timeout(_CLUSTER_TIMEOUT_S):
+            await context.jobs.version()
+    except (ClusterUnavailable, TimeoutError):
+        health.cluster = "no answer"
     return health
 
 

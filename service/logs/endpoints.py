@@ -53,7 +53,7 @@ async def _stream(context: Context, experiment_id: int, follow: bool) -> AsyncIt
                 yield log[sent:]
                 sent = len(log)
         ended = experiment is None or experiment.state in EXPERIMENT_ENDED
-        if not follow or (ended and (attempt is None or attempt.closed_at is not None)):
+        if not follow or context.closing or (ended and (attempt is None or attempt.closed_at is not None)):
             return
         await asyncio.sleep(_FOLLOW_INTERVAL_S)
 

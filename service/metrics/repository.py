@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Metric, Point, Trial
+from service.database.tables import Metric
 
 
 async def metric_ids(session: AsyncSession, names: Iterable[str]) -> dict[str, int]:
@@ -31,7 +31,10 @@ async def upsert_points(
     times: Sequence[float],
     values: Sequence[float],
 ) -> None:
-    """Write points given in columns. A point that is there already takes the new value."""
+    """Write points given in columns. Of a point that is there already the value measured last stands.
+
+    So the order of delivery does not matter: what an earlier attempt left in its spool may come late.
+    """
     await session.execute(
         text("""
             INSERT INTO points (trial_id, metric_id, step, epoch, time, value)
@@ -40,9 +43,10 @@ async def upsert_points(
                 CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS smallint[]), CAST(:steps AS bigint[]),
                 CAST(:epochs AS real[]), CAST(:times AS float8[]), CAST(:values AS float8[])
             ) WITH ORDINALITY AS point (trial_id, metric_id, step, epoch, time, value, position)
-            ORDER BY trial_id, metric_id, step, position DESC
+            ORDER BY trial_id, metric_id, step, time DESC, position DESC
             ON CONFLICT (trial_id, metric_id, step)
             DO UPDATE SET epoch = excluded.epoch, time = excluded.time, value = excluded.value
+            WHERE excluded.time >= points.time
         """),
         {
             "trial_ids": trial_ids,
@@ -94,9 +98,3 @@ async def downsampled(
         {"trial_ids": list(trial_ids), "names": list(names) if names is not None else None, "max_points": max_points},
     )
     return rows.all()
-
-
-async def delete_of_experiment(session: AsyncSession, experiment_id: int) -> None:
-    """Remove every point of an experiment's trials."""
-    trials = select(Trial.id).where(Trial.experiment_id == experiment_id)
-    await session.execute(delete(Point).where(Point.trial_id.in_(trials)))

@@ -1,13 +1,12 @@
 """What becomes of reported points, and how series are put together for reading."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec.report import Series, decode_float, encode_float
+from adadim_core.spec.report import Series, encode_float
 from service.database.tables import Experiment, Trial
 from service.events import repository as events
 from service.metrics import repository
@@ -43,17 +42,18 @@ async def write(
             columns["epochs"] += [part.epochs[k] for k in measured]
             columns["times"] += [part.times[k] for k in measured]
             columns["values"] += found
-            # Of a step given twice the later one counts, as it does in the table.
-            step, value = max(reversed(list(zip(steps, found, strict=True))), key=lambda point: point[0])
-            if name not in latest or latest[name]["step"] <= step:
-                latest[name] = {"step": step, "value": encode_float(value)}
+            # Of a step given twice the one measured later counts, as it does in the table.
+            times = [part.times[k] for k in measured]
+            step, time, value = max(reversed(list(zip(steps, times, found, strict=True))), key=lambda point: point[:2])
+            if name not in latest or (latest[name]["step"], latest[name]["time"]) <= (step, time):
+                latest[name] = {"step": step, "time": time, "value": encode_float(value)}
             live.append(
                 {
                     "trial": part.trial,
                     "metric": name,
                     "steps": steps,
                     "epochs": [encode_float(part.epochs[k]) for k in measured],
-                    "times": [encode_float(part.times[k]) for k in measured],
+                    "times": times,
                     "values": [encode_float(v) for v in found],
                 }
             )
@@ -93,9 +93,3 @@ async def read(
             )
         )
     return MetricsRead(experiment_id=experiment.id, seq=experiment.seq, series=series)
-
-
-def finite(value: Any) -> float | None:
-    """A stored JSON number as a float, or None if it is not finite."""
-    number = decode_float(value)
-    return float(number) if isinstance(number, int | float) and math.isfinite(number) else None

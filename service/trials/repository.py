@@ -31,11 +31,6 @@ async def by_number(session: AsyncSession, experiment_id: int, numbers: Iterable
     return (await session.scalars(query)).all()
 
 
-async def change(session: AsyncSession, trial_id: int, **values: Any) -> None:
-    """Set columns of one trial."""
-    await session.execute(update(Trial).where(Trial.id == trial_id).values(**values))
-
-
 async def count_ended(session: AsyncSession, experiment_id: int) -> int:
     """Trials that will not run any more."""
     query = select(func.count()).where(Trial.experiment_id == experiment_id, Trial.state.in_(ENDED))
@@ -64,15 +59,15 @@ async def _move(session: AsyncSession, experiment_id: int, states: tuple[str, ..
 
 
 async def best(session: AsyncSession, experiment_id: int, metric: str, mode: str) -> tuple[int, float] | None:
-    """Number and value of the trial whose last value of the metric is best; NaN is never best."""
+    """The trial whose last value of the metric is best, and that value: finite, of a trial that did not fail."""
     direction = "DESC" if mode == "max" else "ASC"
     row = (
         await session.execute(
             text(f"""
                 SELECT number, value FROM (
                     SELECT number, (latest -> :metric ->> 'value')::float8 AS value
-                    FROM trials WHERE experiment_id = :experiment_id AND latest ? :metric
-                ) AS last WHERE value <> 'NaN' ORDER BY value {direction}, number LIMIT 1
+                    FROM trials WHERE experiment_id = :experiment_id AND latest ? :metric AND state <> 'failed'
+                ) AS last WHERE value NOT IN ('NaN', 'Infinity', '-Infinity') ORDER BY value {direction}, number LIMIT 1
             """),  # noqa: S608 - the direction is one of two words above
             {"metric": metric, "experiment_id": experiment_id},
         )

@@ -9,7 +9,7 @@ from adadim_core.spec.report import JsonFloat, TrialState
 
 
 def _values_only(latest: Any) -> Any:
-    """The table keeps {metric: {step, value}}; the API shows {metric: value}."""
+    """The table keeps {metric: {step, time, value}}; the API shows {metric: value}."""
     return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
 
 

@@ -57,6 +57,7 @@ class ServiceProcess:
         self.state_dir = state_dir
         self._log = state_dir / "service.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._sessions: set[int] = set()
 
     def start(self) -> Client:
         with self._log.open("ab") as log:
@@ -101,9 +102,12 @@ class ServiceProcess:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):  # gone, or a zombie nobody has waited for yet
+                # Ray's agents overwrite their environment; the session they were started in tells them.
+                session = os.getsid(process.pid)
                 ours = process.environ().get("ADADIM_STATE_DIR") == str(self.state_dir)
-                if ours or str(self.state_dir) in " ".join(process.cmdline()):
+                if ours or session in self._sessions or str(self.state_dir) in " ".join(process.cmdline()):
                     found.append(process)
+                    self._sessions |= {session} - {os.getsid(0)}
         return [process for process in found if process.pid != os.getpid()]
 
     def drivers(self) -> list[psutil.Process]:

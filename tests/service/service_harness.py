@@ -20,7 +20,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from adadim_core.spec import ExperimentSpec, validate_spec
 from adadim_core.spec.report import Report
-from service.attempts.service import receive
+from service.attempts.service import authenticate, receive
 from service.auth import repository as tokens
 from service.auth.service import hash_token, new_token
 from service.cluster.jobs import RayJobs
@@ -350,17 +350,20 @@ class Worker:
     async def report(self, **fields: Any) -> str:
         """Deliver one report; the directive that came back."""
         async with self.context.database.transaction() as session:
-            reply = await receive(session, self.attempt_id, self.token, Report.model_validate(fields))
+            await authenticate(session, self.attempt_id, self.token)
+            reply = await receive(session, self.attempt_id, Report.model_validate(fields))
         return reply.directive
 
 
-def points(trial: int, steps: list[int], values: list[Any], metric: str = "h_r") -> dict[str, Any]:
+def points(
+    trial: int, steps: list[int], values: list[Any], metric: str = "h_r", *, start: float = 1000.0
+) -> dict[str, Any]:
     """A series as a worker reports it."""
     return {
         "trial": trial,
         "steps": steps,
         "epochs": [float(k) for k in range(len(steps))],
-        "times": [1000.0 + k for k in range(len(steps))],
+        "times": [start + k for k in range(len(steps))],
         "values": {metric: values},
     }
 

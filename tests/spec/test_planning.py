@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from adadim_core.spec import (
     ExperimentSpec,
@@ -213,3 +215,18 @@ def _spec_or_error(read: Callable[[], ExperimentSpec]) -> tuple[ExperimentSpec |
         return read(), None
     except SpecError as error:
         return None, error
+
+
+def test_the_documented_spec_has_every_field_and_is_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    spec = parse_spec(text)
+
+    def missing(section: BaseModel, path: str = "") -> list[str]:
+        names = [f"{path}{name}" for name in type(section).model_fields if name not in section.model_fields_set]
+        for name in type(section).model_fields:
+            if isinstance(part := getattr(section, name), BaseModel):
+                names += missing(part, f"{path}{name}.")
+        return names
+
+    assert missing(spec) == []

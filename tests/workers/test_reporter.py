@@ -136,6 +136,19 @@ def test_a_superseded_attempt_stops_sending_and_keeps_its_points(
         replay(spool_file.parent, Connection(service.address), timeout=5)
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 407, 409, 413, 422, 431, 502])
+def test_what_a_proxy_answers_on_its_own_account_ends_and_loses_nothing(
+    service: FakeService, spool_file: Path, status: int
+) -> None:
+    service.answer = lambda report, size: (status, {"Content-Type": "text/html"}, b"<h1>gateway</h1>")
+    reporter = PointReporter(service.address)
+    append(reporter.open(spool_file, trial=0), range(5))
+    wait_for(lambda: service.refused >= 1)
+    service.answer = lambda report, size: None
+    assert reporter.close(10)
+    assert [step for step, _ in service.points()] == list(range(5))
+
+
 def test_reports_too_large_are_split(service: FakeService, spool_file: Path) -> None:
     service.answer = lambda report, size: (413, {}, b"") if size > 2_000 else None
     reporter = PointReporter(service.address)

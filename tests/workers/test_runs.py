@@ -59,9 +59,7 @@ def test_a_sweep_without_a_service_prints_the_table_and_writes_results(run_worke
     results = results_of(run)
     assert [trial["number"] for trial in results["trials"]] == [0, 1, 2, 3]
     assert {trial["state"] for trial in results["trials"]} == {"succeeded"}
-    assert [trial["label"] for trial in results["trials"]] == [
-        *("adaptive", "fixed 0", "fixed 0.5", "linear 0 -> 1")
-    ]
+    assert [trial["label"] for trial in results["trials"]] == [*("adaptive", "fixed 0", "fixed 0.5", "linear 0 -> 1")]
     best = max(results["trials"], key=lambda trial: trial["metrics"]["knn_top1"])
     assert results["trials"][results["best"]]["metrics"]["knn_top1"] == best["metrics"]["knn_top1"]
     for number in range(4):

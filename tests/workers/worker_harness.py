@@ -98,7 +98,8 @@ class FakeService:
                     service.refused += 1
                 status, headers, content = answer
                 self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                kind = "application/json" if status < 400 else "application/problem+json"
+                for name, value in ({"Content-Type": kind, "Content-Length": str(len(content))} | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
