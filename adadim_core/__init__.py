@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adadim_core.augmentation import Augmentation, augment
     from adadim_core.checkpoint import CheckpointError
-    from adadim_core.data import ImageDataset, load_dataset
+    from adadim_core.data import DataError, ImageDataset, load_dataset, register_dataset
     from adadim_core.evaluation import knn_accuracy
     from adadim_core.export import load_encoder, save_encoder
     from adadim_core.information import alignment, effective_rank, matrix_entropy, mutual_information, uniformity
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         variance_term,
         vicreg_loss,
     )
-    from adadim_core.models import Encoder, build_encoder, build_projector
+    from adadim_core.models import Encoder, EncoderConfig, build_encoder, build_projector, register_backbone
+    from adadim_core.probe import linear_probe_accuracy
     from adadim_core.spec import ExperimentSpec, parse_spec
     from adadim_core.trainer import ReportFn, Trainer
     from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
@@ -31,7 +32,9 @@ __all__ = [
     "AlphaPolicy",
     "Augmentation",
     "CheckpointError",
+    "DataError",
     "Encoder",
+    "EncoderConfig",
     "ExperimentSpec",
     "ImageDataset",
     "ReportFn",
@@ -46,6 +49,7 @@ __all__ = [
     "effective_rank",
     "invariance_term",
     "knn_accuracy",
+    "linear_probe_accuracy",
     "load_dataset",
     "load_encoder",
     "matrix_entropy",
@@ -53,6 +57,8 @@ __all__ = [
     "mutual_information_weight",
     "nt_xent_loss",
     "parse_spec",
+    "register_backbone",
+    "register_dataset",
     "save_encoder",
     "uniformity",
     "variance_term",
@@ -64,7 +70,7 @@ _HOME = {
     for module, names in {
         "augmentation": ["Augmentation", "augment"],
         "checkpoint": ["CheckpointError"],
-        "data": ["ImageDataset", "load_dataset"],
+        "data": ["DataError", "ImageDataset", "load_dataset", "register_dataset"],
         "evaluation": ["knn_accuracy"],
         "export": ["load_encoder", "save_encoder"],
         "information": ["alignment", "effective_rank", "matrix_entropy", "mutual_information", "uniformity"],
@@ -76,7 +82,8 @@ _HOME = {
             "variance_term",
             "vicreg_loss",
         ],
-        "models": ["Encoder", "build_encoder", "build_projector"],
+        "models": ["Encoder", "EncoderConfig", "build_encoder", "build_projector", "register_backbone"],
+        "probe": ["linear_probe_accuracy"],
         "spec": ["ExperimentSpec", "parse_spec"],
         "trainer": ["ReportFn", "Trainer"],
         "weighting": ["AlphaPolicy", "alpha_from_rank", "mutual_information_weight"],

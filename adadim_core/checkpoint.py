@@ -1,5 +1,9 @@
-"""Checkpoint files: written whole or not at all, read without running code, checked for damage."""
+"""Checkpoint files: written whole or not at all, read without running code, checked for damage.
 
+Two are kept: `checkpoint.pt` and, beside it, the one before, `checkpoint.previous.pt`.
+"""
+
+import logging
 import os
 import pickle
 import tempfile
@@ -10,19 +14,55 @@ from typing import Any, BinaryIO
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint or an exported encoder cannot be used. The message says which file and why."""
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state to a file that is either the whole new one or whatever was there before.
+    """Write the state to a file that is the whole new one or not there; what was there is kept as the one before it.
 
     Args:
         path: the file; its folder is made if need be.
         state: nested dictionaries and lists of tensors, numbers and strings.
     """
-    write_atomically(path, lambda file: torch.save(state, file))
+
+    def write(file: BinaryIO) -> None:
+        torch.save(state, file)
+
+    write_atomically(path, write, keep=previous_checkpoint(path))
+
+
+def previous_checkpoint(path: Path) -> Path:
+    """Where the checkpoint before that of `path` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint and the one before it, if they are there."""
+    path.unlink(missing_ok=True)
+    previous_checkpoint(path).unlink(missing_ok=True)
+
+
+def read_latest_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint or, where it is damaged or its replacement was cut short, the one before it.
+
+    Falling back is logged as a warning.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        CheckpointError: the file is damaged, and there is no whole one before it.
+    """
+    previous = previous_checkpoint(path)
+    try:
+        return read_checkpoint(path, device)
+    except (FileNotFoundError, CheckpointError) as error:
+        if not previous.exists():
+            raise
+        logger.warning("%s; going on from the one before, %s", error, previous)
+        return read_checkpoint(previous, device)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -52,8 +92,14 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` with a temporary file beside `path`, bring it to disk, then rename it over `path`."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
+    """Call `write` with a temporary file beside `path`, bring it to disk, then rename it over `path`.
+
+    Args:
+        path: the file to write.
+        write: writes its content.
+        keep: where in the same folder to keep what was at `path`; None: it goes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
@@ -62,6 +108,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -4,18 +4,21 @@ Owns the classifier and the embedding of whole data sets. Does not own when it r
 """
 
 import math
+from contextlib import closing
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from adadim_core.data import Images, image_batches
 from adadim_core.distributed import gather, rank, world_size
 
 _CHUNK = 1024
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+def embed(encoder: nn.Module, images: Images, *, batch_size: int, rows: Tensor | None = None) -> Tensor:
     """R of whole images, un-augmented, in eval mode: (N, D_r) float32.
 
     With several processes each embeds a share and all get the whole.
@@ -24,14 +27,19 @@ def embed(encoder: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
         encoder: maps uint8 images to (n, D_r). Its training mode is left as it was.
         images: uint8.
         batch_size: images at a time.
+        rows: which of the images; None: all of them.
     """
     training = encoder.training
     encoder.eval()
-    n, world = images.shape[0], world_size()
+    device = next(chain(encoder.parameters(), encoder.buffers())).device
+    rows = torch.arange(len(images)) if rows is None else rows
+    n, world = len(rows), world_size()
     share = -(-n // world)
     # The last shares are filled up with the last image, so that all have one length.
-    index = torch.arange(rank() * share, (rank() + 1) * share, device=images.device).clamp(max=n - 1)
-    r = torch.cat([encoder(images[part]).float() for part in torch.split(index, batch_size)])
+    index = torch.arange(rank() * share, (rank() + 1) * share, device=rows.device).clamp(max=n - 1)
+    mine = rows[index].to(images.device)
+    with closing(image_batches(images, torch.split(mine, batch_size), device)) as batches:
+        r = torch.cat([encoder(batch).float() for batch in batches])
     encoder.train(training)
     return gather(r).flatten(0, 1)[:n]
 

@@ -1,4 +1,4 @@
-"""Trained encoders as files: weights in encoder.safetensors, construction in encoder.json."""
+"""Trained encoders as files: weights in encoder.safetensors, construction in encoder.json, a card in README.md."""
 
 import json
 from dataclasses import asdict
@@ -13,15 +13,24 @@ from adadim_core.models import Encoder, EncoderConfig
 
 _WEIGHTS = "encoder.safetensors"
 _CONSTRUCTION = "encoder.json"
+_CARD = "README.md"
 
 
-def save_encoder(encoder: Encoder, directory: Path) -> None:
-    """Write the two files into a folder, each whole or not at all."""
+def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) -> None:
+    """Write the files into a folder, each whole or not at all.
+
+    Args:
+        encoder: what to write.
+        directory: where; made if need be.
+        card: text of the model card; None: none is written.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     construction = {"format": 1, **asdict(encoder.config), "features": encoder.features}
     write_atomically(directory / _WEIGHTS, lambda file: file.write(safetensors.torch.save(weights)))
     text = json.dumps(construction, indent=2) + "\n"
     write_atomically(directory / _CONSTRUCTION, lambda file: file.write(text.encode()))
+    if card is not None:
+        write_atomically(directory / _CARD, lambda file: file.write(card.encode()))
 
 
 def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Encoder:
@@ -48,6 +57,8 @@ def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Enc
         config = EncoderConfig(
             backbone=fields["backbone"],
             width=fields["width"],
+            stem=fields["stem"],
+            image_size=fields["image_size"],
             mean=tuple(fields["mean"]),
             std=tuple(fields["std"]),
         )

@@ -6,7 +6,6 @@ weights (weighting).
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from adadim_core.information import mutual_information
@@ -61,11 +60,3 @@ def dimension_loss(spec: DimensionLoss, z1: Tensor, z2: Tensor) -> Tensor:
     if isinstance(spec, VICReg):
         return vicreg_loss(z1, z2, invariance=spec.invariance, variance=spec.variance, covariance=spec.covariance)
     return barlow_twins_loss(z1, z2, redundancy=spec.redundancy)
-
-
-@torch.no_grad()
-def logged_information(spec: ObjectiveSpec, terms: ObjectiveTerms, r1: Tensor, z1: Tensor) -> Tensor:
-    """The I(R;Z) term for the log: as it entered the loss, or measured now where it had no part in it."""
-    if terms.information is not None:
-        return terms.information
-    return mutual_information(r1, z1, order=spec.mutual_information.order)

@@ -1,11 +1,33 @@
 """Random numbers named by what they are for, so that any moment of a run can be recomputed without its past."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator that depends on nothing but its arguments: `generator(seed, "augmentation", step)`."""
-    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(_number(seed, *purpose))
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int, *purpose: str | int) -> Iterator[None]:
+    """Within it, torch's own random numbers on the CPU and the device depend on the arguments only, as in `generator`.
+
+    For what draws them without being handed a generator: initial weights, dropout. Their state outside is kept.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        number = _number(seed, *purpose)
+        torch.default_generator.manual_seed(number)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
+        yield
+
+
+def _number(*purpose: str | int) -> int:
+    digest = hashlib.blake2b(repr(purpose).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

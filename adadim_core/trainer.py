@@ -8,8 +8,11 @@ are functions of (seed, purpose, position). So a run resumed from a checkpoint c
 Names: N images of the global batch, n of this process; r_ND and z_ND are representations and embeddings.
 """
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +20,33 @@ import torch
 from torch import Tensor, nn
 
 from adadim_core import distributed
+from adadim_core.accumulation import backward_in_parts, split_views
 from adadim_core.augmentation import augment
-from adadim_core.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from adadim_core.data import load_dataset
+from adadim_core.batch_norm import frozen_statistics
+from adadim_core.checkpoint import CheckpointError, read_latest_checkpoint, remove_checkpoint, write_checkpoint
+from adadim_core.collapse import CollapseWatch
+from adadim_core.data import image_batches, load_dataset
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.export import save_encoder
-from adadim_core.information import alignment, effective_rank, matrix_entropy, mutual_information, uniformity
+from adadim_core.information import effective_rank
+from adadim_core.measurement import Measurement, measure_representations, measure_step
+from adadim_core.model_card import model_card
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
-from adadim_core.objective import ObjectiveTerms, logged_information, objective
+from adadim_core.objective import ObjectiveTerms, objective
 from adadim_core.optimizers import build_optimizer, learning_rate, load_optimizer_state
 from adadim_core.precision import autocast, resolve_precision
-from adadim_core.seeding import generator
+from adadim_core.probe import OnlineProbe, linear_probe_accuracy
+from adadim_core.seeding import generator, seeded
 from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.sections import TrainingSpec
 from adadim_core.weighting import AlphaPolicy, mutual_information_weight
 
 ReportFn = Callable[[int, float, Mapping[str, float]], None]
 """Takes (step, epoch, values): steps done, the same in epochs, and measurements by canonical metric name."""
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+
+logger = logging.getLogger(__name__)
 
 
 def _ignore(step: int, epoch: float, values: Mapping[str, float]) -> None:
@@ -49,11 +61,17 @@ class Trainer:
     reports. All of them must make the same calls.
 
     The information quantities (`h_r`, `i_rz`, `erank_r`, `erank_z`, `uniformity`, `loss_mi`) are those of the
-    first view of the step's batch, before the step's update, without gradient.
+    first view of the step's batch, before the step's update, without gradient. On a GPU a step's measurements are
+    reported during the step after it, so that the host need not wait for the device.
     """
 
     def __init__(
-        self, spec: ExperimentSpec, *, device: torch.device | str | None = None, report: ReportFn = _ignore
+        self,
+        spec: ExperimentSpec,
+        *,
+        device: torch.device | str | None = None,
+        report: ReportFn = _ignore,
+        backbone: str | None = None,
     ) -> None:
         """Build data, networks and optimiser; nothing is trained or reported yet.
 
@@ -61,30 +79,39 @@ class Trainer:
             spec: a trial's spec, without a search section.
             device: where to train; None: CUDA where there is any, else the CPU.
             report: called with every measurement, on the training thread.
+            backbone: a network known through `register_backbone`, in place of the one the spec names.
 
         Raises:
-            ValueError: the spec has a search section, or its batch size fits neither the data nor the processes.
+            ValueError: the spec has a search section, or its batch size does not fit the data, the processes or
+                the parts it is to be computed in.
         """
         if spec.search is not None:
             raise ValueError("a trainer takes one trial's spec: plan the search and use spec.with_params")
         self.spec = spec
         self.device = _pick_device(device)
         self._report = report
-        self._data = load_dataset(spec.data.dataset).to(self.device)
+        source = spec.data
+        self._data = load_dataset(source.dataset, path=source.path, image_size=source.image_size).to(self.device)
         self._recipe = self._data.augmentation.with_spec(spec.data.augmentation)
         self._dtype = resolve_precision(spec.training.precision, self.device)
-        self._share = _share_of_batch(spec.training.batch_size, self._data.name, len(self._data.train_images))
+        self._share = _share_of_batch(spec.training, self._data.name, len(self._data.train_images))
 
         self.step = 0
         self.epochs = spec.training.epochs
         self.steps_per_epoch = len(self._data.train_images) // spec.training.batch_size
         self._total_steps = self.epochs * self.steps_per_epoch
 
-        self._model = self._build_model()
+        self._model = self._build_model(backbone)
+        if spec.training.compile:
+            self._compile(self._model)
         self._training_model = self._wrap(self._model)
         self._optimizer = build_optimizer(self._model, spec.training)
         self._alpha_policy = AlphaPolicy(spec.objective.weighting)
+        self._collapse = CollapseWatch(spec.training.collapse)
+        self._probe = self._build_probe() if spec.evaluation.linear_probe == "online" else None
         self._last: dict[str, float] = {}
+        self._pending: _Pending | None = None
+        self._reports_late = self.device.type == "cuda"
         self._images_since_report = 0
         self._clock = time.perf_counter()
 
@@ -94,9 +121,15 @@ class Trainer:
         return self.step // self.steps_per_epoch
 
     @property
+    def collapsed_at(self) -> int | None:
+        """Step at which the collapse watch flagged the trial; None: it did not."""
+        return self._collapse.step
+
+    @property
     def done(self) -> bool:
-        """Whether every epoch of the spec is trained."""
-        return self.step >= self._total_steps
+        """Whether every epoch of the spec is trained, or the trial collapsed and the spec says to stop then."""
+        collapsed = self.spec.training.collapse.stop and self.collapsed_at is not None
+        return self.step >= self._total_steps or collapsed
 
     def fit(self) -> dict[str, float]:
         """Train the epochs that remain. Returns the last value of every metric."""
@@ -105,92 +138,143 @@ class Trainer:
         return dict(self._last)
 
     def train_epoch(self) -> dict[str, float]:
-        """Train one epoch and evaluate if that is due. Returns the last value of every metric.
+        """Train to the end of the epoch and evaluate if that is due. Returns the last value of every metric.
 
         Raises:
-            RuntimeError: all epochs are done.
+            RuntimeError: the trial is done.
+        """
+        return self.train_steps(self.steps_per_epoch - self.step % self.steps_per_epoch)
+
+    def train_steps(self, steps: int) -> dict[str, float]:
+        """Train some steps, fewer where the trial is done before. Returns the last value of every metric.
+
+        Between any two calls the trainer can be saved. However training is cut into calls, it is the same training,
+        with the same reports.
+
+        Raises:
+            RuntimeError: the trial is done.
         """
         if self.done:
-            raise RuntimeError(f"all {self.epochs} epochs are done")
-        epoch = self.epoch
-        if self.step % self.steps_per_epoch == 0:
-            self._measure_before_epoch(epoch)
-        order = self._order(epoch)
-        batch_size = self.spec.training.batch_size
-        self._training_model.train()
-        self._restart_clock()
-        while self.epoch == epoch:
-            start = self.step % self.steps_per_epoch * batch_size
-            self._train_step(order[start : start + batch_size][self._share])
-        if self.done or self.epoch % self.spec.evaluation.every_epochs == 0:
-            self._publish({"knn_top1": self.evaluate()})
+            raise RuntimeError(f"the trial is done: {self.step} steps of {self.epochs} epochs")
+        last = min(self.step + steps, self._total_steps)
+        while self.step < last and not self.done:
+            self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
         return dict(self._last)
 
-    def evaluate(self) -> float:
-        """Accuracy of weighted k-nearest-neighbour classification of the held-out images by R, in [0, 1]."""
+    def evaluate(self) -> dict[str, float]:
+        """How well R classifies the held-out images, by metric name: shares in [0, 1].
+
+        `knn_top1` by weighted k nearest neighbours; `linear_top1` where the spec asks for a linear probe: by the one
+        trained so far (online), or by one fitted now, once the trial is done (offline).
+        """
         settings, data = self.spec.evaluation, self._data
         encoder, batch_size = self._model.encoder, max(self.spec.training.batch_size, 256)
         with autocast(self.device, self._dtype):
-            bank_ND = embed(encoder, data.train_images, batch_size=batch_size)
+            bank_ND = embed(encoder, data.train_images, batch_size=batch_size, rows=data.labelled_rows)
             queries_MD = embed(encoder, data.test_images, batch_size=batch_size)
-        return knn_accuracy(
-            bank_ND,
-            data.train_labels,
-            queries_MD,
-            data.test_labels,
-            k=settings.knn_k,
-            temperature=settings.knn_temperature,
-        )
+        labelled = (bank_ND, data.train_labels[data.labelled_rows], queries_MD, data.test_labels)
+        values = {"knn_top1": knn_accuracy(*labelled, k=settings.knn_k, temperature=settings.knn_temperature)}
+        if self._probe is not None:
+            values["linear_top1"] = self._probe.accuracy(queries_MD, data.test_labels)
+        elif settings.linear_probe == "offline" and self.done:
+            values["linear_top1"] = linear_probe_accuracy(*labelled)
+        return values
 
-    def _train_step(self, rows_n: Tensor) -> None:
+    def _train_within_epoch(self, last: int) -> None:
+        """Train up to a step of the epoch under way, with what is due before its first and after its last step."""
+        if self.step % self.steps_per_epoch == 0:
+            self._measure_before_epoch(self.epoch)
+        order = self._order(self.epoch)
+        batch_size = self.spec.training.batch_size
+        self._training_model.train()
+        self._restart_clock()
+        start = self.step % self.steps_per_epoch * batch_size
+        rows = torch.split(order[start : start + (last - self.step) * batch_size], batch_size)
+        with self._images(rows) as batches:
+            for rows_N, images in zip(rows, batches, strict=True):
+                self._train_step(rows_N, images)
+                if self.done:
+                    break
+        self._settle()
+        epoch_ended = self.step % self.steps_per_epoch == 0
+        if self.done or (epoch_ended and self.epoch % self.spec.evaluation.every_epochs == 0):
+            self._publish(self.evaluate())
+
+    def _train_step(self, rows: Tensor, images: Tensor) -> None:
         alpha, beta = self._weights()
         last_of_epoch = (self.step + 1) % self.steps_per_epoch == 0
-        logging = last_of_epoch or (self.step + 1) % self.spec.training.log_every_steps == 0
+        logging_due = last_of_epoch or (self.step + 1) % self.spec.training.log_every_steps == 0
         lr = self._set_learning_rate()
 
-        views = self._views(rows_n, "step", self.step)
-        with autocast(self.device, self._dtype):
-            r, z = self._training_model(views)
-        z1_ND, z2_ND = distributed.gather_views(z.float()).unbind()
-        r1_ND = None
-        if beta or logging:
-            # R is gathered with gradients only where the loss depends on it.
-            r = r.float() if beta else r.detach().float()
-            r1_ND = distributed.gather_views(r)[0]
-        terms = objective(self.spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
+        views = self._views(images, "step", self.step)
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(terms.total)
+        needs_r = logging_due or self._probe is not None
+        if self.spec.training.accumulate == 1:
+            batch = self._batch(*self._forward(self._training_model, views), alpha, beta, needs_r=needs_r)
+            torch.autograd.backward(batch.terms.total)
+        else:
+            batch = self._backward_in_parts(views, alpha, beta, needs_r=needs_r)
+        if self.spec.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self.spec.training.clip_norm)
         self._optimizer.step()
+        if self._probe is not None and batch.r1 is not None:
+            self._probe.learn(batch.r1, self._data.train_labels[rows])
         self.step += 1
         self._images_since_report += self.spec.training.batch_size
-        if logging and r1_ND is not None:
-            values = self._measurements(terms, r1_ND.detach(), z1_ND.detach(), z2_ND.detach())
-            speed = self._images_since_report / (time.perf_counter() - self._clock)
-            self._publish({**values, "alpha": alpha, "beta": beta, "lr": lr, "images_per_s": speed})
-            self._restart_clock()
+        # Now, with the work of this step queued on the device, the host has time for the one before.
+        self._settle()
+        if logging_due and batch.r1 is not None:
+            order = self.spec.objective.mutual_information.order
+            measured = measure_step(batch.terms, batch.r1, batch.z1, batch.z2, order=order)
+            settings = {"alpha": alpha, "beta": beta, "lr": lr}
+            self._pending = _Pending(self.step, measured, settings, self._images_since_report)
+            self._images_since_report = 0
+            if not self._reports_late:
+                self._settle()
 
-    @torch.no_grad()
-    def _measurements(self, terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor) -> dict[str, float]:
-        """The losses and information quantities of a step, brought to the host in one go."""
-        values = {
-            "loss": terms.total,
-            "loss_dimension": terms.dimension,
-            "loss_sample": terms.sample,
-            "loss_mi": logged_information(self.spec.objective, terms, r1, z1),
-            **self._information(r1, z1),
-            "uniformity": uniformity(z1),
-            "alignment": alignment(z1, z2),
-        }
-        return _to_host(values)
+    def _forward(self, model: nn.Module, views: Tensor, part: int = 0) -> tuple[Tensor, Tensor]:
+        """R and Z in float32. What the network draws at random depends on the step, the process and the part."""
+        names = ("forward", self.step, distributed.rank(), part)
+        with seeded(self.device, self.spec.training.seed, *names), autocast(self.device, self._dtype):
+            r, z = model(views)
+        return r.float(), z.float()
 
-    def _information(self, r1: Tensor, z1: Tensor) -> dict[str, Tensor]:
-        order = self.spec.objective.mutual_information.order
-        return {
-            "h_r": matrix_entropy(r1, center=True),
-            "i_rz": mutual_information(r1, z1, order=order, center=True),
-            "erank_r": effective_rank(r1),
-            "erank_z": effective_rank(z1),
-        }
+    def _batch(self, r: Tensor, z: Tensor, alpha: float, beta: float, *, needs_r: bool) -> "_Batch":
+        """The objective of the global batch from this process's share of it."""
+        z1_ND, z2_ND = distributed.gather_views(z).unbind()
+        r1_ND = None
+        if beta or needs_r:
+            # R is gathered with gradients only where the loss depends on it.
+            r1_ND = distributed.gather_views(r if beta else r.detach())[0]
+        terms = objective(self.spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
+        return _Batch(terms, None if r1_ND is None else r1_ND.detach(), z1_ND.detach(), z2_ND.detach())
+
+    def _backward_in_parts(self, views: Tensor, alpha: float, beta: float, *, needs_r: bool) -> "_Batch":
+        batches: list[_Batch] = []
+
+        def loss(r: Tensor, z: Tensor) -> Tensor:
+            batches.append(self._batch(r, z, alpha, beta, needs_r=needs_r))
+            return batches[0].terms.total
+
+        parts = split_views(views, self.spec.training.accumulate)
+        backward_in_parts(self._training_model, parts, self._forward, loss)
+        return batches[0]
+
+    def _settle(self) -> None:
+        """Publish the measurement that is under way, if any."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        values = pending.measurement.values() | pending.settings
+        now = time.perf_counter()
+        values["images_per_s"] = pending.images / (now - self._clock)
+        self._clock = now
+        self._publish(self._watch(pending.step, values), step=pending.step)
+
+    def _watch(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """Show the collapse watch what was measured. All processes go by what the first one measured."""
+        rank = distributed.broadcast_float(values["erank_r"], self.device)
+        return values | {"collapsed": 1.0} if self._collapse.observe(step, rank) else values
 
     @torch.no_grad()
     def _measure_before_epoch(self, epoch: int) -> None:
@@ -206,24 +290,26 @@ class Trainer:
         order = self._order(epoch, purpose="measurement")
         batch_size = self.spec.training.batch_size
         ranks: list[Tensor] = []
-        information: dict[str, Tensor] = {}
+        measured: Measurement | None = None
         self._model.train()
-        with _frozen_statistics(self._model):
-            for batch, rows_N in enumerate(torch.split(order, batch_size)[:batches]):
-                views = self._views(rows_N[self._share], "measurement", epoch, batch, views=1)
-                with autocast(self.device, self._dtype):
-                    r, z = self._model(views)
-                z_ND = distributed.gather(z.float()).flatten(0, 1)
+        rows = torch.split(order, batch_size)[:batches]
+        with frozen_statistics(self._model), self._images(rows) as stream:
+            for batch, images in enumerate(stream):
+                views = self._views(images, "measurement", epoch, batch, views=1)
+                r, z = self._forward(self._model, views, part=batch)
+                z_ND = distributed.gather(z).flatten(0, 1)
                 if due:
                     ranks.append(effective_rank(z_ND))
                 if self.step == 0 and batch == 0:
-                    information = self._information(distributed.gather(r.float()).flatten(0, 1), z_ND)
+                    information_order = self.spec.objective.mutual_information.order
+                    r_ND = distributed.gather(r).flatten(0, 1)
+                    measured = measure_representations(r_ND, z_ND, order=information_order)
         if ranks:
             mean_rank = distributed.broadcast_float(torch.stack(ranks).mean().item(), self.device)
             self._alpha_policy.observe(mean_rank, n=batch_size, d=self.spec.model.projector.out)
-        if information:
+        if measured is not None:
             alpha, beta = self._weights()
-            self._publish({**_to_host(information), "alpha": alpha, "beta": beta})
+            self._publish(self._watch(self.step, {**measured.values(), "alpha": alpha, "beta": beta}))
 
     def _weights(self) -> tuple[float, float]:
         """alpha and signed beta of the step to come."""
@@ -244,14 +330,19 @@ class Trainer:
         return lr
 
     def _order(self, epoch: int, purpose: str = "order") -> Tensor:
-        """A permutation of the training images, on the device."""
+        """A permutation of the training images, on the device that holds them."""
         source = generator(self.spec.training.seed, purpose, epoch)
-        return torch.randperm(len(self._data.train_images), generator=source).to(self.device)
+        return torch.randperm(len(self._data.train_images), generator=source).to(self._data.train_images.device)
 
-    def _views(self, rows_n: Tensor, *purpose: str | int, views: int = 2) -> Tensor:
+    def _images(self, batches: Sequence[Tensor]) -> closing[Generator[Tensor, None, None]]:
+        """This process's share of the images of each batch, on the device, to be used in a with statement."""
+        mine = (rows_N[self._share] for rows_N in batches)
+        return closing(image_batches(self._data.train_images, mine, self.device))
+
+    def _views(self, images: Tensor, *purpose: str | int, views: int = 2) -> Tensor:
         """(views * n, C, H, W): this process's share of the batch, augmented as it would be in one process."""
         return augment(
-            self._data.train_images[rows_n],
+            images,
             self._recipe,
             generator(self.spec.training.seed, "augmentation", *purpose),
             views=views,
@@ -259,19 +350,25 @@ class Trainer:
             offset=self._share.start,
         )
 
-    def _publish(self, values: dict[str, float]) -> None:
+    def _publish(self, values: dict[str, float], *, step: int | None = None) -> None:
+        step = self.step if step is None else step
         self._last.update(values)
         if distributed.rank() == 0:
-            self._report(self.step, self.step / self.steps_per_epoch, values)
+            self._report(step, step / self.steps_per_epoch, values)
 
     def _restart_clock(self) -> None:
         self._images_since_report = 0
         self._clock = time.perf_counter()
 
-    def _build_model(self) -> SelfSupervisedModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(self.spec.training.seed, "weights").initial_seed())
-            encoder = build_encoder(self.spec.model, mean=self._data.mean, std=self._data.std)
+    def _build_model(self, backbone: str | None) -> SelfSupervisedModel:
+        with seeded(torch.device("cpu"), self.spec.training.seed, "weights"):
+            encoder = build_encoder(
+                self.spec.model,
+                mean=self._data.mean,
+                std=self._data.std,
+                image_size=self._data.train_images.shape[-1],
+                backbone=backbone,
+            )
             model = SelfSupervisedModel(encoder, build_projector(self.spec.model.projector, encoder.features))
         distributed.synchronize_batch_norm(model, self.device)
         model.to(self.device)
@@ -280,6 +377,32 @@ class Trainer:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return model
 
+    def _compile(self, model: SelfSupervisedModel) -> None:
+        """Compile in place, on a batch of the size to come, so that what cannot be compiled is known before training.
+
+        Whatever the compiler raises, the trial goes on uncompiled.
+        """
+        torch.compiler.reset()  # earlier trials in this process count towards its limit of recompilations
+        shape = (self._share.stop - self._share.start, *self._data.train_images.shape[1:])
+        images = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        views = split_views(self._views(images, "compilation"), self.spec.training.accumulate)[0]
+        plain = model._compiled_call_impl
+        model.compile()
+        try:
+            with frozen_statistics(model):
+                _, z = self._forward(model.train(), views)
+                torch.autograd.backward(z.sum())
+        except Exception as error:  # noqa: BLE001 - compilers raise anything
+            model._compiled_call_impl = plain
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            logger.warning("torch.compile failed, training goes on without it: %s", reason)
+        for parameter in model.parameters():
+            parameter.grad = None
+
+    def _build_probe(self) -> OnlineProbe:
+        classes = int(max(self._data.train_labels.max(), self._data.test_labels.max())) + 1
+        return OnlineProbe(self._model.encoder.features, classes, self.device)
+
     def _wrap(self, model: SelfSupervisedModel) -> nn.Module:
         if distributed.world_size() == 1:
             return model
@@ -287,7 +410,7 @@ class Trainer:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue exactly: model, optimiser, alpha, position and last metrics.
+        """Everything needed to continue exactly: model, optimiser, alpha, watch, probe, position and last metrics.
 
         The tensors are the live ones; save or copy them before training on. The learning-rate schedule and all
         random numbers follow from the position.
@@ -299,6 +422,8 @@ class Trainer:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "alpha_policy": self._alpha_policy.state_dict(),
+            "collapse": self._collapse.state_dict(),
+            "probe": None if self._probe is None else self._probe.training_state(),
             "last": dict(self._last),
         }
 
@@ -321,6 +446,9 @@ class Trainer:
             self._model.load_state_dict(state["model"])
             load_optimizer_state(self._optimizer, state["optimizer"])
             self._alpha_policy.load_state_dict(state["alpha_policy"])
+            self._collapse.load_state_dict(state["collapse"])
+            if self._probe is not None and state["probe"] is not None:
+                self._probe.load_training_state(state["probe"])
             self.step, self._last = int(state["step"]), dict(state["last"])
         except CheckpointError:
             raise
@@ -328,51 +456,68 @@ class Trainer:
             raise CheckpointError(f"the state does not fit this spec: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Write the state to a file, whole or not at all. With several processes, call it on one."""
+        """Write the state to a file, whole or not at all, and keep the one before it beside it.
+
+        With several processes, call it on one.
+        """
         write_checkpoint(Path(path), self.state_dict())
 
     def load(self, path: Path) -> None:
-        """Continue from a file that `save` wrote.
+        """Continue from a file that `save` wrote or, where that is damaged, from the one before it, with a warning.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: the file is truncated or damaged, or its state does not fit this spec.
+            CheckpointError: the files are truncated or damaged, or the state does not fit this spec.
         """
-        self.load_state_dict(read_checkpoint(Path(path), self.device))
+        self.load_state_dict(read_latest_checkpoint(Path(path), self.device))
+
+    @staticmethod
+    def remove_checkpoint(path: Path) -> None:
+        """Remove what `save` wrote to a path, with the one before it."""
+        remove_checkpoint(Path(path))
 
     def export_encoder(self, directory: Path) -> None:
-        """Write encoder.safetensors and encoder.json; `adadim_core.load_encoder` reads them back."""
-        save_encoder(self._model.encoder, Path(directory))
+        """Write encoder.safetensors, encoder.json and README.md, a model card; `adadim_core.load_encoder` reads it."""
+        encoder = self._model.encoder
+        card = model_card(self.spec, encoder, self._last, step=self.step, epoch=self.epoch, collapsed=self.collapsed_at)
+        save_encoder(encoder, Path(directory), card=card)
 
 
-class _frozen_statistics:  # noqa: N801
-    """Within it, BatchNorm uses the statistics of its batch without recording them."""
+@dataclass(frozen=True)
+class _Batch:
+    """The objective of a global batch, and its representations without gradients."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._buffers = list(model.buffers())
-
-    def __enter__(self) -> None:
-        self._saved = [buffer.clone() for buffer in self._buffers]
-
-    def __exit__(self, *_: object) -> None:
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            buffer.copy_(saved)
+    terms: ObjectiveTerms
+    r1: Tensor | None
+    z1: Tensor
+    z2: Tensor
 
 
-def _share_of_batch(batch_size: int, name: str, images: int) -> slice:
+@dataclass(frozen=True)
+class _Pending:
+    """A measurement that the device may still be at."""
+
+    step: int
+    measurement: Measurement
+    settings: dict[str, float]
+    """What the host knew of that step."""
+    images: int
+    """Trained since the measurement before."""
+
+
+def _share_of_batch(spec: TrainingSpec, name: str, images: int) -> slice:
     """The part of each global batch that this process works on."""
-    world = distributed.world_size()
+    batch_size, world = spec.batch_size, distributed.world_size()
     if batch_size > images:
         raise ValueError(f"training.batch_size ({batch_size}) is larger than the {images} training images of {name}")
     if batch_size % world:
         raise ValueError(f"training.batch_size ({batch_size}) must be a multiple of the {world} processes")
     share = batch_size // world
+    if share < 2 * spec.accumulate:
+        raise ValueError(
+            f"training.accumulate ({spec.accumulate}) leaves fewer than two of a process's {share} images a part"
+        )
     return slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-
-
-def _to_host(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalar tensors as numbers, with one synchronisation."""
-    return dict(zip(values, torch.stack([v.detach().double() for v in values.values()]).tolist(), strict=True))
 
 
 def _pick_device(device: torch.device | str | None) -> torch.device:

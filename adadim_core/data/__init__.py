@@ -1,6 +1,21 @@
-"""Image data sets as tensors: one module a set, one registry. A set is read whole and lives on the device as uint8."""
+"""Image data sets: one module a format, one registry.
 
-from adadim_core.data.dataset import ImageDataset
+A set that fits is read whole and lives on the device as uint8; a larger one is decoded while it is trained on.
+"""
+
+from adadim_core.data.dataset import UNLABELLED, ImageDataset, Images, image_batches
+from adadim_core.data.errors import DataError
 from adadim_core.data.registry import dataset_names, load_dataset, register_dataset
+from adadim_core.data.streaming import StreamedImages
 
-__all__ = ["ImageDataset", "dataset_names", "load_dataset", "register_dataset"]
+__all__ = [
+    "UNLABELLED",
+    "DataError",
+    "ImageDataset",
+    "Images",
+    "StreamedImages",
+    "dataset_names",
+    "image_batches",
+    "load_dataset",
+    "register_dataset",
+]

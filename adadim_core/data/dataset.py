@@ -1,24 +1,34 @@
 """What a data set is to the rest: two labelled stacks of images, and the augmentation that suits them."""
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from adadim_core.augmentation import Augmentation
+from adadim_core.data.streaming import StreamedImages
+
+Images = Tensor | StreamedImages
+"""(N, C, H, W) uint8. Both kinds have `len`, `shape`, `device` and take a tensor of rows in brackets."""
+
+UNLABELLED = -1
+"""The label of a training image whose class is not known."""
+
+_SHARE_OF_DEVICE = 0.5
 
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Images and labels of one data set, all on one device."""
+    """Images and labels of one data set."""
 
     name: str
-    train_images: Tensor
-    """(N, C, H, W) uint8."""
+    train_images: Images
+    """What the encoder is trained on."""
     train_labels: Tensor
-    """(N,) int64, from 0. Training never sees them; the nearest-neighbour evaluation does."""
-    test_images: Tensor
-    """(M, C, H, W) uint8, held out."""
+    """(N,) int64, from 0, or UNLABELLED. Training never sees them; the evaluation does."""
+    test_images: Images
+    """(M, C, H, W), held out."""
     test_labels: Tensor
     """(M,) int64."""
     mean: tuple[float, ...]
@@ -32,19 +42,48 @@ class ImageDataset:
     def channels(self) -> int:
         return self.train_images.shape[1]
 
+    @property
+    def labelled_rows(self) -> Tensor:
+        """Rows of the training images whose class is known: what a classifier of R may learn from."""
+        return (self.train_labels != UNLABELLED).nonzero().flatten()
+
     def to(self, device: torch.device) -> "ImageDataset":
-        """The same set with its tensors on the device."""
+        """The same set with its tensors on the device.
+
+        Images that would fill half of what is free on a GPU stay in memory, and streamed ones where they are:
+        `image_batches` sends them batch by batch.
+        """
+        images = [x for x in (self.train_images, self.test_images) if isinstance(x, Tensor)]
+        fits = device.type != "cuda" or (
+            sum(x.numel() for x in images) <= torch.cuda.mem_get_info(device)[0] * _SHARE_OF_DEVICE
+        )
+
+        def place(images: Images) -> Images:
+            return images.to(device) if isinstance(images, Tensor) and fits else images
+
         return replace(
             self,
-            train_images=self.train_images.to(device),
+            train_images=place(self.train_images),
             train_labels=self.train_labels.to(device),
-            test_images=self.test_images.to(device),
+            test_images=place(self.test_images),
             test_labels=self.test_labels.to(device),
         )
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 images, in [0, 1]."""
-    x = images.double() / 255
-    std, mean = torch.std_mean(x, dim=(0, 2, 3))
-    return tuple(mean.tolist()), tuple(std.tolist())
+def image_batches(images: Images, rows: Iterable[Tensor], device: torch.device) -> Generator[Tensor, None, None]:
+    """The images of each batch of rows, in order, on the device.
+
+    Streamed images are decoded ahead by threads that end with the generator: exhaust it, or close it
+    (`contextlib.closing`).
+
+    Args:
+        images: of a data set.
+        rows: indices of each batch, on the device where the images are.
+        device: where the batches are wanted.
+    """
+    if isinstance(images, Tensor):
+        for batch in rows:
+            yield images[batch].to(device, non_blocking=True)
+        return
+    for decoded in images.batches(rows, pin=device.type == "cuda"):
+        yield decoded.to(device, non_blocking=True)

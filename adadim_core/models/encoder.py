@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from adadim_core.models.conv_small import ConvSmall
 from adadim_core.models.resnet import ResNet
+from adadim_core.models.sizes import SMALL_IMAGE
+from adadim_core.models.vit import VisionTransformer
 from adadim_core.spec.sections import ModelSpec
+
+_DEFAULT_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -17,29 +22,67 @@ class EncoderConfig:
 
     backbone: str
     width: int
+    """Channels after the first layer of a convolutional network; others have a width of their own."""
+    stem: Literal["cifar", "imagenet"]
+    """First layers of a ResNet."""
+    image_size: int
+    """Side of the images in pixels; a ViT takes no other."""
     mean: tuple[float, ...]
     """Mean of each input channel in [0, 1]; its length is the number of channels."""
     std: tuple[float, ...]
     """Standard deviation of each input channel."""
 
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
 
-BackboneFactory = Callable[[int, int], nn.Module]
-"""(channels, width) to a module that maps (N, channels, H, W) to (N, D_r) and has D_r as `out_features`."""
+
+BackboneFactory = Callable[[EncoderConfig], nn.Module]
+"""Builds a module that maps normalised images (N, channels, H, W) to (N, D_r)."""
 
 _BACKBONES: dict[str, BackboneFactory] = {
-    "conv_small": ConvSmall,
-    "resnet18": lambda channels, width: ResNet(channels, width, blocks=(2, 2, 2, 2)),
+    "conv_small": lambda c: ConvSmall(c.channels, c.width),
+    "resnet18": lambda c: ResNet(c.channels, c.width, blocks=(2, 2, 2, 2), stem=c.stem),
+    "resnet34": lambda c: ResNet(c.channels, c.width, blocks=(3, 4, 6, 3), stem=c.stem),
+    "resnet50": lambda c: ResNet(c.channels, c.width, blocks=(3, 4, 6, 3), bottleneck=True, stem=c.stem),
+    "vit_tiny": lambda c: VisionTransformer(c.channels, c.image_size, dim=192, heads=3, depth=12),
+    "vit_small": lambda c: VisionTransformer(c.channels, c.image_size, dim=384, heads=6, depth=12),
 }
 
 
 def register_backbone(name: str, factory: BackboneFactory) -> None:
-    """Make a backbone known. A name that is taken is replaced."""
+    """Make a backbone known, for `Trainer(spec, backbone=name)` and `load_encoder`. A name that is taken is replaced.
+
+    A spec cannot name it: specs hold no code, and only this process knows the factory.
+
+    Args:
+        name: what exported encoders will refer to it by.
+        factory: builds the network. Where its result has no integer `out_features`, D_r is found by a forward pass.
+    """
     _BACKBONES[name] = factory
 
 
-def build_encoder(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[float, ...]) -> "Encoder":
-    """The encoder a spec names, for images with these channel statistics."""
-    return Encoder(EncoderConfig(spec.backbone, spec.width, mean, std))
+def build_encoder(
+    spec: ModelSpec,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    image_size: int = 32,
+    backbone: str | None = None,
+) -> "Encoder":
+    """The encoder a spec names, for images with these channel statistics.
+
+    Args:
+        spec: the network.
+        mean, std: of each channel, in [0, 1].
+        image_size: side of the images in pixels. Decides the stem of a ResNet and the patches of a ViT.
+        backbone: a name known through `register_backbone`, in place of the spec's.
+    """
+    stem = spec.stem
+    if stem == "auto":
+        stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+    width = spec.width or _DEFAULT_WIDTH
+    return Encoder(EncoderConfig(backbone or spec.backbone, width, stem, image_size, mean, std))
 
 
 class Encoder(nn.Module):
@@ -49,7 +92,7 @@ class Encoder(nn.Module):
     scale: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Raises ValueError for a backbone that is not known."""
+        """Raises ValueError for a backbone that is not known, or that does not map images to (N, D_r)."""
         super().__init__()
         if config.backbone not in _BACKBONES:
             raise ValueError(f"no backbone is called {config.backbone!r}; known are {', '.join(sorted(_BACKBONES))}")
@@ -57,11 +100,27 @@ class Encoder(nn.Module):
         # Rebuilt from the construction, so no part of the weights.
         self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(config.std).view(-1, 1, 1), persistent=False)
-        self.backbone = _BACKBONES[config.backbone](len(config.mean), config.width)
-        self.features = int(self.backbone.out_features)  # type: ignore[arg-type]
+        self.backbone = _BACKBONES[config.backbone](config)
+        self.features = _features(self.backbone, config)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         x = ((x - self.mean) * self.scale).contiguous(memory_format=torch.channels_last)
         r_ND: Tensor = self.backbone(x)
         return r_ND
+
+
+@torch.no_grad()
+def _features(backbone: nn.Module, config: EncoderConfig) -> int:
+    """D_r: what the network says of itself, else what comes out of it."""
+    declared = getattr(backbone, "out_features", None)
+    if isinstance(declared, int):
+        return declared
+    side = config.image_size
+    training = backbone.training
+    r = backbone.eval()(torch.zeros(1, config.channels, side, side))
+    backbone.train(training)
+    if not isinstance(r, Tensor) or r.ndim != 2:
+        found = f"{(*r.shape,)}" if isinstance(r, Tensor) else type(r).__name__
+        raise ValueError(f"backbone {config.backbone!r} must map images to a matrix (N, D_r), not to {found}")
+    return r.shape[1]

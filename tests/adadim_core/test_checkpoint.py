@@ -6,7 +6,15 @@ import pickle
 import pytest
 import torch
 
-from adadim_core.checkpoint import CheckpointError, read_checkpoint, write_atomically, write_checkpoint
+from adadim_core.checkpoint import (
+    CheckpointError,
+    previous_checkpoint,
+    read_checkpoint,
+    read_latest_checkpoint,
+    remove_checkpoint,
+    write_atomically,
+    write_checkpoint,
+)
 
 CPU = torch.device("cpu")
 STATE = {"step": 7, "weights": torch.arange(5000.0), "nested": {"alpha": 0.25, "none": None, "list": [1, 2]}}
@@ -85,3 +93,36 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_atomically(path, fail)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_the_one_before_is_kept_and_used(tmp_path, caplog):
+    path = tmp_path / "state.pt"
+    for step in (1, 2, 3):
+        write_checkpoint(path, {"step": step})
+    assert {file.name for file in tmp_path.iterdir()} == {"state.pt", "state.previous.pt"}
+    assert read_latest_checkpoint(path, CPU) == {"step": 3}
+    assert not caplog.messages
+    path.write_bytes(path.read_bytes()[:100])
+    assert read_latest_checkpoint(path, CPU) == {"step": 2}
+    assert "state.pt is truncated" in caplog.text
+    path.unlink()  # as if the process had ended between the two renames
+    assert read_latest_checkpoint(path, CPU) == {"step": 2}
+    previous_checkpoint(path).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"state\.previous\.pt"):
+        read_latest_checkpoint(path, CPU)
+    remove_checkpoint(path)
+    remove_checkpoint(path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match=r"state\.pt"):
+        read_latest_checkpoint(path, CPU)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_the_one_before(tmp_path):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, {"step": 1})
+    write_checkpoint(path, {"step": 2})
+    with pytest.raises(Exception, match="pickle"):
+        write_checkpoint(path, {"step": lambda: None})
+    assert read_checkpoint(path, CPU) == {"step": 2}
+    assert read_checkpoint(previous_checkpoint(path), CPU) == {"step": 1}
+    assert len(list(tmp_path.iterdir())) == 2

@@ -64,8 +64,9 @@ def test_losses_gradients_and_batch_statistics_agree(results, name, process):
         )
 
 
-def test_an_epoch_of_training_agrees(results):
-    whole, halves = results["one"]["trained"], results["first"]["trained"]
+@pytest.mark.parametrize("name", ["trained", "trained in parts"])
+def test_an_epoch_of_training_agrees(results, name):
+    whole, halves = results["one"][name], results["first"][name]
     for key, weight in whole["model"].items():
         torch.testing.assert_close(halves["model"][key], weight, rtol=1e-4, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
     assert [point[:2] for point in halves["points"]] == [point[:2] for point in whole["points"]]
@@ -75,8 +76,9 @@ def test_an_epoch_of_training_agrees(results):
         assert ours == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_both_processes_end_with_the_same_weights_and_only_the_first_reports(results):
-    first, second = results["first"]["trained"], results["second"]["trained"]
+@pytest.mark.parametrize("name", ["trained", "trained in parts"])
+def test_both_processes_end_with_the_same_weights_and_only_the_first_reports(results, name):
+    first, second = results["first"][name], results["second"][name]
     for key, weight in first["model"].items():
         assert torch.equal(second["model"][key], weight), key
     assert second["points"] == []

@@ -9,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adadim_core.information import alignment, effective_rank, matrix_entropy, mutual_information, uniformity
+from adadim_core.information import (
+    alignment,
+    batch_products,
+    effective_rank,
+    information_quantities,
+    matrix_entropy,
+    mutual_information,
+    uniformity,
+)
 
 SHAPES = [(12, 5), (6, 20), (8, 8)]
 ORDERS = [0.5, 1.0, 1.3, 2.0, 3.0]
@@ -239,3 +247,44 @@ def test_bad_arguments_are_refused(draw):
         effective_rank(draw(3))
     with pytest.raises(ValueError, match="two rows"):
         uniformity(draw(1, 3))
+
+
+def singly(r, z, order):
+    return {
+        "h_r": matrix_entropy(r, center=True),
+        "i_rz": mutual_information(r, z, order=order, center=True),
+        "erank_r": effective_rank(r),
+        "erank_z": effective_rank(z),
+        "loss_mi": mutual_information(r, z, order=order),
+        "uniformity": uniformity(z),
+    }
+
+
+def batches(draw):
+    r, z = draw(12, 5).relu() + 0.5, draw(12, 30)
+    zero_row, infinite = z.clone(), z.clone()
+    zero_row[:3] = 0
+    infinite[4, 4] = math.inf
+    return {
+        "ordinary": (r, z),
+        "more samples than dimensions": (draw(40, 5), draw(40, 7)),
+        "float32 far from zero": ((r + 1000).float(), (1e6 * z + 1e8).float()),
+        "tiny and huge": ((1e-15 * r).float(), (1e15 * z).float()),
+        "zero rows": (r, zero_row),
+        "constant": (torch.ones(12, 5), draw(1, 30).float().expand(12, 30)),
+        "zero": (torch.zeros(12, 5), z),
+        "not finite": (r, infinite),
+    }
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_quantities_at_once_are_those_taken_singly(draw, order):
+    for name, (r, z) in batches(draw).items():
+        together = information_quantities(batch_products(r, z), order=order)
+        expected = singly(r, z, order)
+        assert together.keys() == expected.keys()
+        tolerance = 1e-9 if r.dtype == torch.float64 else 2e-3
+        for key, value in expected.items():
+            assert together[key].item() == pytest.approx(value.item(), rel=tolerance, abs=tolerance, nan_ok=True), (
+                f"{key} of a batch that is {name}"
+            )

@@ -11,13 +11,16 @@ from adadim_core.checkpoint import CheckpointError
 from adadim_core.export import save_encoder
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector, register_backbone
 from adadim_core.models import encoder as encoder_module
+from adadim_core.models.vit import patch_size
 from adadim_core.spec.sections import ModelSpec, ProjectorSpec
 
 GREY = {"mean": (0.3,), "std": (0.4,)}
 COLOUR = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.2)}
 
 
-@pytest.mark.parametrize(("backbone", "features"), [("conv_small", 4 * 6), ("resnet18", 8 * 6)])
+@pytest.mark.parametrize(
+    ("backbone", "features"), [("conv_small", 4 * 6), ("resnet18", 8 * 6), ("resnet34", 8 * 6), ("resnet50", 32 * 6)]
+)
 @pytest.mark.parametrize(("statistics", "shape"), [(GREY, (3, 1, 8, 8)), (COLOUR, (3, 3, 32, 32))])
 def test_shapes(backbone, features, statistics, shape):
     spec = ModelSpec(backbone=backbone, width=6, projector=ProjectorSpec(layers=3, hidden=10, out=7))
@@ -29,11 +32,63 @@ def test_shapes(backbone, features, statistics, shape):
     assert z.shape == (3, 7)
 
 
-def test_resnet18_is_the_known_one():
-    spec = ModelSpec(backbone="resnet18", width=64)
-    encoder = build_encoder(spec, **COLOUR)
+# Parameters with a classifier of 1000 classes: torchvision's tables for the ResNets, Touvron et al. 2021 for the ViTs.
+PUBLISHED = {
+    "resnet18": (11_689_512, 512),
+    "resnet34": (21_797_672, 512),
+    "resnet50": (25_557_032, 2048),
+    "vit_tiny": (5_717_416, 192),
+    "vit_small": (22_050_664, 384),
+}
+
+
+@pytest.mark.parametrize("backbone", PUBLISHED)
+def test_networks_for_large_images_are_the_published_ones(backbone):
+    published, features = PUBLISHED[backbone]
+    encoder = build_encoder(ModelSpec(backbone=backbone), **COLOUR, image_size=224)
+    assert encoder.features == features
+    assert sum(p.numel() for p in encoder.parameters()) == published - 1000 * (features + 1)
+    assert encoder.eval()(torch.rand(1, 3, 224, 224)).shape == (1, features)
+
+
+def test_resnet18_for_small_images_is_the_known_one():
+    encoder = build_encoder(ModelSpec(backbone="resnet18"), **COLOUR)
     # ResNet-18 with a 3x3 stem and without its classifier, as counted for the CIFAR version everywhere.
     assert sum(p.numel() for p in encoder.parameters()) == 11_168_832
+
+
+@pytest.mark.parametrize(
+    ("stem", "image_size", "expected"),
+    [("auto", 64, "cifar"), ("auto", 65, "imagenet"), ("cifar", 224, "cifar"), ("imagenet", 32, "imagenet")],
+)
+def test_the_stem_follows_the_images_unless_it_is_given(stem, image_size, expected):
+    spec = ModelSpec(backbone="resnet18", width=2, stem=stem)
+    encoder = build_encoder(spec, **GREY, image_size=image_size)
+    assert encoder.config.stem == expected
+    side = {"cifar": image_size, "imagenet": -(-image_size // 4)}[expected]
+    assert encoder.backbone.stem(torch.rand(1, 1, image_size, image_size)).shape[2:] == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch"), [(8, 1), (28, 4), (32, 4), (48, 6), (64, 8), (96, 8), (128, 16), (224, 16), (256, 32)]
+)
+def test_patches_follow_the_images(image_size, patch):
+    assert patch_size(image_size) == patch
+
+
+def test_images_that_a_vit_cannot_cut_are_refused():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        patch_size(37)
+    vit = build_encoder(ModelSpec(backbone="vit_tiny"), **GREY, image_size=8)
+    with pytest.raises(ValueError, match="8x8 pixels, not 16x16"):
+        vit(torch.rand(1, 1, 16, 16))
+
+
+def test_a_vit_sees_where_things_are():
+    vit = build_encoder(ModelSpec(backbone="vit_tiny"), **GREY, image_size=8).eval()
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., :4] = 1
+    assert not torch.allclose(vit(image), vit(image.flip(3)), atol=1e-3)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
@@ -53,25 +108,37 @@ def test_bytes_and_shares_are_the_same_image():
 
 def test_a_backbone_can_be_registered(monkeypatch):
     class Mean(nn.Module):
-        def __init__(self, channels: int, width: int) -> None:
+        def __init__(self, config: encoder_module.EncoderConfig) -> None:
             super().__init__()
-            self.out_features = channels * width
-            self.linear = nn.Linear(channels, channels * width)
+            self.linear = nn.Linear(config.channels, config.channels * config.width)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.linear(x.mean(dim=(2, 3)))
 
     monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
     register_backbone("mean", Mean)
-    config = encoder_module.EncoderConfig("mean", 5, (0.5,), (0.2,))
-    assert encoder_module.Encoder(config)(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    register_backbone("pixels", lambda _: nn.Identity())
+    spec = ModelSpec(width=5)
+    encoder = build_encoder(spec, **GREY, backbone="mean")
+    assert encoder.features == 5  # found by a forward pass
+    assert encoder(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    with pytest.raises(ValueError, match=r"\(N, D_r\), not to \(1, 1, 32, 32\)"):
+        build_encoder(spec, **GREY, backbone="pixels")
     with pytest.raises(ValueError, match=r"nonsense.*mean"):
-        encoder_module.Encoder(encoder_module.EncoderConfig("nonsense", 5, (0.5,), (0.2,)))
+        build_encoder(spec, **GREY, backbone="nonsense")
 
 
-@pytest.mark.parametrize("backbone", ["conv_small", "resnet18"])
-def test_an_exported_encoder_comes_back_the_same(tmp_path, backbone):
-    encoder = build_encoder(ModelSpec(backbone=backbone, width=4), **COLOUR)
+@pytest.mark.parametrize(
+    ("spec", "image_size"),
+    [
+        (ModelSpec(backbone="conv_small", width=4), 16),
+        (ModelSpec(backbone="resnet18", width=4, stem="imagenet"), 16),
+        (ModelSpec(backbone="vit_tiny"), 16),
+    ],
+    ids=["conv_small", "resnet18", "vit_tiny"],
+)
+def test_an_exported_encoder_comes_back_the_same(tmp_path, spec, image_size):
+    encoder = build_encoder(spec, **COLOUR, image_size=image_size)
     encoder(torch.rand(8, 3, 16, 16))  # running statistics that are not the initial ones
     save_encoder(encoder, tmp_path / "export")
     images = torch.rand(6, 3, 16, 16)

@@ -1,14 +1,19 @@
 """The training loop: what it reports, that it resumes exactly, survives NaN, and learns."""
 
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from adadim_core import load_encoder, trainer
+from adadim_core import load_encoder, measurement
 from adadim_core.checkpoint import CheckpointError
+from adadim_core.models import encoder as encoder_module
+from adadim_core.models import register_backbone
 from adadim_core.objective import objective
 from adadim_core.spec import ExperimentSpec, parse_spec, plan_trials
 from adadim_core.spec.metrics import METRICS
@@ -16,8 +21,8 @@ from adadim_core.trainer import Trainer
 
 Points = list[tuple[int, float, dict[str, float]]]
 
-STEP_METRICS = set(METRICS) - {"knn_top1", "linear_top1"}
-START_METRICS = {"h_r", "i_rz", "erank_r", "erank_z", "alpha", "beta"}
+STEP_METRICS = set(METRICS) - {"knn_top1", "linear_top1", "collapsed"}
+START_METRICS = {"h_r", "i_rz", "erank_r", "erank_z", "uniformity", "loss_mi", "alpha", "beta"}
 
 
 def recorded(spec: ExperimentSpec, **kwargs: Any) -> tuple[Trainer, Points]:
@@ -49,6 +54,8 @@ def test_reports_come_when_they_should(tiny_spec):
     assert last == {**points[-2][2], **points[-1][2]}
     with pytest.raises(RuntimeError, match="3 epochs"):
         made.train_epoch()
+    with pytest.raises(RuntimeError, match="3 epochs"):
+        made.train_steps(1)
 
 
 def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
@@ -91,6 +98,144 @@ def test_a_resumed_run_is_the_uninterrupted_run(tiny_spec, tmp_path, sections):
         assert last.keys() == whole._last.keys()
         weights = whole.state_dict()["model"]
         assert all(torch.equal(tensor, weights[name]) for name, tensor in second.state_dict()["model"].items())
+
+
+STOPPED_ANYWHERE = {
+    "adaptive, online probe, clipped": {
+        "evaluation": {"linear_probe": "online"},
+        "training": {"clip_norm": 1.0},
+        "objective": {"weighting": {"policy": "adaptive", "smoothing": 0.5}},
+    },
+    "collapsing, in parts": {
+        "training": {"accumulate": 3, "collapse": {"share": 0.95, "stop": False}, "optimizer": "lars", "lr": 0.3},
+        "evaluation": {"linear_probe": "offline", "every_epochs": 2},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, tuple[Points, dict[str, torch.Tensor]]]:
+    """What each run gives when nothing stops it, once made."""
+    return {}
+
+
+@pytest.mark.parametrize("name", STOPPED_ANYWHERE)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(1, 32), min_size=1, max_size=3, unique=True).map(sorted))
+@example(stops=[1, 11, 32])
+def test_a_run_stopped_at_any_step_is_the_uninterrupted_run(tiny_spec, tmp_path, uninterrupted, name, stops):
+    sections = STOPPED_ANYWHERE[name]
+    spec = tiny_spec(**{**sections, "training": {"epochs": 3, **sections["training"]}})
+    if name not in uninterrupted:
+        whole, points = recorded(spec)
+        whole.fit()
+        uninterrupted[name] = (points, whole.state_dict()["model"])
+    expected, weights = uninterrupted[name]
+    made, points = recorded(spec)
+    parts = [points]
+    for stop in stops:
+        made.train_steps(stop - made.step)
+        assert made.step == stop
+        made.save(tmp_path / "state.pt")
+        torch.manual_seed(stop)  # what the process drew meanwhile must not matter
+        made, points = recorded(spec)
+        made.load(tmp_path / "state.pt")
+        parts.append(points)
+    made.fit()
+    assert comparable(list(chain(*parts))) == comparable(expected)
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in made.state_dict()["model"].items())
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_spec, tmp_path, caplog):
+    spec, path = tiny_spec(training={"epochs": 2}), tmp_path / "state.pt"
+    whole, expected = recorded(spec)
+    whole.fit()
+    first, before = recorded(spec)
+    first.train_steps(5)
+    first.save(path)
+    points_saved = len(before)
+    first.train_steps(4)
+    first.save(path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    second, after = recorded(spec)
+    second.load(path)
+    assert second.step == 5
+    assert "going on from the one before" in caplog.text
+    second.fit()
+    assert comparable(before[:points_saved] + after) == comparable(expected)
+
+
+def test_reports_that_come_late_are_the_same(tiny_spec):
+    spec = tiny_spec(training={"epochs": 2, "log_every_steps": 1})
+    made, expected = recorded(spec)
+    made.fit()
+    late, points = recorded(spec)
+    late._reports_late = True
+    late.train_steps(3)
+    assert [step for step, _, _ in points] == [0, 1, 2, 3]  # none is left under way between calls
+    late.fit()
+    assert comparable(points) == comparable(expected)
+
+
+def test_gradients_are_clipped(tiny_spec):
+    def first_update(clip_norm: float | None) -> torch.Tensor:
+        made, _ = recorded(tiny_spec(training={"optimizer": "sgd", "lr": 1.0, "clip_norm": clip_norm}))
+        before = torch.cat([p.detach().flatten().clone() for p in made._model.parameters()])
+        made.train_steps(1)
+        lr = made._optimizer.param_groups[0]["lr"]
+        return (torch.cat([p.detach().flatten() for p in made._model.parameters()]) - before) / lr
+
+    free, clipped, loose = first_update(None), first_update(0.5), first_update(1e6)
+    assert free.norm() > 1
+    assert clipped.norm().item() == pytest.approx(0.5, rel=1e-2)
+    torch.testing.assert_close(loose, free)
+
+
+def test_compiling_falls_back_with_a_warning(tiny_spec, monkeypatch, caplog):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", refuse))
+    plain, expected = recorded(tiny_spec(training={"epochs": 1, "warmup_epochs": 0}))
+    plain.fit()
+    made, points = recorded(tiny_spec(training={"epochs": 1, "warmup_epochs": 0, "compile": True}))
+    assert caplog.messages == ["torch.compile failed, training goes on without it: no compiler"]
+    made.fit()
+    assert comparable(points) == comparable(expected)
+
+
+def test_a_compiled_run_is_the_same_run(tiny_spec, monkeypatch, tmp_path, caplog):
+    # Traced and cut into graphs as ever, but not translated to C++: that takes half a minute.
+    compile_in_place = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_in_place(self, backend="aot_eager"))
+    training = {"epochs": 2, "log_every_steps": 11}
+    plain, expected = recorded(tiny_spec(training=training))
+    plain.fit()
+    made, points = recorded(tiny_spec(training={**training, "compile": True}))
+    assert not [record for record in caplog.records if record.name == "adadim_core.trainer"]
+    made.fit()
+    made.save(tmp_path / "state.pt")
+    for (*_, ours), (*_, theirs) in zip(points, expected, strict=True):
+        for key in theirs.keys() - {"images_per_s"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-2, abs=1e-2), key
+    uncompiled, _ = recorded(tiny_spec(training=training))
+    uncompiled.load(tmp_path / "state.pt")  # states do not depend on how the network is run
+    assert uncompiled.done
+
+
+def test_a_backbone_from_python_is_trained(tiny_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
+    register_backbone(
+        "linear", lambda config: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(config.image_size**2, 12))
+    )
+    made, _ = recorded(tiny_spec(training={"epochs": 1, "warmup_epochs": 0}), backbone="linear")
+    assert "knn_top1" in made.fit()
+    made.export_encoder(tmp_path)
+    assert load_encoder(tmp_path).features == 12
+    assert "register_backbone('linear', ...)" in (tmp_path / "README.md").read_text()
+    del encoder_module._BACKBONES["linear"]
+    with pytest.raises(CheckpointError, match="no backbone is called 'linear'"):
+        load_encoder(tmp_path)
 
 
 def test_seeds_decide_everything(tiny_spec):
@@ -142,15 +287,18 @@ def test_without_gamma_the_information_term_is_not_in_the_graph(tiny_spec, draw,
         objective(spec, z1, z2, None, alpha=0.5, beta=0.1)
 
     calls: list[bool] = []
-    original = trainer.mutual_information
-    for module in ("adadim_core.objective.mutual_information", "adadim_core.trainer.mutual_information"):
-        monkeypatch.setattr(module, lambda *a, **k: calls.append(torch.is_grad_enabled()) or original(*a, **k))
+    original = measurement.information_quantities
+    monkeypatch.setattr("adadim_core.objective.mutual_information", None)
+    monkeypatch.setattr(
+        "adadim_core.measurement.information_quantities",
+        lambda *a, **k: calls.append(torch.is_grad_enabled()) or original(*a, **k),
+    )
     made, points = recorded(
         tiny_spec(training={"log_every_steps": 1000}, objective={"mutual_information": {"gamma": 0.0}})
     )
     made.train_epoch()
-    # Twice where it is logged (in the loss's form and centred), centred once at the start; never with gradient.
-    assert calls == [False, False, False]
+    # At the start and where it is logged, never with gradient.
+    assert calls == [False, False]
     assert points[1][2]["beta"] == 0
     assert points[1][2]["loss_mi"] > 0
 
@@ -179,7 +327,7 @@ def test_training_learns(tiny_spec):
         evaluation={"every_epochs": 10},
     )
     made, points = recorded(spec)
-    untrained = made.evaluate()
+    untrained = made.evaluate()["knn_top1"]
     last = made.fit()
     measured = [v for _, _, v in points if "loss_sample" in v]
     assert measured[-1]["loss_sample"] < 0.85 * measured[0]["loss_sample"]
@@ -193,6 +341,12 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
     made.export_encoder(tmp_path)
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
     torch.testing.assert_close(load_encoder(tmp_path)(images), made._model.encoder.eval()(images))
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("# tiny\n")
+    assert "load_encoder" in card
+    assert "1 of 1 epochs (11 steps), on `digits`" in card
+    assert "lr: 0.002" in card
+    assert f"| `knn_top1` | {made._last['knn_top1']:.4g} |" in card
 
 
 def test_specs_that_cannot_be_trained_are_refused(tiny_spec):

@@ -6,13 +6,14 @@ With WORLD 1 there is no process group: the same code gives what the others must
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from adadim_core import Trainer, distributed
+from adadim_core import EncoderConfig, Trainer, distributed, register_backbone
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
 from adadim_core.objective import objective
 from adadim_core.spec import parse_spec, validate_spec
@@ -50,10 +51,19 @@ def loss_and_gradients(name: str) -> dict[str, torch.Tensor]:
     return {"loss": terms.total.detach(), **gradients, **buffers}
 
 
-def trained(folder: Path) -> dict[str, object]:
+def perceptron(config: EncoderConfig) -> nn.Module:
+    """Without batch statistics, which belong to a part of the batch."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(config.image_size**2, 24), nn.Tanh())
+
+
+def trained(folder: Path, params: dict[str, object], backbone: str | None = None) -> dict[str, object]:
     points: list[tuple[int, float, dict[str, float]]] = []
-    spec = parse_spec((folder / "spec.yaml").read_bytes())
-    trainer = Trainer(spec, device="cpu", report=lambda *point: points.append((point[0], point[1], dict(point[2]))))
+    spec = parse_spec((folder / "spec.yaml").read_bytes()).with_params(params)
+
+    def report(step: int, epoch: float, values: Mapping[str, float]) -> None:
+        points.append((step, epoch, dict(values)))
+
+    trainer = Trainer(spec, device="cpu", report=report, backbone=backbone)
     last = trainer.train_epoch()
     return {"points": points, "last": last, "model": trainer.state_dict()["model"]}
 
@@ -63,7 +73,10 @@ def main(rank: int, world: int, folder: Path) -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     results = {name: loss_and_gradients(name) for name in OBJECTIVES}
-    results["trained"] = trained(folder)
+    results["trained"] = trained(folder, {"evaluation.linear_probe": "online", "training.clip_norm": 1.0})
+    register_backbone("perceptron", perceptron)
+    in_parts = {"training.accumulate": 4, "model.projector.layers": 1, "objective.mutual_information.gamma": 1.0}
+    results["trained in parts"] = trained(folder, in_parts, "perceptron")
     torch.save(results, folder / f"world{world}-rank{rank}.pt")
     if world > 1:
         dist.destroy_process_group()

@@ -1,0 +1,136 @@
+"""Compressed files and tar archives, read in place: nothing is ever written to disk.
+
+What is inside is not trusted: links, devices and paths that lead elsewhere are passed over, sizes are bounded
+before anything is read, and an archive that ends too early is an error.
+"""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from adadim_core.data.errors import DataError
+
+_OPENERS: dict[bytes, Callable[[Path], object]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"BZh": bz2.open,
+}
+_HEADER_LIMIT = 2**20
+_SKIP = 2**20
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in a tar archive."""
+
+    parts: tuple[str, ...]
+    """Its path, without any leading dot."""
+    offset: int
+    """Where its bytes begin in the uncompressed archive."""
+    size: int
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file is gzip, xz or bzip2, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    return any(start.startswith(magic) for magic in _OPENERS)
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """The file's content, decompressed as it is read.
+
+    Raises:
+        DataError: the file cannot be read, or is truncated or damaged as a compressed file.
+    """
+    with _refusing(path):
+        with path.open("rb") as file:
+            start = file.read(6)
+        opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+        with cast("BinaryIO", opener(path) if opener else path.open("rb")) as content:
+            yield content
+
+
+def tar_members(path: Path) -> Iterator[tuple[Member, Callable[[], bytes]]]:
+    """The files of a tar archive, compressed or not, in its order, each with a function that reads it.
+
+    Read a member before going on to the next, or not at all. Look at its size first.
+
+    Raises:
+        DataError: the file is no tar archive, or truncated or damaged.
+    """
+    with open_plain(path) as content:
+        stream = _Forward(path, content, seekable=not is_compressed(path))
+        with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r:") as archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # a kilobyte of each file there is
+                parts = PurePosixPath(info.name).parts
+                inside = not info.name.startswith("/") and ".." not in parts
+                if info.isreg() and not info.issparse() and inside:
+                    member = Member(parts, info.offset_data, info.size)
+                    yield member, partial(stream.take, member.offset, member.size)
+        if stream.last != bytes(_BLOCK):
+            # tarfile takes whatever it does not understand for the end.
+            raise DataError(f"{path} is truncated or damaged: the archive has no end")
+
+
+class _Forward:
+    """What tarfile reads headers from. Going back would decompress anew, and no header is large: neither happens."""
+
+    def __init__(self, path: Path, content: BinaryIO, *, seekable: bool) -> None:
+        self._path, self._content, self._seekable = path, content, seekable
+        self._position = 0
+        self.last = b""
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        if position < self._position:
+            raise tarfile.ReadError("a member claims an impossible size")
+        if self._seekable:
+            self._content.seek(position)
+            self._position = position
+        while self._position < position:
+            skipped = len(self._content.read(min(_SKIP, position - self._position)))
+            if not skipped:
+                raise tarfile.ReadError("unexpected end of data")
+            self._position += skipped
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _HEADER_LIMIT:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        self.last = self._content.read(size)
+        self._position += len(self.last)
+        return self.last
+
+    def take(self, offset: int, size: int) -> bytes:
+        """All bytes of a member, however large."""
+        with _refusing(self._path):
+            self.seek(offset)
+            data = self._content.read(size)
+            self._position += len(data)
+            if len(data) != size:
+                raise tarfile.ReadError("unexpected end of data")
+        return data
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the file is a DataError."""
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is not a tar archive, or truncated or damaged: {error}") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error

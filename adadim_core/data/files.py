@@ -1,0 +1,139 @@
+"""Encoded images: in a folder, in a tar archive, or in memory; and the source that decodes them.
+
+Names and places are packed: as Python objects a million of them would take gigabytes.
+"""
+
+import os
+from array import array
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adadim_core.data.errors import DataError
+from adadim_core.data.pixels import Pixels, decode, inspect
+
+MAX_BYTES = 2**26
+"""Larger image files are refused."""
+
+_LOOKS = 256
+
+
+class Files(Protocol):
+    """Image files by number, read from several threads at once."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What to call the file in errors."""
+
+    def read(self, index: int) -> bytes:
+        """All of it. Raises DataError where that is not possible."""
+
+
+class Names:
+    """A list of strings in one buffer."""
+
+    def __init__(self) -> None:
+        self._text, self._ends = bytearray(), array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, name: str) -> None:
+        self._text += os.fsencode(name)
+        self._ends.append(len(self._text))
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(bytes(self._text[self._ends[index] : self._ends[index + 1]]))
+
+
+class FolderFiles:
+    """Files under a folder."""
+
+    def __init__(self, folder: Path, names: Names) -> None:
+        self._folder, self._names = os.fspath(folder), names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return f"{self._folder}/{self._names[index]}"
+
+    def read(self, index: int) -> bytes:
+        try:
+            with open(self.name(index), "rb", buffering=0) as file:  # noqa: PTH123 - a Path would double the time
+                return _bounded(file.read(MAX_BYTES + 1), self.name(index))
+        except OSError as error:
+            raise DataError(f"{self.name(index)} cannot be read: {error}") from error
+
+
+class TarFiles:
+    """Members of an uncompressed tar archive, read where they lie."""
+
+    def __init__(self, path: Path, names: Names, offsets: "array[int]", sizes: "array[int]") -> None:
+        self._path, self._file = path, path.open("rb")
+        self._names, self._offsets, self._sizes = names, offsets, sizes
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return f"{self._names[index]} in {self._path}"
+
+    def read(self, index: int) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), self._sizes[index], self._offsets[index])
+        except OSError as error:
+            raise DataError(f"{self.name(index)} cannot be read: {error}") from error
+
+
+class HeldFiles:
+    """Files in memory, still encoded."""
+
+    def __init__(self, path: Path, names: Names, contents: list[bytes]) -> None:
+        self._path, self._names, self._contents = path, names, contents
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return f"{self._names[index]} in {self._path}"
+
+    def read(self, index: int) -> bytes:
+        return self._contents[index]
+
+
+class FileImages:
+    """Some of the files as images of one shape."""
+
+    def __init__(self, files: Files, rows: NDArray[np.int64], channels: int, image_size: int | None) -> None:
+        """Without image_size, all images must have the size of the first file."""
+        self._files, self._rows, self._channels, self._size = files, rows, channels, image_size
+        width, height = (image_size, image_size) if image_size else inspect(files.read(0), files.name(0))[1]
+        self.shape = (len(rows), channels, height, width)
+
+    def image(self, index: int) -> Pixels:
+        file = int(self._rows[index])
+        name = self._files.name(file)
+        pixels_CHW = decode(self._files.read(file), name, channels=self._channels, image_size=self._size)
+        if pixels_CHW.shape != self.shape[1:]:
+            _, _, height, width = self.shape
+            raise DataError(
+                f"the images have different sizes: {self._files.name(0)} is {width} x {height}, {name} "
+                f"{pixels_CHW.shape[2]} x {pixels_CHW.shape[1]}; set data.image_size"
+            )
+        return pixels_CHW
+
+
+def count_channels(files: Files) -> int:
+    """3 where any of the first-looked-at files has colours, else 1. Always the same files are looked at."""
+    looks = np.random.RandomState(0).permutation(len(files))[:_LOOKS]
+    return max(inspect(files.read(int(i)), files.name(int(i)))[0] for i in looks)
+
+
+def _bounded(data: bytes, name: str) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name} has more than {MAX_BYTES} bytes")
+    return data

@@ -1,0 +1,71 @@
+"""MNIST, Fashion-MNIST and what else comes as four IDX files (KMNIST, EMNIST), plain or gzipped."""
+
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adadim_core.augmentation import Augmentation
+from adadim_core.data import recipes
+from adadim_core.data.archives import open_plain
+from adadim_core.data.assembly import assemble
+from adadim_core.data.dataset import ImageDataset
+from adadim_core.data.errors import DataError
+from adadim_core.data.memory import memory_limit
+from adadim_core.data.roots import check_inside
+from adadim_core.data.sources import ArrayImages
+
+_UINT8 = 0x08
+
+
+def load_mnist(path: Path, image_size: int | None) -> ImageDataset:
+    return _load("mnist", path, image_size, recipes.DIGITS)
+
+
+def load_fashion_mnist(path: Path, image_size: int | None) -> ImageDataset:
+    return _load("fashion_mnist", path, image_size, recipes.CLOTHES)
+
+
+def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation) -> ImageDataset:
+    train, test = (read_idx(_find(path, f"{part}-images", 3)) for part in ("train", "t10k"))
+    train_labels, test_labels = (read_idx(_find(path, f"{part}-labels", 1)) for part in ("train", "t10k"))
+    return assemble(
+        name,
+        ArrayImages(train[..., None], image_size),
+        train_labels,
+        ArrayImages(test[..., None], image_size),
+        test_labels,
+        recipe,
+    )
+
+
+def _find(folder: Path, stem: str, dimensions: int) -> Path:
+    """The file of that part, whose name has a hyphen where it was published and a dot where a tool unpacked it."""
+    names = [f"{stem}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return check_inside(folder / name)
+    raise DataError(f"{folder} has no {names[0]}, plain or .gz: path must name the folder of the four IDX files")
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array in an IDX file of unsigned bytes.
+
+    Raises:
+        DataError: the file is something else, truncated, or has more in it than it says.
+    """
+    dimensions = int(path.name.partition("idx")[2][:1])
+    with open_plain(path) as file:
+        header = file.read(4 + 4 * dimensions)
+        if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, _UINT8, dimensions]):
+            raise DataError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        size = math.prod(shape)
+        if size > memory_limit():
+            raise DataError(f"{path} claims {size} bytes, more than may be held in memory")
+        data = file.read(size)
+        if len(data) < size or file.read(1):
+            raise DataError(f"{path} is truncated or damaged: it should hold {size} bytes of data")
+    return np.frombuffer(data, np.uint8).reshape(shape)

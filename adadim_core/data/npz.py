@@ -1,0 +1,124 @@
+"""Sets in one .npz file: MedMNIST, or any with train_images, train_labels, test_images and test_labels.
+
+Images are (N, H, W) or (N, H, W, C) of unsigned bytes. Files of numpy.savez are read in place; compressed ones
+(numpy.savez_compressed) are read into memory.
+"""
+
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adadim_core.augmentation import Augmentation
+from adadim_core.data import recipes
+from adadim_core.data.assembly import assemble
+from adadim_core.data.dataset import ImageDataset
+from adadim_core.data.errors import DataError
+from adadim_core.data.memory import memory_limit, size_text
+from adadim_core.data.sources import ArrayImages
+
+_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def load_npz(path: Path, image_size: int | None) -> ImageDataset:
+    return _load("npz", path, image_size, None)
+
+
+def load_medmnist(path: Path, image_size: int | None) -> ImageDataset:
+    """A MedMNIST file. Its validation images are left alone."""
+    return _load("medmnist", path, image_size, recipes.SCANS)
+
+
+def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | None) -> ImageDataset:
+    arrays = read_arrays(path, _KEYS)
+    train, test = (ArrayImages(_images(arrays[key], key), image_size) for key in ("train_images", "test_images"))
+    _, channels, height, width = train.shape
+    return assemble(
+        name,
+        train,
+        _labels(arrays["train_labels"], "train_labels"),
+        test,
+        _labels(arrays["test_labels"], "test_labels"),
+        recipe or recipes.photos(channels, max(height, width)),
+    )
+
+
+def _images(array: NDArray[Any], key: str) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise DataError(f"{key} holds {array.dtype}, not uint8: scale the images to 0..255 and convert them")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
+        raise DataError(f"{key} has shape {array.shape}, not (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
+    return array
+
+
+def _labels(array: NDArray[Any], key: str) -> NDArray[np.int64]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{key} is {array.dtype} of shape {array.shape}: needed is one whole number for each image")
+    return array.astype(np.int64)
+
+
+def read_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """These arrays of an .npz file, mapped where the file is not compressed.
+
+    Raises:
+        DataError: an array is missing, larger than the memory limit, of Python objects, or the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            there = {name.removesuffix(".npy") for name in archive.namelist()}
+            missing = [key for key in keys if key not in there]
+            if missing:
+                raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(there)) or 'nothing'}")
+            return {key: _array(path, archive, archive.getinfo(f"{key}.npy")) for key in keys}
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"{path} is truncated, damaged or not an .npz file: {error}") from error
+
+
+def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as file:
+        shape, fortran, dtype = _header(file)
+        begin = file.tell()
+        if dtype.hasobject:
+            raise DataError(f"{member.filename} holds Python objects, which are not read")
+        size = math.prod(shape) * dtype.itemsize
+        if member.file_size != begin + size:
+            raise DataError(f"{member.filename} is truncated or damaged: it should have {begin + size} bytes")
+        order: Literal["C", "F"] = "F" if fortran else "C"
+        if member.compress_type == zipfile.ZIP_STORED and size:
+            offset = _begin(path, member) + begin
+            return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+        if size > memory_limit():
+            raise DataError(
+                f"{member.filename} has {size_text(size)}, compressed, and {size_text(memory_limit())} may be held in "
+                "memory: write the file anew with numpy.savez, which does not compress, so that it is read in place"
+            )
+        return np.frombuffer(file.read(), dtype).reshape(shape, order=order)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type. A header of more than 10,000 characters is refused."""
+    read: Any = np.lib.format
+    header = read.read_array_header_1_0 if read.read_magic(file) == (1, 0) else read.read_array_header_2_0
+    return cast("tuple[tuple[int, ...], bool, np.dtype[Any]]", header(file))
+
+
+def _begin(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin: behind a header whose length the archive's directory does not tell."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        magic, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    if magic != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"{member.filename} is not where the directory says")
+    return int(member.header_offset + _LOCAL_HEADER.size + name + extra)

@@ -1,0 +1,58 @@
+"""Images that can be had one at a time, in any order, from several threads at once.
+
+Owns what an image is made from: a row of an array, or later an encoded file (files.py). Holding or streaming them
+is decided in assembly.py.
+
+Shapes: N images of C channels, H rows and W columns.
+"""
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Protocol
+
+from adadim_core.data.errors import DataError
+from adadim_core.data.pixels import Pixels, resize
+
+
+class ImageSource(Protocol):
+    """Images of one shape."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+
+    def image(self, index: int) -> Pixels:
+        """(C, H, W). Raises DataError where it cannot be read."""
+
+
+class ArrayImages:
+    """Rows of an array, which may lie in a mapped file: no more of it is read than is asked for."""
+
+    def __init__(self, images: Pixels, image_size: int | None) -> None:
+        """images: (N, H, W, C), of 1 or 3 channels."""
+        n, height, width, channels = images.shape
+        self._images = images
+        self._size = image_size if (height, width) != (image_size, image_size) else None
+        self.shape = (n, channels, *((height, width) if image_size is None else (image_size, image_size)))
+
+    def image(self, index: int) -> Pixels:
+        pixels_HWC: Pixels = self._images[index]
+        if self._size is not None:
+            pixels_HWC = resize(pixels_HWC, self._size)
+        return pixels_HWC.transpose(2, 0, 1)
+
+
+class JoinedImages:
+    """Sources of one shape, one after the other."""
+
+    def __init__(self, *parts: ImageSource) -> None:
+        shapes = {part.shape[1:] for part in parts}
+        if len(shapes) != 1:
+            raise DataError(f"the parts of the set have images of different shapes: {sorted(shapes)}")
+        self._parts = parts
+        self._ends = list(accumulate(part.shape[0] for part in parts))
+        self.shape = (self._ends[-1], *parts[0].shape[1:])
+
+    def image(self, index: int) -> Pixels:
+        part = bisect_right(self._ends, index)
+        return self._parts[part].image(index - (self._ends[part - 1] if part else 0))

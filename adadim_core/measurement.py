@@ -1,0 +1,64 @@
+"""What is measured of a training step: on the device without waiting for it, as numbers once the host needs them.
+
+Owns which quantities there are and how they get to the host. Does not own when they are measured or reported (trainer).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from adadim_core.information import BatchProducts, alignment, batch_products, information_quantities
+from adadim_core.objective import ObjectiveTerms
+
+
+class Measurement:
+    """The quantities of one batch on their way to the host.
+
+    On a GPU, making one only queues work there: products of the batch are formed and copied, and the eigenvalues,
+    for which the host would have to wait, are taken on the host from those copies.
+    """
+
+    def __init__(self, scalars: Mapping[str, Tensor], products: BatchProducts, order: float) -> None:
+        self._names = list(scalars)
+        self._order = order
+        device = products.r.gram.device
+        stacked = torch.stack([value.detach().double() for value in scalars.values()]) if scalars else torch.empty(0)
+        self._scalars = stacked.to("cpu", non_blocking=True)
+        self._products = products.map(lambda tensor: tensor.to("cpu", non_blocking=True))
+        self._copied: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record(torch.cuda.current_stream(device))
+
+    @torch.no_grad()
+    def values(self) -> dict[str, float]:
+        """The quantities by metric name. Waits for the device where they are not there yet."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        information = information_quantities(self._products, order=self._order)
+        # What the loss itself computed comes last and stands: the same quantity in the loss's own precision.
+        numbers = torch.stack(list(information.values())).tolist()
+        return dict(zip(information, numbers, strict=True)) | dict(
+            zip(self._names, self._scalars.tolist(), strict=True)
+        )
+
+
+@torch.no_grad()
+def measure_representations(r1: Tensor, z1: Tensor, *, order: float) -> Measurement:
+    """The information quantities of one view."""
+    return Measurement({}, batch_products(r1, z1), order)
+
+
+@torch.no_grad()
+def measure_step(terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, order: float) -> Measurement:
+    """The losses of a step, the alignment of its views and the information quantities of the first view."""
+    scalars = {
+        "loss": terms.total,
+        "loss_dimension": terms.dimension,
+        "loss_sample": terms.sample,
+        "alignment": alignment(z1, z2),
+    }
+    if terms.information is not None:
+        scalars["loss_mi"] = terms.information
+    return Measurement(scalars, batch_products(r1, z1), order)

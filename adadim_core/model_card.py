@@ -1,0 +1,95 @@
+"""The model card of an exported encoder: what it is, how it was trained, what it reached, how to load it."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import yaml
+
+from adadim_core.models import Encoder
+from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.metrics import METRICS
+
+_CARD = """\
+# {name}
+
+{description}An image encoder trained without labels by AdaDim.
+
+- Network: {backbone}, {parameters:,} parameters.
+- Input: images (N, {channels}, {size}, {size}), uint8 or floating point in [0, 1]; it normalises them itself.
+- Output: R, (N, {features}).
+
+## Loading
+
+    from adadim_core import load_encoder
+
+    encoder = load_encoder("path of this folder")
+    r = encoder(images)  # (N, {features})
+
+Weights are in `encoder.safetensors`, the construction is in `encoder.json`.{registered}
+
+## Training
+
+{progress}, on `{dataset}`, with torch {torch}. Accuracies are on the held-out images of that data set.{collapsed}
+
+What the spec sets beside the defaults:
+
+```yaml
+{spec}```
+
+## Figures
+
+The last value of each metric.
+
+| metric | value | meaning |
+|---|---|---|
+{figures}
+"""
+
+
+def model_card(
+    spec: ExperimentSpec,
+    encoder: Encoder,
+    figures: Mapping[str, float],
+    *,
+    step: int,
+    epoch: int,
+    collapsed: int | None,
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        spec: of the trial.
+        encoder: what is exported.
+        figures: last value of every metric.
+        step, epoch: steps and whole epochs trained.
+        collapsed: step at which the collapse watch flagged the trial; None: it did not.
+    """
+    config = encoder.config
+    registered = (
+        ""
+        if config.backbone == spec.model.backbone
+        else f"\nIts backbone is not part of adadim_core: call `register_backbone({config.backbone!r}, ...)` first."
+    )
+    return _CARD.format(
+        name=spec.name,
+        description=f"{spec.description}\n\n" if spec.description else "",
+        backbone=config.backbone,
+        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+        features=encoder.features,
+        channels=config.channels,
+        size=config.image_size,
+        registered=registered,
+        progress=f"{epoch} of {spec.training.epochs} epochs ({step} steps)",
+        dataset=spec.data.dataset,
+        torch=torch.__version__,
+        collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
+        spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+        figures="\n".join(
+            f"| `{name}` | {_number(value)} | {METRICS.get(name, '')} |" for name, value in sorted(figures.items())
+        ),
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else str(value)
