@@ -11,7 +11,7 @@ from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
 pytestmark = pytest.mark.ray
 
-EPOCHS = 60
+EPOCHS = 30
 
 
 def _some_progress(client: Client, experiment_id: int) -> bool:
