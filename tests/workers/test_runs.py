@@ -59,14 +59,14 @@ def test_a_sweep_without_a_service_prints_the_table_and_writes_results(run_worke
     results = results_of(run)
     assert [trial["number"] for trial in results["trials"]] == [0, 1, 2, 3]
     assert {trial["state"] for trial in results["trials"]} == {"succeeded"}
-    assert [trial["label"] for trial in results["trials"]] == [*("adaptive", "fixed 0", "fixed 0.5", "linear 0 -> 1")]
+    assert [trial["label"] for trial in results["trials"]] == [*("adaptive", "fixed 0", "fixed 0.5", "linear 0 to 1")]
     best = max(results["trials"], key=lambda trial: trial["metrics"]["knn_top1"])
     assert results["trials"][results["best"]]["metrics"]["knn_top1"] == best["metrics"]["knn_top1"]
     for number in range(4):
         assert (run.storage / "trials" / f"{number:04d}" / "encoder.safetensors").exists()
         assert spooled_steps(run.storage, number) == [[0, 2, 4, 5, 5, 6, 8, 10, 10]]
     table = run.output[run.output.rindex("I(R;Z)") :]
-    assert [word in table for word in ("adaptive", "fixed 0.5", "linear 0 -> 1", "best")] == [True] * 4
+    assert [word in table for word in ("adaptive", "fixed 0.5", "linear 0 to 1", "best")] == [True] * 4
 
 
 def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> None:
@@ -76,8 +76,10 @@ def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> N
     assert run.finish(150) == 0, run.output
     (trial,) = results_of(run)["trials"]
     alone = Trainer(validate_spec(document)).fit()
-    for name in ("loss", "h_r", "i_rz", "knn_top1"):
+    for name in ("loss", "h_r", "i_rz"):
         assert trial["metrics"][name] == pytest.approx(alone[name], abs=1e-3), name
+    # Rounding may turn the vote on an image that lies between two classes: two of the 359 held out.
+    assert trial["metrics"]["knn_top1"] == pytest.approx(alone["knn_top1"], abs=2.5 / 359)
     assert service.points()[-1][1] == trial["metrics"]["h_r"]
     assert service.states(0)[-1] == "succeeded"
 
@@ -131,17 +133,18 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
 
     One of its trials raises: that is one failed trial with its message, not a failed sweep.
     """
-    spec = tiny_spec(search=grid(training__batch_size=[256, 4096, 128]))
+    missing = {"dataset": "npz", "path": "/nowhere/set.npz"}
+    spec = tiny_spec(search=grid(data=[{"dataset": "digits"}, missing, {"dataset": "digits", "image_size": 8}]))
     variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_STORAGE": str(tmp_path / "storage")}
     job = submit(ray_head, "python -m workers env:ADADIM_SPEC", service.environment() | variables)
     assert job_end(ray_head, job) == "SUCCEEDED", job_logs(ray_head, job)
 
     assert [service.states(trial)[-1] for trial in range(3)] == ["succeeded", "failed", "succeeded"]
     errors = [trial["error"] for report in service.accepted for trial in report["trials"] if trial["error"]]
-    assert "batch_size (4096) is larger" in errors[0]
+    assert "/nowhere/set.npz" in errors[0]
     arrived = dict.fromkeys(step for step, _ in service.points(trial=0))  # a delivery may repeat, order stays
     assert list(arrived) == [0, 2, 4, 5, 6, 8, 10]
-    assert dict(service.points(2, "knn_top1")).keys() == {11, 22}
+    assert dict(service.points(2, "knn_top1")).keys() == {5, 10}
     assert service.outcomes() == [{"state": "succeeded", "error": None}]
     assert service.accepted[-1]["outcome"], "the outcome comes last"
     assert service.tokens == {f"Bearer {TOKEN}"}

@@ -149,6 +149,8 @@ class RayHead:
     def environment(self) -> dict[str, str]:
         """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "ADADIM_"))}
+        # `python` in a job's entrypoint is this interpreter, whether its environment is activated or not.
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         return kept | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
