@@ -26,7 +26,9 @@ from service.health.http_metrics import HttpMetrics
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
 from service.problems import install as install_problems
+from service.problems import on_bug
 from service.settings import Settings
+from service.telemetry.requests import RequestRecords
 from service.trials import endpoints as trials
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
     app.add_middleware(HttpMetrics)
+    app.add_middleware(RequestRecords, on_bug=on_bug)  # last, so outermost
     for part in (experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

@@ -88,8 +88,15 @@ class Client:
 
     def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
         """The log of the latest attempt, in pieces."""
+        return self._text(f"/experiments/{experiment_id}/logs", follow)
+
+    def trial_logs(self, trial_id: int, *, follow: bool = False) -> Iterator[str]:
+        """What one trial printed, in pieces."""
+        return self._text(f"/trials/{trial_id}/logs", follow)
+
+    def _text(self, path: str, follow: bool) -> Iterator[str]:
         timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
-        path = f"/api/v1/experiments/{experiment_id}/logs"
+        path = f"/api/v1{path}"
         try:
             with self._http.stream("GET", path, params={"follow": follow}, timeout=timeout) as response:
                 if response.is_error:

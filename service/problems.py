@@ -79,7 +79,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(Exception, on_bug)
     for error in (OperationalError, InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
                   ConnectionError, TimeoutError):  # fmt: skip
         app.add_exception_handler(error, _on_database_away)
@@ -156,7 +156,8 @@ async def _on_database_away(request: Request, error: Exception) -> JSONResponse:
     return _response(details, {"Retry-After": "2"})
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+async def on_bug(request: Request, error: Exception) -> JSONResponse:
+    """500 without details: those are in the log."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _response(
         ProblemDetails(title="Internal error", status=500, detail="The service failed; its log has the reason.")

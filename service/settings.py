@@ -6,7 +6,7 @@ Owns the names and defaults. Does not own: secrets (auth), the embedded database
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -57,6 +57,15 @@ class Settings(BaseModel):
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
     ] = 4
 
+    log: Annotated[
+        Literal["text", "json"] | None,
+        Field(description="ADADIM_LOG: form of log lines, text or json; default: text on a terminal, else json."),
+    ] = None
+    drain_s: Annotated[
+        float,
+        Field(ge=0, le=600, description="ADADIM_DRAIN_S: seconds between SIGTERM, which ends readiness, and closing."),
+    ] = 0.0
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. Raises SettingsError naming the variable that is wrong."""
@@ -71,6 +80,8 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "log": "ADADIM_LOG",
+            "drain_s": "ADADIM_DRAIN_S",
         }
         values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
         values.setdefault("state_dir", str(default_state_dir()))

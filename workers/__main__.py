@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from workers.attempt import Attempt
 from workers.connection import ServiceAddress
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
+from workers.log import OutputLog
 from workers.run import run_experiment
 from workers.storage import Storage, open_storage
 
@@ -49,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         attempt.start()
         spec = _read_spec(options.spec)
         storage = open_storage(options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec))
-        outcome = run_experiment(spec, storage, service, attempt, interruption)
+        with closing(OutputLog(storage.driver_log(service.attempt if service is not None else "local"))):
+            outcome = run_experiment(spec, storage, service, attempt, interruption)
     except (RunError, SpecError) as error:
         outcome = Outcome(state="failed", error=str(error))
     except Interrupted:

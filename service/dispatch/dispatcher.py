@@ -18,6 +18,7 @@ from service.database import notify
 from service.database.engine import DATABASE_ERRORS
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository, service
+from service.telemetry import counters, records, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,13 @@ class Dispatcher:
             queued = await repository.lease_queued(session, self._context.settings.slots)
             started = [(row, lease, *await service.start_attempt(session, row)) for row, lease in queued]
         for experiment, lease, attempt, token in started:
-            self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, token))
+            self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, token), attempt.id)
 
-    def _spawn(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._with_lease(experiment_id, lease, work))
+    def _spawn(
+        self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None], attempt_id: int | None = None
+    ) -> None:
+        with records.bound(experiment_id=experiment_id, attempt_id=attempt_id):  # the task keeps them
+            task = asyncio.create_task(self._with_lease(experiment_id, lease, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -88,8 +92,10 @@ class Dispatcher:
         heart = asyncio.create_task(self._keep_lease(experiment_id, lease))
         give_back = True
         try:
-            await work
+            with tracing.span("dispatch", **{"adadim.experiment_id": experiment_id}):
+                await work
         except service.LeaseLost:
+            counters.LEASE_LOSSES.inc()
             logger.info("experiment %d is another replica's now", experiment_id)
         except DATABASE_ERRORS as error:
             logger.warning("experiment %d: the database is away: %s", experiment_id, error)
@@ -113,7 +119,8 @@ class Dispatcher:
 
     async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, token: str) -> None:
         """Hand an attempt to Ray, patiently: its token exists in this task only."""
-        delay, give_up_at = 0.5, time.monotonic() + _SUBMIT_FOR_S
+        began = time.monotonic()
+        delay, give_up_at = 0.5, began + _SUBMIT_FOR_S
         while True:
             try:
                 await service.submit(self._context, experiment, attempt, token, self._url)
@@ -126,6 +133,7 @@ class Dispatcher:
                 logger.warning("experiment %d: %s", experiment.id, error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, 5.0)
+        counters.DISPATCH_SECONDS.observe(time.monotonic() - began)
         await service.mark_submitted(self._context, experiment.id, lease, attempt.id)
         logger.info("experiment %d: attempt %d is Ray job %s", experiment.id, attempt.number, attempt.submission_id)
 

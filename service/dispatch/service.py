@@ -23,6 +23,7 @@ from service.dispatch import repository
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
 from service.experiments.states import EXPERIMENT_IN_FLIGHT
+from service.logs import driver as logs
 from service.trials import repository as trials
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ _CANCEL_INTERVAL = timedelta(seconds=1)
 _SUBMIT_GRACE = timedelta(seconds=60)
 """Time to hand a job to Ray, and for a dead dispatcher's submission to show up."""
 _MAX_BACKOFF = timedelta(seconds=60)
-MAX_LOG_CHARS = 1_000_000
 
 
 class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica has the work
@@ -237,8 +237,7 @@ async def close_attempt(context: Context, attempt: Attempt) -> None:
     if job is not None and not job.ended:
         await context.jobs.stop(attempt.submission_id)
         return
-    if job is not None:
-        await _keep_log(context, attempt)
+    await logs.keep(context, attempt)
     async with context.database.transaction() as session:
         await attempts.change(session, attempt.id, closed_at=func.now())
 
@@ -249,17 +248,10 @@ async def keep_logs(context: Context) -> None:
         open_attempts = await repository.open_attempts(session)
     for attempt in open_attempts:
         try:
-            await _keep_log(context, attempt)
+            await logs.keep(context, attempt)
         except ClusterUnavailable as error:
             logger.warning("the log of %s is lost: %s", attempt.submission_id, error)
             return
-
-
-async def _keep_log(context: Context, attempt: Attempt) -> None:
-    log = await context.jobs.logs(attempt.submission_id)
-    if log:
-        async with context.database.transaction() as session:
-            await attempts.change(session, attempt.id, log=log.replace("\0", "")[-MAX_LOG_CHARS:])
 
 
 def _end(attempt: Attempt, state: str, error: str | None) -> None:

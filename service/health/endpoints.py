@@ -9,14 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
-from sqlalchemy import func, select
 
 from adadim_core.spec.report import decode_float
 from service.auth.dependencies import Viewer
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context, CurrentContext
 from service.database.engine import DATABASE_ERRORS
-from service.database.tables import Experiment, Trial
+from service.health import repository
 from service.health.http_metrics import REGISTRY
 from service.problems import PROBLEM_RESPONSES
 
@@ -43,8 +42,11 @@ async def alive() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Health}})
 async def ready(response: Response, context: CurrentContext) -> Health:
-    """Database and cluster answer. 503 while the database does not; a cluster may be away for a while."""
+    """Database and cluster answer. 503 while the database does not, or the service stops; a cluster may be away."""
     health = Health(status="ok")
+    if context.closing:
+        health.status = "stopping"
+        response.status_code = 503
     try:
         await context.database.ping()
     except DATABASE_ERRORS:
@@ -68,22 +70,22 @@ async def prometheus(_: Viewer, context: CurrentContext) -> Response:
 async def _collect(context: Context) -> CollectorRegistry:
     registry = CollectorRegistry()
     states = Gauge("adadim_experiments", "Experiments by state.", ["state"], registry=registry)
+    oldest = Gauge("adadim_queue_oldest_seconds", "Longest wait among queued experiments.", registry=registry)
+    attempts = Gauge("adadim_attempts", "Attempts by state; those that ended by outcome.", ["state"], registry=registry)
     labels = ["experiment", "trial"]
     gauges = {
         name: Gauge(f"adadim_trial_{name}", f"Last {name} of a running trial.", labels, registry=registry)
         for name in TRIAL_METRICS
     }
     async with context.database.transaction() as session:
-        counts = await session.execute(select(Experiment.state, func.count()).group_by(Experiment.state))
-        for state, count in counts:
+        for state in ("queued", "starting", "running"):
+            states.labels(state).set(0)  # a queue that is empty is a value, not a gap
+        for state, count in await repository.experiments_by_state(session):
             states.labels(state).set(count)
-        running = await session.execute(
-            select(Trial.experiment_id, Trial.number, Trial.latest)
-            .where(Trial.state == "running")
-            .order_by(Trial.id.desc())
-            .limit(MAX_TRIALS)
-        )
-        for experiment_id, number, latest in running:
+        for state, count in await repository.attempts_by_state(session):
+            attempts.labels(state).set(count)
+        oldest.set(await repository.longest_wait(session))
+        for experiment_id, number, latest in await repository.running_trials(session, MAX_TRIALS):
             for name, gauge in gauges.items():
                 entry: dict[str, Any] | None = latest.get(name)
                 if entry is not None:

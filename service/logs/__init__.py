@@ -1,1 +1,1 @@
-"""Logs of attempts: from Ray while the job is there, from the database afterwards."""
+"""Logs: of drivers through Ray while their job is there and kept afterwards, of trials from the storage."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import uvicorn
@@ -78,6 +79,8 @@ class RayStandIn:
     first_status: str = "RUNNING"
     gate: threading.Event = field(default_factory=threading.Event)
     """While it is not set, no request is answered."""
+    cut_logs: bool = False
+    """A stream of a log breaks off after its first piece, as when the head is replaced."""
     broken: bool = False
     """Every request is answered with HTTP 500, as behind a head that is going down."""
     _server: ThreadingHTTPServer | None = None
@@ -143,7 +146,11 @@ class RayStandIn:
         self.arrived.append((method, request.path))
         self.gate.wait(30)
         self.requests.append((method, request.path))
-        if request.headers.get("Authorization") != f"Bearer {RAY_TOKEN}":
+        authorized = request.headers.get("Authorization") == f"Bearer {RAY_TOKEN}"
+        if authorized and not self.broken and request.path.startswith("/api/v0/logs/"):
+            self._send_log(request)
+            return
+        if not authorized:
             answer: tuple[int, Any] | None = (401, "Unauthorized: Missing authentication token")
         elif self.broken:
             answer = (500, "Traceback (most recent call last):\nray.exceptions.RaySystemError: GCS is down")
@@ -169,7 +176,12 @@ class RayStandIn:
                 return 404, f"Job {submission_id} does not exist"
             case "GET", ["jobs", submission_id]:
                 job = self.jobs[submission_id]
-                return 200, {"submission_id": submission_id, "status": job.status, "message": job.message}
+                return 200, {
+                    "submission_id": submission_id,
+                    "status": job.status,
+                    "message": job.message,
+                    "driver_node_id": "abc",
+                }
             case "POST", ["jobs", submission_id, "stop"]:
                 job = self.jobs[submission_id]
                 job.stops += 1
@@ -177,10 +189,31 @@ class RayStandIn:
                 if stopped and not self.stubborn:
                     self.end(job, "STOPPED", "Job was intentionally stopped.")
                 return 200, {"stopped": stopped}
-            case "GET", ["jobs", submission_id, "logs"]:
-                return 200, {"logs": self.jobs[submission_id].log}
             case _:
                 return 404, "404: Not Found"
+
+    def _send_log(self, request: BaseHTTPRequestHandler) -> None:
+        """A driver's log file, which `stream` follows for ever, as Ray does even after the job's end."""
+        url = urlsplit(request.path)
+        query = parse_qs(url.query)
+        name = query["filename"][0]
+        job = self.jobs.get(name.removeprefix("job-driver-").removesuffix(".log"))
+        if query["node_id"] != ["abc"] or query["lines"] != ["-1"] or job is None or not job.log:
+            request.send_error(500, "A file is not found")
+            return
+        request.send_response(200)
+        request.end_headers()  # no length: the end of the connection is the end of the log
+        request.close_connection = True
+        server, sent = self._server, 0
+        while self._server is server:
+            log = job.log.encode()
+            if len(log) > sent:
+                request.wfile.write(log[sent:])
+                request.wfile.flush()
+                sent = len(log)
+            if url.path.endswith("/file") or self.cut_logs:
+                return
+            time.sleep(0.01)
 
     def _submit(self, body: dict[str, Any]) -> tuple[int, Any] | None:
         submission_id = body["submission_id"]

@@ -1,0 +1,199 @@
+"""`adadim doctor`: looks at everything the service stands on, with the settings `adadim serve` would use.
+
+Each check answers in one line, with what to do when it fails. It changes nothing but a file it removes again, and
+starts nothing but the embedded database when that does not run.
+"""
+
+import asyncio
+import contextlib
+import email.utils
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from service.cluster.jobs import ClusterUnavailable, RayJobs
+from service.cluster.local import running_head
+from service.database.embedded import EmbeddedPostgres
+from service.database.engine import DATABASE_ERRORS, Database, alembic_config
+from service.settings import Settings
+
+_MAX_SKEW_S = 5.0
+"""Clocks further apart than this make times in the dashboard and token expiry misleading."""
+_MIN_FREE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    ok: bool
+    text: str
+    remedy: str = ""
+    """What to do; empty if all is well."""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Run every check, one after the other; none stops the ones after it."""
+    findings = [_state_dir(settings)]
+    async with _database(settings) as (database, finding):
+        findings.append(finding)
+        if database is not None:
+            findings += [await _migrations(database), await _database_clock(database)]
+    findings += await _cluster(settings)
+    findings.append(_storage(settings))
+    findings.append(await _service(settings))
+    return findings
+
+
+def _state_dir(settings: Settings) -> Finding:
+    problem = _unwritable(settings.state_dir)
+    remedy = "make it writable, or set ADADIM_STATE_DIR"
+    return Finding("state", problem is None, problem or f"{settings.state_dir} is writable", remedy)
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, Finding]]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
+            database = Database(url, pool_size=1)
+            stack.push_async_callback(database.close)
+            await database.ping()
+            async with database.connect() as connection:
+                version = (await connection.execute(text("SHOW server_version"))).scalar_one()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the user has to hear
+            remedy = "check DATABASE_URL" if settings.database_url else f"see {settings.state_dir / 'postgres' / 'log'}"
+            yield None, Finding("database", False, f"no answer ({_first_line(error)})", remedy)
+            return
+        yield database, Finding("database", True, f"PostgreSQL {version} answers at {database.url.host or 'a socket'}")
+
+
+async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
+    """The embedded database: the one that runs, or one for as long as this takes."""
+    server, ran = EmbeddedPostgres(directory), (directory / "postmaster.pid").exists()
+    url = await server.start()
+    if not ran:
+        stack.push_async_callback(server.stop)
+    return url
+
+
+async def _migrations(database: Database) -> Finding:
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    try:
+        async with database.connect() as connection:
+            found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+    except DATABASE_ERRORS:
+        return Finding("migrations", True, "the database is empty; `adadim serve` makes its tables")
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if found not in known:
+        remedy = "install the version of adadim that wrote it, or a later one"
+        return Finding("migrations", False, f"the schema ({found}) is newer than this version knows ({head})", remedy)
+    if found != head:
+        return Finding("migrations", False, f"the schema is at {found}, this version wants {head}",
+                       "start `adadim serve`: it migrates; make a backup before")  # fmt: skip
+    return Finding("migrations", True, f"the schema is up to date ({head})")
+
+
+async def _database_clock(database: Database) -> Finding:
+    async with database.connect() as connection:
+        before = time.time()
+        theirs = (await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8"))).scalar_one()
+        ours = (before + time.time()) / 2
+    return _skew("clock", "the database", float(theirs) - ours)
+
+
+async def _cluster(settings: Settings) -> list[Finding]:
+    if settings.ray_address is not None:
+        address, token = settings.ray_address, settings.ray_auth_token
+        remedy = "check RAY_ADDRESS (the dashboard's address, port 8265) and RAY_AUTH_TOKEN"
+    else:
+        head = running_head(settings.state_dir)
+        if head is None:
+            return [_local_ray()]
+        address, token, remedy = *head, "stop `adadim serve` and start it again"
+    jobs = RayJobs()
+    await jobs.connect(address, token)
+    try:
+        async with asyncio.timeout(10):
+            version = await jobs.version()
+    except (ClusterUnavailable, TimeoutError) as error:
+        return [Finding("cluster", False, _first_line(error) or f"no answer from Ray at {address}", remedy)]
+    finally:
+        await jobs.close()
+    findings = [Finding("cluster", True, f"Ray {version} answers at {address}")]
+    with contextlib.suppress(httpx.HTTPError, ValueError, TypeError):
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            date = (await http.get(address)).headers["date"]
+        # A second's resolution, and up to a second old.
+        findings.append(
+            _skew("clock", "the cluster", email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+        )
+    return findings
+
+
+def _local_ray() -> Finding:
+    if shutil.which("ray") or Path(shutil.which("adadim") or "").with_name("ray").exists():
+        return Finding("cluster", True, "none runs; `adadim serve` starts a local one")
+    return Finding("cluster", False, "RAY_ADDRESS is not set and Ray is not installed",
+                   "set RAY_ADDRESS, or install adadim[workers] for a local cluster")  # fmt: skip
+
+
+def _storage(settings: Settings) -> Finding:
+    folder = Path(settings.storage_root)
+    problem = _unwritable(folder)
+    if problem is not None:
+        if settings.ray_address is not None and not folder.exists():
+            return Finding("storage", False, f"{folder} cannot be seen from here",
+                           "mount it here too, or logs of trials cannot be read nor artefacts removed")  # fmt: skip
+        return Finding("storage", False, problem, "make it writable, or set ADADIM_STORAGE")
+    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    if free < _MIN_FREE_BYTES:
+        return Finding("storage", False, f"{folder} has {free / 2**20:.0f} MiB free", "free space, or move it")
+    return Finding("storage", True, f"{folder} is writable, {free / 2**30:.0f} GiB free")
+
+
+async def _service(settings: Settings) -> Finding:
+    record = settings.state_dir / "service.json"
+    try:
+        url = settings.public_url or json.loads(record.read_text())["url"]
+    except (OSError, ValueError, KeyError):
+        return Finding("service", True, "not running here; start it with `adadim serve`")
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            status = (await http.get(f"{url}/readyz")).status_code
+    except httpx.HTTPError as error:
+        return Finding("service", False, f"no answer at {url} ({_first_line(error) or type(error).__name__})",
+                       "start `adadim serve`; if it runs, workers on the cluster cannot reach this either")  # fmt: skip
+    return Finding("service", status == 200, f"{url}/readyz answers {status}", "see its log")
+
+
+def _skew(name: str, where: str, seconds: float) -> Finding:
+    ok = abs(seconds) <= _MAX_SKEW_S
+    text = f"{where}'s agrees with this machine's" if ok else f"{where}'s is {seconds:+.0f} s from this machine's"
+    return Finding(name, ok, text, "set both by NTP")
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why a folder cannot be written, or None if it can. One that is not there yet counts as what it would be in."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    probe = folder / f".adadim-doctor-{uuid4().hex}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror})"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
