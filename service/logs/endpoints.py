@@ -10,7 +10,7 @@ from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.logs import driver, trial
 from service.problems import PROBLEM_RESPONSES, not_found
 from service.trials import repository as trials

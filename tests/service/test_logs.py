@@ -1,4 +1,4 @@
-"""Logs: of a driver from Ray while its job is there, kept afterwards, followed over attempts; of trials from storage."""
+"""Logs: of drivers from Ray while their job is there, kept afterwards, followed; of trials from the storage."""
 
 import asyncio
 import itertools
@@ -160,7 +160,7 @@ async def test_of_a_cluster_that_is_gone_the_workers_own_copy_is_kept(
 ) -> None:
     service, experiment_id, job = await start(start_service, ray)
     folder = Path(artefacts.folder(service.context.settings, job.submission_id), "logs")
-    folder.mkdir(parents=True)
+    await asyncio.to_thread(folder.mkdir, parents=True)
     attempt_id = job.environment["ADADIM_ATTEMPT_ID"]
     (folder / f"attempt-{attempt_id}.1.log").write_text("the first words\n")
     (folder / f"attempt-{attempt_id}.log").write_text("the last words\n")
