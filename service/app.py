@@ -57,8 +57,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     # The application's own `max_body_size` would be outside every middleware, and its plain-text 413 with it.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
-    app.add_middleware(HttpMetrics)
-    app.add_middleware(RequestRecords, on_bug=on_bug)  # last, so outermost
+    app.add_middleware(RequestRecords, on_bug=on_bug)
+    app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

@@ -29,7 +29,7 @@ class OutputLog:
         self._size = 0
         self._ended = False
         self._streams = (sys.stdout, sys.stderr)
-        sys.stdout, sys.stderr = (_Copied(stream, self) for stream in self._streams)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = (_Copied(stream, self) for stream in self._streams)
 
     def write(self, text: str) -> None:
         """Add text, from any thread."""

@@ -155,7 +155,7 @@ def _storage(settings: Settings) -> Finding:
             return Finding("storage", False, f"{folder} cannot be seen from here",
                            "mount it here too, or logs of trials cannot be read nor artefacts removed")  # fmt: skip
         return Finding("storage", False, problem, "make it writable, or set ADADIM_STORAGE")
-    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < _MIN_FREE_BYTES:
         return Finding("storage", False, f"{folder} has {free / 2**20:.0f} MiB free", "free space, or move it")
     return Finding("storage", True, f"{folder} is writable, {free / 2**30:.0f} GiB free")
@@ -184,8 +184,7 @@ def _skew(name: str, where: str, seconds: float) -> Finding:
 
 def _unwritable(folder: Path) -> str | None:
     """Why a folder cannot be written, or None if it can. One that is not there yet counts as what it would be in."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = _existing(folder)
     probe = folder / f".adadim-doctor-{uuid4().hex}"
     try:
         probe.touch()
@@ -193,6 +192,13 @@ def _unwritable(folder: Path) -> str | None:
     except OSError as error:
         return f"{folder} cannot be written ({error.strerror})"
     return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ What Ray says of a job is a hint. The dispatcher decides; nothing here knows of 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -100,15 +100,20 @@ class RayJobs:
         job = await self.find(submission_id)
         if job is None or job.driver_node is None or self._client is None:
             return
-        params = {"node_id": job.driver_node, "filename": f"job-driver-{submission_id}.log", "lines": -1}
-        params |= {"interval": _LOG_INTERVAL_S, "timeout": 120}
+        params: dict[str, str | float] = {
+            "node_id": job.driver_node,
+            "filename": f"job-driver-{submission_id}.log",
+            "lines": -1,
+            "interval": _LOG_INTERVAL_S,
+            "timeout": 120,
+        }
         path, timeout = f"/api/v0/logs/{'stream' if follow else 'file'}", httpx.Timeout(_TIMEOUT.connect, read=None)
         try:
             async with self._client.stream("GET", path, params=params, timeout=timeout) as response:
                 if response.is_error:  # 500 while the job has not written anything
                     return
                 pieces = response.aiter_bytes()
-                async with aclosing(_with_pauses(pieces) if follow else pieces) as found:
+                async with aclosing(_with_pauses(pieces, _PAUSE_S if follow else None)) as found:
                     async for piece in found:
                         yield piece
         except httpx.HTTPError as error:
@@ -134,13 +139,13 @@ class RayJobs:
         return response
 
 
-async def _with_pauses(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The pieces as they come, and an empty one for every second without."""
+async def _with_pauses(pieces: AsyncIterator[bytes], pause_s: float | None) -> AsyncGenerator[bytes]:
+    """The pieces as they come, and an empty one for every pause without, if one is given."""
     coming: asyncio.Task[bytes] | None = None
     try:
         while True:
-            coming = coming or asyncio.ensure_future(anext(pieces))  # type: ignore[arg-type]
-            await asyncio.wait({coming}, timeout=_PAUSE_S)
+            coming = coming or asyncio.ensure_future(anext(pieces))
+            await asyncio.wait({coming}, timeout=pause_s)
             if not coming.done():
                 yield b""
                 continue

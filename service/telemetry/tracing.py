@@ -1,7 +1,7 @@
 """OpenTelemetry traces of requests, SQL statements, calls to Ray and dispatch steps, sent over OTLP/HTTP.
 
 On when OTEL_EXPORTER_OTLP_ENDPOINT is set, which with the other OTEL_ variables OpenTelemetry itself reads. Off, a
-span is one comparison, and nothing of OpenTelemetry is imported.
+span is one comparison, and OpenTelemetry's SDK is not even imported.
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -194,6 +195,7 @@ async def a_trial(service: Running, state: str = "running") -> tuple[int, Path]:
     async with service.context.database.transaction() as session:
         key = await experiments.installation_key(session)
     folder = Path(artefacts.folder(service.context.settings, f"adadim-{key}-{experiment['id']}"))
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)  # numbers start again with every test
     return trial["id"], folder / "trials" / "0000" / "log.txt"
 
 

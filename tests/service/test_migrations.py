@@ -12,7 +12,7 @@ from service.database.engine import Database, alembic_config
 from service.database.tables import Base
 
 
-async def _differences(database: Database) -> list[Any]:
+async def differences(database: Database) -> list[Any]:
     def compare(connection: Connection) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
         return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
@@ -30,7 +30,7 @@ async def _tables(database: Database) -> set[str]:
 
 
 async def test_models_and_migrated_schema_agree(database: Database) -> None:
-    assert await _differences(database) == []
+    assert await differences(database) == []
     assert await _tables(database) == {*Base.metadata.tables, "alembic_version"}
 
 
@@ -38,7 +38,7 @@ async def test_a_missing_index_or_column_would_be_noticed(database: Database) ->
     async with database.transaction() as session:
         await session.execute(text("DROP INDEX ix_experiments_due"))
         await session.execute(text("ALTER TABLE trials ALTER COLUMN epoch TYPE bigint"))
-    assert [change[0] for change in await _differences(database)] == ["add_index", "modify_type"]
+    assert [change[0] for change in await differences(database)] == ["add_index", "modify_type"]
 
 
 async def test_migrating_twice_is_harmless_and_keeps_what_is_there(empty_database_url: str) -> None:
@@ -56,7 +56,7 @@ async def test_replicas_that_start_together_migrate_once(empty_database_url: str
     replicas = [Database(empty_database_url) for _ in range(4)]
     async with asyncio.timeout(20):
         await asyncio.gather(*(replica.migrate() for replica in replicas))
-    assert await _differences(replicas[0]) == []
+    assert await differences(replicas[0]) == []
     async with replicas[0].connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM installation"))).scalar_one() == 1
     for replica in replicas:

@@ -67,13 +67,13 @@ async def test_a_whole_service_with_its_own_database_imports_nothing_heavy(tmp_p
 class Served:
     """`adadim serve` as a process."""
 
-    def __init__(self, tmp_path: Path, ray: RayStandIn, database_url: str) -> None:
+    def __init__(self, tmp_path: Path, ray: RayStandIn, database_url: str, **values: str) -> None:
         self.state = tmp_path / "state"
         self.log = tmp_path / "serve.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli.main", "serve"],
-                env=environment(tmp_path, ray, DATABASE_URL=database_url),
+                env=environment(tmp_path, ray, DATABASE_URL=database_url, **values),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -156,6 +156,67 @@ async def test_serve_leaves_a_secret_token_and_its_address_and_takes_up_what_ran
         assert (await http.get(f"/api/v1/experiments/{experiment['id']}")).json()["state"] == "succeeded"
     assert ray.submissions == 1
     assert await again.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
+
+
+async def test_a_service_told_to_end_drains_and_loses_no_request(
+    tmp_path: Path, ray: RayStandIn, database_url: str
+) -> None:
+    served = Served(tmp_path, ray, database_url, ADADIM_DRAIN_S="1.5")
+    try:
+        await _drain(served)
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
+async def _drain(served: Served) -> None:
+    url = await served.url()
+    token = (served.state / "token").read_text().strip()
+    async with client(url, token) as http:
+        experiment = (await http.post("/api/v1/experiments", content="name: first")).json()
+
+        async def stream() -> str:
+            return (await http.get(f"/api/v1/experiments/{experiment['id']}/events")).text
+
+        async def follow() -> str:
+            return (await http.get(f"/api/v1/experiments/{experiment['id']}/logs?follow=true")).text
+
+        streams = [asyncio.create_task(stream()), asyncio.create_task(follow())]
+        # A request under way when the service is told to end, and for longer than the drain.
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /api/v1/experiments HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+        writer.write(f"{head}Content-Length: 12\r\n\r\nname: ".encode())
+        await writer.drain()
+        await asyncio.sleep(0.2)  # for it to arrive; nothing says so
+
+        served.process.send_signal(signal.SIGTERM)
+
+        async def not_ready() -> bool:
+            return (await http.get("/readyz")).status_code == 503
+
+        await until(not_ready)
+        assert (await http.get("/readyz")).json()["status"] == "stopping"
+        assert (await http.get("/api/v1/experiments")).status_code == 200  # not ready, but there
+        async with asyncio.timeout(5):
+            events, _ = await asyncio.gather(*streams)
+        assert "event: reconnect" in events
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError:
+                return True
+            writer.close()
+            return False
+
+        await until(refused)
+        writer.write(b"second")
+        answer = await reader.readuntil(b"\r\n")
+        assert b" 201 " in answer
+        writer.close()
+    assert await asyncio.to_thread(served.process.wait, 15) in (0, -signal.SIGTERM)
+    assert "Traceback" not in served.log.read_text()
 
 
 async def test_two_services_on_one_database_share_the_work(start_service: Callable[..., Any], ray: RayStandIn) -> None:
