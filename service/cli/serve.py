@@ -21,6 +21,7 @@ from rich.console import Console
 from service.app import create_app
 from service.context import Context
 from service.database.engine import DATABASE_ERRORS, Database
+from service.http_limits import BoundedHead
 from service.settings import Settings
 from service.telemetry import records, tracing
 
@@ -54,6 +55,7 @@ def serve(settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,  # its records go where all go
+            http=BoundedHead,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,

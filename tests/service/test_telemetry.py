@@ -212,7 +212,8 @@ async def test_traces_go_from_the_request_to_its_statements_and_from_the_dispatc
 
 
 async def test_without_an_endpoint_no_sdk_is_imported() -> None:
-    code = "import sys, service.app, service.cli.serve; print([n for n in sys.modules if n.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    heavy = ("opentelemetry.sdk", "opentelemetry.exporter")
+    code = f"import sys, service.app, service.cli.serve; print([n for n in sys.modules if n.startswith({heavy})])"
     process = await asyncio.create_subprocess_exec(
         __import__("sys").executable, "-c", code, stdout=asyncio.subprocess.PIPE
     )
