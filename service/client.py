@@ -98,6 +98,18 @@ class Client:
         """What one trial printed, in pieces."""
         return self._text(f"/trials/{trial_id}/logs", follow)
 
+    def export(self, experiment_id: int, form: str) -> Iterator[bytes]:
+        """Every point as a file, `csv` or `parquet`, in pieces. Raises ClientError if it breaks off."""
+        path = f"/api/v1/experiments/{experiment_id}/points.{form}"
+        try:
+            with self._http.stream("GET", path, timeout=httpx.Timeout(_TIMEOUT.connect, read=120.0)) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error(response)
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
     def _text(self, path: str, follow: bool) -> Iterator[str]:
         timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
         path = f"/api/v1{path}"

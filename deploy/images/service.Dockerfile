@@ -7,7 +7,7 @@ COPY workers ./workers
 COPY service ./service
 RUN pip install --no-cache-dir --constraint constraints.txt '.[service]' \
     && useradd --create-home --uid 1000 adadim \
-    && install -d -o adadim /state
+    && install -d -o adadim /state /storage
 USER adadim
 ENV ADADIM_STATE_DIR=/state ADADIM_HOST=0.0.0.0 ADADIM_PORT=8080
 VOLUME /state

@@ -12,6 +12,8 @@ from rich.table import Table
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
+from service.cli.export import Form as ExportForm
+from service.cli.export import export_points
 from service.cli.output import console, readable_errors
 from service.cli.tokens import app as tokens_app
 from service.cli.watch import watch as watch_experiment
@@ -112,13 +114,36 @@ def watch(experiment: ExperimentArgument) -> None:
 def logs(
     experiment: ExperimentArgument,
     *,
+    trial: Annotated[int | None, typer.Option("--trial", "-t", min=0, help="A trial's number: its own log.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream until the experiment ends.")] = False,
 ) -> None:
-    """Print an experiment's log."""
+    """Print an experiment's log, or that of one of its trials."""
     with readable_errors(), connect() as client:
-        for piece in client.logs(experiment, follow=follow):
+        if trial is None:
+            pieces = client.logs(experiment, follow=follow)
+        else:
+            ids = {row["number"]: row["id"] for row in client.trials(experiment)}
+            if trial not in ids:
+                raise ClientError(f"Experiment {experiment} has no trial {trial}.")
+            pieces = client.trial_logs(ids[trial], follow=follow)
+        for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
+
+
+@app.command()
+def export(
+    experiment: ExperimentArgument,
+    *,
+    form: Annotated[ExportForm, typer.Option("--format", help="csv, parquet or tensorboard.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to: a file; for tensorboard a folder.")
+    ] = None,
+) -> None:
+    """Write every point of an experiment to a file, or to TensorBoard's event files."""
+    with readable_errors(), connect() as client:
+        written = export_points(client, experiment, form, output)
+    console.print(written, soft_wrap=True, highlight=False)
 
 
 @app.command()

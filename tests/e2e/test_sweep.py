@@ -27,6 +27,9 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
+    followed: list[str] = []
+    reader = threading.Thread(target=lambda: followed.extend(client.logs(experiment_id, follow=True)), daemon=True)
+    reader.start()
     ended = wait_for(
         lambda: (e := client.experiment(experiment_id))["state"] in ("succeeded", "failed") and e,
         timeout_s=120,
@@ -63,7 +66,14 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
     }  # fmt: skip
     stored = {(trial, step) for trial, curve in series(client, experiment_id, "h_r").items() for step in curve["steps"]}
     assert live == stored, "a follower sees every point that is stored"
-    assert "k-NN" in "".join(client.logs(experiment_id))
+    reader.join(timeout=30)
+    assert not reader.is_alive(), "the log's stream ended with the experiment"
+    log = "".join(client.logs(experiment_id))
+    assert "k-NN" in log
+    assert "".join(followed) == log, "a follower reads what is kept, without a gap or a repeat"
+    for trial in trials:
+        lines = "".join(client.trial_logs(trial["id"])).splitlines()
+        assert [f"epoch {k}/3 " in line for k, line in enumerate(lines)][1:] == [True] * 3, lines
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, which CI installs")

@@ -1,0 +1,77 @@
+"""`adadim export`: every point of an experiment as a file, or as TensorBoard event files.
+
+CSV and Parquet are the service's own files. TensorBoard's are written here, by tensorboard's own writer: a folder a
+trial, a scalar a metric.
+"""
+
+import codecs
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from service.client import Client, ClientError
+
+Form = Literal["csv", "parquet", "tensorboard"]
+
+
+def export_points(client: Client, experiment_id: int, form: Form, output: Path | None) -> str:
+    """Write an experiment's points; says what was written. Raises ClientError, OSError."""
+    if form == "tensorboard":
+        folder = output or Path(f"experiment-{experiment_id}-tensorboard")
+        count = _tensorboard(_lines(client.export(experiment_id, "csv")), folder)
+        return f"{count} points in {folder}; see them with: tensorboard --logdir {folder}"
+    path = output or Path(f"experiment-{experiment_id}.{form}")
+    part = path.with_name(path.name + ".part")  # a transfer that breaks off leaves no file that looks whole
+    try:
+        with part.open("wb") as file:
+            for piece in client.export(experiment_id, form):
+                file.write(piece)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return f"{path}: {path.stat().st_size} bytes"
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Pieces of any size as lines."""
+    decoder, rest = codecs.getincrementaldecoder("utf-8")(), ""
+    for piece in pieces:
+        *lines, rest = (rest + decoder.decode(piece)).split("\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _tensorboard(lines: Iterable[str], folder: Path) -> int:
+    """Write the points of a CSV export under a folder; returns how many. Needs the package tensorboard.
+
+    Args:
+        lines: the export's lines, in the order of trial, metric and step.
+    """
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError:
+        raise ClientError("this takes the package tensorboard: install adadim[tensorboard]") from None
+    if any(folder.glob("trial-*")):
+        raise ClientError(f"{folder} holds an export already; TensorBoard would show its points twice")
+    trial, writer, count = None, None, 0
+    try:
+        for row in csv.DictReader(lines):
+            if row["trial"] != trial:
+                if writer is not None:
+                    writer.close()
+                trial = row["trial"]
+                writer = EventFileWriter(str(folder / f"trial-{int(trial):04d}"))
+            scalar = Summary.Value(tag=row["metric"], simple_value=float(row["value"]))
+            # Each with its own time: TensorBoard's wall clock is then that of the training.
+            event = Event(wall_time=float(row["time"]), step=int(row["step"]), summary=Summary(value=[scalar]))
+            if writer is not None:
+                writer.add_event(event)
+            count += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    return count

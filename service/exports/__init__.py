@@ -1,0 +1,1 @@
+"""Exports: every point of an experiment as a file, streamed."""

@@ -1,0 +1,56 @@
+"""HTTP: an experiment's points as a file."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path
+from fastapi.responses import StreamingResponse
+
+from service.auth.dependencies import Viewer
+from service.context import Context, CurrentContext
+from service.experiments import service as experiments
+from service.experiments.dependencies import ExperimentId
+from service.exports import service
+from service.exports.formats import Csv, Format, Parquet
+from service.problems import PROBLEM_RESPONSES, Problem
+
+router = APIRouter(prefix="/api/v1", tags=["exports"], responses=PROBLEM_RESPONSES)
+
+_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+
+
+@router.get(
+    "/experiments/{experiment_id}/points.{form}",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {name.partition(";")[0]: {"schema": {"type": "string"}} for name in _MEDIA_TYPES.values()}}
+    },
+)
+async def export_points(
+    experiment_id: ExperimentId,
+    form: Annotated[Literal["csv", "parquet"], Path(description="csv or parquet.")],
+    _: Viewer,
+    context: CurrentContext,
+) -> StreamingResponse:
+    """Every point of an experiment: trial, metric, step, epoch, time and value, one row a point.
+
+    A file that breaks off (no end of the transfer, no Parquet footer) is not whole: ask again.
+    """
+    async with context.database.transaction() as session:
+        experiment = await experiments.find(session, experiment_id)
+    if service.under_way.locked():
+        detail = f"{service.MAX_AT_ONCE} exports are under way here, which is the limit; try again later."
+        raise Problem(429, "Too many exports", detail, headers={"Retry-After": "10"})
+    encoder: Format = Csv()
+    if form == "parquet":
+        encoder = Parquet({"experiment": experiment.id, "name": experiment.name, "spec": experiment.spec})
+    name = f"experiment-{experiment_id}.{form}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Accel-Buffering": "no"}
+    pieces = _counted(context, experiment_id, encoder)
+    return StreamingResponse(pieces, media_type=_MEDIA_TYPES[form], headers=headers)
+
+
+async def _counted(context: Context, experiment_id: int, encoder: Format) -> AsyncIterator[bytes]:
+    async with service.under_way:
+        async for piece in service.stream(context, experiment_id, encoder):
+            yield piece

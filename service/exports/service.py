@@ -1,0 +1,92 @@
+"""Reads every point of an experiment from one snapshot and hands it on as a file, in bounded memory.
+
+A snapshot holds a connection and keeps PostgreSQL from cleaning up, so the number of exports at once and the time a
+client may not read are both bounded.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.context import Context
+from service.database.tables import Experiment
+from service.experiments import service as experiments
+from service.exports.formats import SCHEMA, Format
+from service.metrics import reading, repository
+from service.metrics.points import Points, split_key
+from service.trials import repository as trials
+
+MAX_AT_ONCE = 4
+"""Exports under way in this process."""
+under_way = asyncio.Semaphore(MAX_AT_ONCE)
+_ROWS = 128 * 1024
+"""Rows of a piece, and of a Parquet row group, at least: series may be short."""
+_PATIENCE_S = 60.0
+"""A client that takes nothing for so long is cut off."""
+_PIECES_AHEAD = 2
+
+
+class Aborted(Exception):  # noqa: N818 - what happened to the file
+    """The file is cut off, so that the client sees a broken transfer and not a short file."""
+
+
+async def stream(context: Context, experiment_id: int, form: Format) -> AsyncIterator[bytes]:
+    """The file in pieces."""
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
+    writer = asyncio.create_task(_write(context, experiment_id, form, pieces))
+    try:
+        while True:
+            coming = asyncio.create_task(pieces.get())
+            await asyncio.wait({coming, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done() and writer.done() and writer.exception() is not None:
+                coming.cancel()
+                raise Aborted(f"the export of experiment {experiment_id} broke off") from writer.exception()
+            piece = await coming
+            if piece is None:
+                return
+            yield piece
+    finally:
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+
+async def _write(context: Context, experiment_id: int, form: Format, pieces: asyncio.Queue[bytes | None]) -> None:
+    async def put(piece: bytes | None) -> None:
+        async with asyncio.timeout(_PATIENCE_S):
+            await pieces.put(piece)
+
+    async with context.database.snapshot() as session:
+        experiment = await experiments.find(session, experiment_id)
+        async with aclosing(_tables(session, experiment)) as tables:
+            async for table in tables:
+                await put(await asyncio.to_thread(form.add, table))
+    await put(form.end())
+    await put(None)
+
+
+async def _tables(session: AsyncSession, experiment: Experiment) -> AsyncGenerator[pa.Table]:
+    """Every point in the order of trial, metric and step."""
+    rows = await trials.page(session, experiment.id, after=None, limit=experiment.trial_count)
+    names = await repository.metric_names(session)
+    waiting: list[Points] = []
+    async with aclosing(reading.raw_points(session, experiment, rows)) as batches:
+        async for batch in batches:
+            waiting.append(batch)
+            if sum(map(len, waiting)) >= _ROWS:
+                yield await asyncio.to_thread(_table, waiting, names)
+                waiting = []
+    if waiting:
+        yield await asyncio.to_thread(_table, waiting, names)
+
+
+def _table(parts: list[Points], names: dict[int, str]) -> pa.Table:
+    points = Points.concat(parts)
+    trial, metric = split_key(points.series)  # type: ignore[arg-type]  # arrays as well as numbers
+    ids, positions = np.unique(metric, return_inverse=True)
+    words = pa.DictionaryArray.from_arrays(positions.astype(np.int32), [names[int(metric_id)] for metric_id in ids])
+    columns = [trial.astype(np.int32), words.cast(pa.string()), points.step, points.epoch, points.time, points.value]
+    return pa.table(columns, schema=SCHEMA)
