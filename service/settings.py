@@ -57,6 +57,11 @@ class Settings(BaseModel):
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
     ] = 4
 
+    keep_points_days: Annotated[
+        float | None,
+        Field(gt=0, description="ADADIM_KEEP_POINTS_DAYS: age at which ended experiments lose points; default: never."),
+    ] = None
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. Raises SettingsError naming the variable that is wrong."""
@@ -71,6 +76,7 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
         }
         values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
         values.setdefault("state_dir", str(default_state_dir()))
