@@ -12,7 +12,7 @@ from service.attempts.body import parse
 from service.auth.dependencies import bearer_token
 from service.auth.service import hash_token
 from service.context import CurrentContext
-from service.experiments.endpoints import MAX_ID
+from service.experiments.dependencies import MAX_ID
 from service.problems import PROBLEM_RESPONSES, ProblemDetails
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)

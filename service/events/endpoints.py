@@ -18,7 +18,7 @@ from service.auth.dependencies import Viewer
 from service.context import Context, CurrentContext
 from service.database import notify
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
 

@@ -12,7 +12,7 @@ from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.database.tables import Experiment, Trial
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.metrics import answers, reading
 from service.metrics.reading import Range
 from service.metrics.schemas import LastRead, MetricsRead
