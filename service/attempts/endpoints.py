@@ -9,11 +9,12 @@ from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report
 from service.attempts import service
 from service.attempts.body import parse
+from service.auth.denials import too_many
 from service.auth.dependencies import bearer_token
 from service.auth.service import hash_token
 from service.context import CurrentContext
 from service.experiments.dependencies import MAX_ID
-from service.problems import PROBLEM_RESPONSES, ProblemDetails
+from service.problems import PROBLEM_RESPONSES
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
@@ -21,14 +22,15 @@ MAX_REPORT_BYTES = 8 * 1024 * 1024
 _MAX_KNOWN_TOKENS = 10_000
 
 
-async def _authenticated(
-    attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext
-) -> int:
+async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext) -> int:
     """A dependency, so that the token is checked before megabytes of report are."""
     context.inbox.require_room()
     token = bearer_token(request)
+    hashed = None if token is None else hash_token(token)
+    if hashed is not None and (wait := context.report_rates.take(hashed)):
+        raise too_many(wait, context.report_rates.rate, "attempt's")
     known = context.attempt_tokens.get(attempt_id)
-    if token is None or known is None or not hmac.compare_digest(known, hash_token(token)):
+    if hashed is None or known is None or not hmac.compare_digest(known, hashed):
         async with context.database.transaction() as session:
             known = await service.authenticate(session, attempt_id, token)
         # An attempt never changes its token, and whether it still counts is decided under the experiment's lock.
@@ -38,7 +40,7 @@ async def _authenticated(
     return attempt_id
 
 
-AuthenticatedAttempt = Annotated[int, Depends(_authenticated)]
+AuthenticatedAttempt = Annotated[int, Depends(attempt)]
 
 
 def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,6 @@ _REPORT_BODY: dict[str, Any] = {
     "/{attempt_id}/reports",
     max_body_size=MAX_REPORT_BYTES,
     openapi_extra=_REPORT_BODY,
-    responses={429: {"model": ProblemDetails, "description": "The service is behind; Retry-After says when to come."}},
 )
 async def receive_report(attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""

@@ -34,11 +34,22 @@ _STALL_S = 20.0
 _PIECE = 64 * 1024
 """Bytes sent at a time: what may wait in memory for one slow reader."""
 
+_EVENT_SCHEMA = {
+    "description": "One event of the stream.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Its number: Last-Event-ID resumes after it."},
+        "event": {"enum": ["experiment", "trial", "points", "reset", "reconnect"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
 
 @router.get(
     "/experiments/{experiment_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
 )
 async def stream_events(
     experiment_id: ExperimentId,
