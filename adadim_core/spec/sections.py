@@ -142,6 +142,12 @@ class TrainingSpec(Section):
     collapse: CollapseSpec = CollapseSpec()
 
     @model_validator(mode="after")
+    def _parts_hold_two_images(self) -> Self:
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError(f"accumulate ({self.accumulate}) leaves fewer than two of {self.batch_size} images a part")
+        return self
+
+    @model_validator(mode="after")
     def _warmup_is_shorter_than_training(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(

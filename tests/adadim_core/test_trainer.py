@@ -1,6 +1,7 @@
 """The training loop: what it reports, that it resumes exactly, survives NaN, and learns."""
 
 import math
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adadim_core import load_encoder, measurement
+from adadim_core import load_dataset, load_encoder, measurement
 from adadim_core.checkpoint import CheckpointError
 from adadim_core.models import encoder as encoder_module
 from adadim_core.models import register_backbone
@@ -66,6 +67,8 @@ def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
         if "loss" in v:
             parts = (1 - v["alpha"]) * v["loss_dimension"] + v["alpha"] * v["loss_sample"] + v["beta"] * v["loss_mi"]
             assert v["loss"] == pytest.approx(parts, rel=1e-5)
+            vicreg = 25 * v["loss_invariance"] + 25 * v["loss_variance"] + v["loss_covariance"]
+            assert v["loss_dimension"] == pytest.approx(vicreg, rel=1e-5)
             assert v["beta"] == pytest.approx(0.5 * v["alpha"])
 
 
@@ -366,8 +369,40 @@ def test_settings_come_from_the_spec_and_not_from_the_state(tiny_spec):
     made.train_epoch()
     assert points[0][2]["lr"] == pytest.approx(1e-3, rel=0.2)
     other, _ = recorded(tiny_spec(training={"optimizer": "sgd"}))
+    before = {name: tensor.clone() for name, tensor in other.state_dict()["model"].items()}
     with pytest.raises(CheckpointError, match="another optimiser"):
         other.load_state_dict(source.state_dict())
+    for name, tensor in other.state_dict()["model"].items():
+        assert torch.equal(tensor, before[name]), "a state that is refused changes nothing"
+
+
+def test_images_of_ones_own_are_trained(tiny_spec):
+    digits = load_dataset("digits")
+    data = replace(digits, name="mine", train_images=digits.train_images[:256], train_labels=digits.train_labels[:256])
+    made = Trainer(tiny_spec(), data=data, device="cpu")
+    assert made.steps_per_epoch == 2
+    made.train_epoch()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_loss_without_weight_costs_no_gradient_and_its_infinity_stays_out(tiny_spec, draw, alpha):
+    spec = tiny_spec().objective
+    z1, z2 = (draw(16, 8).requires_grad_() for _ in range(2))
+    terms = objective(spec, z1, z2, None, alpha=alpha, beta=0.0)
+    unused, used = (terms.sample, terms.dimension) if alpha == 0 else (terms.dimension, terms.sample)
+    assert not unused.requires_grad
+    assert terms.total.item() == used.item()
+    huge = objective(spec, 1e200 * z1, 1e200 * z2, None, alpha=1.0, beta=0.0)
+    assert not math.isfinite(huge.dimension.item())
+    assert math.isfinite(huge.total.item())
+
+
+def test_no_forward_pass_is_larger_than_a_step_in_parts(tiny_spec):
+    made, _ = recorded(tiny_spec(training={"accumulate": 4}))
+    sizes: set[int] = set()
+    made._model.encoder.register_forward_pre_hook(lambda _, images: sizes.add(len(images[0])))
+    made.train_epoch()
+    assert max(sizes) == 2 * 128 // 4
 
 
 def test_the_example_sweep_can_be_trained():
