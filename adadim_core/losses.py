@@ -24,9 +24,11 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     the anchor itself is left out. Cosine similarity. Mean over anchors, in nats.
 
     Raises:
-        ValueError: the views are not two (N, D) matrices of one shape.
+        ValueError: the views are not two (N, D) matrices of one shape, N < 2, or the temperature is not positive.
     """
-    _require_pair(z1, z2)
+    _require_pair(z1, z2, rows=2)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
     n = z1.shape[0]
     u_2ND = normalize(torch.cat([z1, z2]), dim=1)
     logits_2N2N = (u_2ND @ u_2ND.T) / temperature

@@ -32,7 +32,7 @@ from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
 from adadim_core.model_card import model_card
-from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.models import Encoder, SelfSupervisedModel, build_encoder, build_projector
 from adadim_core.objective import ObjectiveTerms, objective
 from adadim_core.optimizers import build_optimizer, learning_rate, load_optimizer_state
 from adadim_core.precision import autocast, resolve_precision
@@ -85,15 +85,23 @@ class Trainer:
             data: images of your own, in place of those the spec names.
 
         Raises:
-            ValueError: the spec has a search section, or its batch size does not fit the data, the processes or
-                the parts it is to be computed in.
+            TypeError: spec is something else.
+            ValueError: the spec has a search section, the images are not square, or the batch size does not fit the
+                data, the processes or the parts it is to be computed in.
         """
+        if not isinstance(spec, ExperimentSpec):
+            raise TypeError(
+                f"a spec is needed, not a {type(spec).__name__}: parse_spec reads text, validate_spec a dict"
+            )
         if spec.search is not None:
             raise ValueError("a trainer takes one trial's spec: plan the search and use spec.with_params")
         self.spec = spec
         self.device = _pick_device(device)
         self._report = report
         self._data = (data or _load(spec.data)).to(self.device)
+        height, width = self._data.train_images.shape[2:]
+        if height != width:
+            raise ValueError(f"the images of {self._data.name} are {width} x {height} pixels: set data.image_size")
         self._recipe = self._data.augmentation.with_spec(spec.data.augmentation)
         self._dtype = resolve_precision(spec.training.precision, self.device)
         self._share = _share_of_batch(spec.training, self._data.name, len(self._data.train_images))
@@ -121,6 +129,21 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs completed."""
         return self.step // self.steps_per_epoch
+
+    @property
+    def encoder(self) -> Encoder:
+        """Images to R, as trained so far; the live module."""
+        return self._model.encoder
+
+    @property
+    def projector(self) -> nn.Sequential:
+        """R to Z, as trained so far; the live module."""
+        return self._model.projector
+
+    @property
+    def data(self) -> ImageDataset:
+        """The images and labels."""
+        return self._data
 
     @property
     def collapsed_at(self) -> int | None:
@@ -156,9 +179,13 @@ class Trainer:
 
         Raises:
             RuntimeError: the trial is done.
+            ValueError: steps < 1.
         """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
         if self.done:
-            raise RuntimeError(f"the trial is done: {self.step} steps of {self.epochs} epochs")
+            ended = "" if self.step >= self._total_steps else f", stopped by its collapse at step {self.collapsed_at}"
+            raise RuntimeError(f"the trial is done: {self.step} of {self._total_steps} steps{ended}")
         last = min(self.step + steps, self._total_steps)
         while self.step < last and not self.done:
             self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
@@ -337,7 +364,7 @@ class Trainer:
         lr = learning_rate(
             self.step,
             peak=settings.lr,
-            warmup_steps=settings.warmup_epochs * self.steps_per_epoch,
+            warmup_steps=settings.warmup * self.steps_per_epoch,
             total_steps=self._total_steps,
         )
         for group in self._optimizer.param_groups:

@@ -53,10 +53,12 @@ def test_reports_come_when_they_should(tiny_spec):
     assert len(points) == 1 + len(steps) + 2
     assert all(isinstance(v, float) and math.isfinite(v) for _, _, values in points for v in values.values())
     assert last == {**points[-2][2], **points[-1][2]}
-    with pytest.raises(RuntimeError, match="3 epochs"):
+    with pytest.raises(RuntimeError, match="33 of 33 steps"):
         made.train_epoch()
-    with pytest.raises(RuntimeError, match="3 epochs"):
+    with pytest.raises(RuntimeError, match="33 of 33 steps"):
         made.train_steps(1)
+    with pytest.raises(ValueError, match="at least 1"):
+        made.train_steps(0)
 
 
 def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
@@ -343,7 +345,13 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
     made.fit()
     made.export_encoder(tmp_path)
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
-    torch.testing.assert_close(load_encoder(tmp_path)(images), made._model.encoder.eval()(images))
+    loaded = load_encoder(tmp_path)
+    assert not loaded(images).requires_grad
+    torch.testing.assert_close(loaded(images), made.encoder.eval()(images).detach())
+    torch.testing.assert_close(loaded(images.double() / 255), loaded(images))
+    for wrong in (images.long(), images[0], images.expand(-1, 3, -1, -1)):
+        with pytest.raises(ValueError, match=r"\(N, 1, H, W\) are needed|images must be uint8"):
+            loaded(wrong)
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("# tiny\n")
     assert "load_encoder" in card
@@ -355,6 +363,11 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
 def test_specs_that_cannot_be_trained_are_refused(tiny_spec):
     with pytest.raises(ValueError, match="1438 training images"):
         Trainer(tiny_spec(training={"batch_size": 4096}))
+    with pytest.raises(TypeError, match="parse_spec"):
+        Trainer("name: a")
+    oblong = replace(load_dataset("digits"), train_images=torch.zeros(256, 1, 8, 12, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"12 x 8 pixels: set data\.image_size"):
+        Trainer(tiny_spec(), data=oblong)
     search = {"algorithm": "grid", "space": {"training.seed": {"choice": [0, 1]}}}
     with pytest.raises(ValueError, match="search"):
         Trainer(tiny_spec(search=search))
