@@ -21,11 +21,13 @@ from service.dispatch.dispatcher import Dispatcher
 from service.dispatch.service import interrupt_in_flight, keep_logs
 from service.events import endpoints as events
 from service.experiments import endpoints as experiments
+from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
 from service.http_limits import BodyLimits
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
+from service.metrics.merger import Merger
 from service.problems import install as install_problems
 from service.problems import on_bug
 from service.settings import Settings
@@ -55,7 +57,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     install_problems(app)
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
-    for part in (experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
+    for part in (experiments, trials, metrics, exports, events, logs, attempts, auth, tokens, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app
@@ -79,6 +81,10 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
 
     context = Context(settings, database, listener, RayJobs())
     stack.push_async_callback(context.jobs.close)
+    stack.push_async_callback(context.inbox.close)
+    merger = Merger(database, settings.keep_points_days)
+    merger.start()
+    stack.push_async_callback(merger.stop)
     if settings.ray_address is not None:
         await context.jobs.connect(settings.ray_address, settings.ray_auth_token)
     else:

@@ -72,6 +72,10 @@ class Settings(BaseModel):
             description="ADADIM_REPORT_RATE: workers' reports a second of one attempt, per replica.",
         ),
     ] = 1000
+    keep_points_days: Annotated[
+        float | None,
+        Field(gt=0, description="ADADIM_KEEP_POINTS_DAYS: age at which ended experiments lose points; default: never."),
+    ] = None
 
     log: Annotated[
         Literal["text", "json"] | None,
@@ -98,6 +102,7 @@ class Settings(BaseModel):
             "slots": "ADADIM_SLOTS",
             "log": "ADADIM_LOG",
             "drain_s": "ADADIM_DRAIN_S",
+            "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
             "max_trials": "ADADIM_MAX_TRIALS",
             "request_rate": "ADADIM_REQUEST_RATE",
             "report_rate": "ADADIM_REPORT_RATE",
