@@ -7,6 +7,7 @@ client may not read are both bounded.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -85,7 +86,8 @@ async def _tables(session: AsyncSession, experiment: Experiment) -> AsyncGenerat
 
 def _table(parts: list[Points], names: dict[int, str]) -> pa.Table:
     points = Points.concat(parts)
-    trial, metric = split_key(points.series)  # type: ignore[arg-type]  # arrays as well as numbers
+    series: Any = points.series  # `split_key` takes arrays as well as numbers
+    trial, metric = (np.asarray(part) for part in split_key(series))
     ids, positions = np.unique(metric, return_inverse=True)
     words = pa.DictionaryArray.from_arrays(positions.astype(np.int32), [names[int(metric_id)] for metric_id in ids])
     columns = [trial.astype(np.int32), words.cast(pa.string()), points.step, points.epoch, points.time, points.value]

@@ -5,7 +5,7 @@ thinning it gives what thinning the chunk would.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -132,7 +132,7 @@ async def read(
 
 async def raw_points(
     session: AsyncSession, experiment: Experiment, trials: Sequence[Trial], *, chunks_at_once: int = 16
-) -> AsyncIterator[Points]:
+) -> AsyncGenerator[Points]:
     """Every point of some trials in batches, in order of trial, metric and step: for exports of any size.
 
     The session must be a snapshot, and stay open while the batches are read. Memory holds one batch and what is

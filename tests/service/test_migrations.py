@@ -108,7 +108,7 @@ async def test_points_of_the_first_schema_become_chunks(empty_database_url: str)
         ):
             await session.execute(text(statement))
     await database.migrate()
-    assert await _differences(database) == []
+    assert await differences(database) == []
     async with database.snapshot() as session:
         experiment = await session.get_one(Experiment, 1)
         trials = (await session.scalars(select(Trial))).all()
