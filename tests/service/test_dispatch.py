@@ -318,7 +318,7 @@ async def test_a_duplicate_submission_is_an_error_of_ray_and_not_a_second_job(
         await context.jobs.submit("job-1", "true", {})
     assert await context.jobs.find("job-2") is None
     assert not await context.jobs.stop("job-2")
-    assert await context.jobs.logs("job-2") is None
+    assert [piece async for piece in context.jobs.log("job-2")] == []
 
 
 async def test_a_job_submitted_by_a_dispatcher_that_died_right_after_is_adopted(
@@ -675,18 +675,6 @@ async def test_a_job_that_lingers_after_the_outcome_is_stopped_and_its_log_kept(
     assert ray.only_job.stops >= 1
     assert attempt.log == "first\nnul \nlast\n"
     assert (await load(context, experiment_id)).state == "succeeded"
-
-
-async def test_of_a_long_log_the_end_is_kept(
-    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "MAX_LOG_CHARS", 10)
-    experiment_id = await queue(context)
-    async with dispatching(context):
-        await submitted(context, experiment_id)
-        ray.only_job.log = "x" * 100 + "the end"
-        await Worker.of(context, ray.only_job).report(outcome={"state": "succeeded"})
-        assert (await closed(context, experiment_id)).log == "xxxthe end"
 
 
 async def test_a_job_ray_has_forgotten_is_closed_without_a_log(context: Context, ray: RayStandIn) -> None:
