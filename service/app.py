@@ -17,8 +17,8 @@ from service.dashboard import endpoints as dashboard
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
+from service.dispatch.closing import interrupt_in_flight, keep_logs
 from service.dispatch.dispatcher import Dispatcher
-from service.dispatch.service import interrupt_in_flight, keep_logs
 from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health

@@ -49,12 +49,15 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def submit(self, spec: str, *, dry_run: bool = False, idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(
+        self, spec: str, *, dry_run: bool = False, idempotency_key: str | None = None, priority: int = 0
+    ) -> dict[str, Any]:
         """Submit YAML text. Returns the experiment; with `dry_run`, the plan."""
         headers = {"Content-Type": "application/yaml"}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params={"dry_run": dry_run})
+        params = {"dry_run": dry_run, "priority": priority}
+        return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params=params)
 
     def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest experiments."""
@@ -67,24 +70,35 @@ class Client:
 
     def trials(self, experiment_id: int) -> list[dict[str, Any]]:
         """Every trial of an experiment."""
-        items: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
-            page = self._json("GET", f"/experiments/{experiment_id}/trials", params=params)
-            items += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return items
+        return self._pages(f"/experiments/{experiment_id}/trials")
 
     def metrics(self, experiment_id: int, names: list[str], max_points: int = 1000) -> dict[str, Any]:
         """Series of all trials."""
         params = {"metrics": ",".join(names), "max_points": max_points}
         return self._json("GET", f"/experiments/{experiment_id}/metrics", params=params)
 
+    def act(self, action: str, experiment_id: int) -> dict[str, Any]:
+        """cancel, pause, resume or retry an experiment. The answer's `message` says what was done."""
+        return self._json("POST", f"/experiments/{experiment_id}/{action}")
+
     def cancel(self, experiment_id: int) -> dict[str, Any]:
         """Ask for an experiment to end."""
-        return self._json("POST", f"/experiments/{experiment_id}/cancel")
+        return self.act("cancel", experiment_id)
+
+    def delete(self, experiment_id: int, *, confirm: bool = False) -> dict[str, Any]:
+        """Delete an experiment with all it left behind. Unconfirmed it is refused with what would go."""
+        return self._json("DELETE", f"/experiments/{experiment_id}", params={"confirm": confirm})
+
+    def clone(
+        self, experiment_id: int, changes: dict[str, Any] | None = None, *, priority: int | None = None
+    ) -> dict[str, Any]:
+        """Submit an experiment's spec anew, with fields changed: dotted paths to values."""
+        body = {"changes": changes or {}, "priority": priority}
+        return self._json("POST", f"/experiments/{experiment_id}/clone", json=body)
+
+    def history(self, experiment_id: int) -> list[dict[str, Any]]:
+        """Every transition of an experiment, oldest first."""
+        return self._pages(f"/experiments/{experiment_id}/history")
 
     def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
         """The log of the latest attempt, in pieces."""
@@ -136,6 +150,17 @@ class Client:
             return self._http.get("/readyz").status_code == 200
         except httpx.HTTPError:
             return False
+
+    def _pages(self, path: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
+            page = self._json("GET", path, params=params)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:

@@ -56,6 +56,9 @@ class Settings(BaseModel):
     slots: Annotated[
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
     ] = 4
+    owner_slots: Annotated[
+        int | None, Field(ge=1, le=10_000, description="ADADIM_OWNER_SLOTS: of these at most so many of one owner.")
+    ] = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -71,6 +74,7 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "owner_slots": "ADADIM_OWNER_SLOTS",
         }
         values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
         values.setdefault("state_dir", str(default_state_dir()))

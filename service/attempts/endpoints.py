@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
+from sqlalchemy import func
 
 from adadim_core.spec.report import Report, ReportReply
-from service.attempts import service
+from service.attempts import repository, service
 from service.auth.dependencies import bearer_token
 from service.context import CurrentContext
 from service.experiments.endpoints import MAX_ID
@@ -31,5 +32,10 @@ AuthenticatedAttempt = Annotated[int, Depends(_authenticated)]
 @router.post("/{attempt_id}/reports", max_body_size=MAX_REPORT_BYTES)
 async def receive_report(attempt_id: AuthenticatedAttempt, report: Report, context: CurrentContext) -> ReportReply:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
-    async with context.database.transaction() as session:
-        return await service.receive(session, attempt_id, report)
+    try:
+        async with context.database.transaction() as session:
+            return await service.receive(session, attempt_id, report)
+    except service.Superseded:
+        async with context.database.transaction() as session:
+            await repository.change(session, attempt_id, refused_at=func.now())
+        raise

@@ -30,21 +30,31 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
         raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
 
 
+class Superseded(Problem):
+    """409: the attempt is over or superseded; its worker should end."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "Superseded", "This attempt is over; its worker should end.")
+
+
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
     """Apply one report of an authenticated attempt. Applied twice it changes nothing more.
 
     Raises:
-        Problem: 409 once the attempt is over or superseded; 422 for a trial the experiment does not have.
+        Superseded: the attempt is over, or a later one runs.
+        Problem: 422 for a trial the experiment does not have.
     """
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
-        raise Problem(409, "Superseded", "This attempt is gone; its worker should end.")
+        raise Superseded
     # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
     experiment = await experiments.get(session, attempt.experiment_id, lock=True)
     await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
-        raise Problem(409, "Superseded", "This attempt is over; its worker should end.")
+        raise Superseded
     attempt.heartbeat_at = func.now()  # the database's clock, not this machine's
+    if attempt.started_at is None:
+        attempt.started_at = func.now()
     before = _figures(experiment)
     if attempt.state == "starting":
         await _mark_running(session, experiment, attempt)
@@ -60,7 +70,7 @@ async def receive(session: AsyncSession, attempt_id: int, report: Report) -> Rep
         await events.append(session, experiment.id, "experiment", {"state": experiment.state})
     if report.outcome is not None:
         await _finish(session, experiment, attempt, report.outcome)
-    return ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue")
+    return ReportReply(directive="continue" if experiment.desired_state == "run" else "stop")
 
 
 def _figures(experiment: Experiment) -> tuple[object, ...]:
@@ -101,8 +111,8 @@ async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attemp
     attempt.state = outcome.state
     attempt.error = outcome.error
     attempt.ended_at = func.now()
-    if outcome.state == "interrupted":
-        # Whether that was wanted (cancelled) or not (the node goes away) the dispatcher decides.
+    if outcome.state == "interrupted" or experiment.state == "deleting":
+        # Whether that was wanted (paused, cancelled) or not (the node goes away) the dispatcher decides.
         await experiments.make_due(session, experiment.id)
         await notify.notify(session, notify.DISPATCH)
     elif experiment.state not in EXPERIMENT_ENDED:

@@ -1,46 +1,30 @@
 """The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adadim_core.spec.report import decode_float
+from service.cli import lifecycle
+from service.cli.common import ExperimentArgument, console, readable_errors
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
 from service.cli.watch import watch as watch_experiment
 from service.client import ClientError
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 app = typer.Typer(
     help="Sweep AdaDim loss weightings and watch H(R) and I(R;Z) live.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
-console = Console() if sys.stdout.isatty() else Console(width=140)
-
-ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
+app.registered_commands += lifecycle.app.registered_commands
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
 ]
-
-
-@contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """Errors a user can mend end the command with their text; Ctrl-C ends it without a trace."""
-    try:
-        yield
-    except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -62,12 +46,13 @@ def submit(
     spec: SpecArgument,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; submit nothing.")] = False,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
     follow: Annotated[bool, typer.Option("--watch", "-w", help="Watch the experiment afterwards.")] = False,
 ) -> None:
     """Submit a spec as an experiment."""
     with readable_errors(), connect() as client:
         text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
-        answer = client.submit(text, dry_run=dry_run)
+        answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             console.print(f"The spec is valid; it would run {len(answer['trials'])} trials:")
             for trial in answer["trials"]:
@@ -92,7 +77,9 @@ def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="Ho
             best = "-" if value is None else f"{e['metric']} {value:.3f} (trial {e['best_trial']})"
             created = e["created_at"][:16].replace("T", " ")
             trials = f"{e['trials_done']}/{e['trial_count']}"
-            table.add_row(str(e["id"]), e["name"], e["state"], trials, best, e["owner"], created)
+            waiting = e["waiting"]
+            state = f"queued: {waiting['reason']} (place {waiting['position']})" if waiting else e["state"]
+            table.add_row(str(e["id"]), e["name"], state, trials, best, e["owner"], created)
         console.print(table)
 
 
@@ -115,14 +102,6 @@ def logs(
         for piece in client.logs(experiment, follow=follow):
             sys.stdout.write(piece)
             sys.stdout.flush()
-
-
-@app.command()
-def cancel(experiment: ExperimentArgument) -> None:
-    """Cancel an experiment."""
-    with readable_errors(), connect() as client:
-        answer = client.cancel(experiment)
-        console.print(f"Experiment {experiment} is {answer['state']}.")
 
 
 @app.command()

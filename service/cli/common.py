@@ -1,0 +1,30 @@
+"""What every command shares: the console, readable errors, the experiment's number."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service.client import ClientError
+from service.settings import SettingsError
+
+# A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
+console = Console() if sys.stdout.isatty() else Console(width=140)
+
+
+ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Errors a user can mend end the command with their text; Ctrl-C ends it without a trace."""
+    try:
+        yield
+    except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
