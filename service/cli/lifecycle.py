@@ -6,8 +6,8 @@ import typer
 import yaml
 from rich.table import Table
 
-from service.cli.common import ExperimentArgument, console, readable_errors
 from service.cli.connection import connect
+from service.cli.output import ExperimentArgument, console, readable_errors
 from service.client import ClientError
 
 app = typer.Typer()

@@ -8,10 +8,11 @@ import typer
 from rich.table import Table
 
 from adadim_core.spec.report import decode_float
-from service.cli import lifecycle
-from service.cli.common import ExperimentArgument, console, readable_errors
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
+from service.cli.lifecycle import app as lifecycle_app
+from service.cli.output import ExperimentArgument, console, readable_errors
+from service.cli.tokens import app as tokens_app
 from service.cli.watch import watch as watch_experiment
 from service.client import ClientError
 from service.settings import Settings
@@ -21,7 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.registered_commands += lifecycle.app.registered_commands
+app.add_typer(lifecycle_app)
+app.add_typer(tokens_app, name="token")
+
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
 ]

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_trials
 from service.auth.dependencies import Submitter, Viewer
 from service.auth.service import Principal
 from service.context import Context, CurrentContext
 from service.experiments import actions, repository, service
+from service.experiments.dependencies import ExperimentId, Owner
 from service.experiments.lifecycle import ActionName
 from service.experiments.schemas import (
     ActionRead,
@@ -28,8 +29,6 @@ from service.queue import service as queue
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
 
-MAX_ID = 2**63 - 1
-ExperimentId = Annotated[int, Path(ge=1, le=MAX_ID)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
 
 _SPEC_BODY: dict[str, Any] = {
@@ -139,25 +138,25 @@ async def _act(context: Context, name: ActionName, experiment_id: int, principal
 
 
 @router.post("/experiments/{experiment_id}/cancel")
-async def cancel_experiment(experiment_id: ExperimentId, principal: Submitter, context: CurrentContext) -> ActionRead:
+async def cancel_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
     """End an experiment. What it has reported stays; `retry` goes on from its checkpoints."""
     return await _act(context, "cancel", experiment_id, principal)
 
 
 @router.post("/experiments/{experiment_id}/pause")
-async def pause_experiment(experiment_id: ExperimentId, principal: Submitter, context: CurrentContext) -> ActionRead:
+async def pause_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
     """Free the cluster: the job ends, its trials keep their checkpoints until `resume`."""
     return await _act(context, "pause", experiment_id, principal)
 
 
 @router.post("/experiments/{experiment_id}/resume")
-async def resume_experiment(experiment_id: ExperimentId, principal: Submitter, context: CurrentContext) -> ActionRead:
+async def resume_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
     """Queue a paused experiment again; it goes on from its checkpoints."""
     return await _act(context, "resume", experiment_id, principal)
 
 
 @router.post("/experiments/{experiment_id}/retry")
-async def retry_experiment(experiment_id: ExperimentId, principal: Submitter, context: CurrentContext) -> ActionRead:
+async def retry_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
     """Queue a failed or cancelled experiment again: trials that did not finish go on from their checkpoints."""
     return await _act(context, "retry", experiment_id, principal)
 
@@ -190,7 +189,7 @@ async def clone_experiment(
 @router.delete("/experiments/{experiment_id}", status_code=202)
 async def delete_experiment(
     experiment_id: ExperimentId,
-    principal: Submitter,
+    principal: Owner,
     context: CurrentContext,
     *,
     confirm: Annotated[bool, Query(description="Its checkpoints, encoders and results go too: say true.")] = False,

@@ -1,4 +1,4 @@
-"""What every command shares: the console, readable errors, the experiment's number."""
+"""What every command prints with, and how it ends when something a user can mend goes wrong."""
 
 import contextlib
 import sys
@@ -13,7 +13,6 @@ from service.settings import SettingsError
 
 # A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
 console = Console() if sys.stdout.isatty() else Console(width=140)
-
 
 ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 
