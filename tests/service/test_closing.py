@@ -10,9 +10,11 @@ from dispatch_harness import (
     dispatching,
     submitted,
 )
-from service_harness import RayStandIn, Worker, load, parts, queue, sweep
+from service_harness import RayStandIn, Worker, load, parts, queue, sweep, until
+from sqlalchemy import select
 
 from service.context import Context
+from service.database.tables import Installation
 from service.dispatch import closing
 
 pytestmark = pytest.mark.usefixtures("quick_dispatch")
@@ -79,3 +81,32 @@ async def test_stopping_the_local_cluster_queues_what_ran_on_it(context: Context
     await closing.interrupt_in_flight(context)
     assert [(await load(context, i)).state for i in ids] == ["queued", "cancelled", "queued"]
     assert {a.state for i in ids for a in await attempts_of(context, i)} == {"interrupted"}
+
+
+async def test_jobs_nobody_knows_are_stopped_and_those_of_others_left_alone(context: Context, ray: RayStandIn) -> None:
+    async with context.database.transaction() as session:
+        key = (await session.scalars(select(Installation.key))).one()
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+    strangers = [f"adadim-{key}-999-1", "adadim-0000beef-1-1", "someone-elses"]
+    for name in strangers:
+        await context.jobs.submit(name, "true", {})
+    async with dispatching(context):
+        await until(lambda: ray.job(strangers[0]).stops)
+        looks = ray.requests.count(("GET", "/api/jobs/"))
+        await until(lambda: ray.requests.count(("GET", "/api/jobs/")) > looks + 2)
+    assert [ray.job(name).status for name in strangers] == ["STOPPED", "RUNNING", "RUNNING"]
+    assert ray.job(attempt.submission_id).status == "RUNNING"
+
+
+async def test_a_job_that_comes_back_after_it_was_seen_off_is_stopped(context: Context, ray: RayStandIn) -> None:
+    """As a submission does that was on its way when its dispatcher died."""
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        await submitted(context, experiment_id)
+        await Worker.of(context, ray.only_job).report(outcome={"state": "succeeded"})
+        await closed(context, experiment_id)
+        ray.only_job.status = "RUNNING"
+        stops = ray.only_job.stops
+        await until(lambda: ray.only_job.stops > stops)
