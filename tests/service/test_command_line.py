@@ -108,10 +108,10 @@ async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Ru
     source = (await service.http.get("/api/v1/experiments")).json()["items"][0]
     assert source["priority"] == 3
     assert "(place 1)" in (await adadim("list")).output
-    result = await adadim("clone", str(source["id"]), "--set", "training.epochs=7", "--set", "name=second")
+    result = await adadim("clone", str(source["id"]), "--set", "training.epochs=17", "--set", "name=second")
     assert "(second) is queued" in result.output
     copy = await service.experiment(source["id"] + 1)
-    assert copy["spec"]["training"]["epochs"] == 7
+    assert copy["spec"]["training"]["epochs"] == 17
     refused(await adadim("clone", str(source["id"]), "--set", "training.epochs"), "write field=value")
     refused(await adadim("clone", str(source["id"]), "--set", "training.epochs=-1"), "/training/epochs")
 
