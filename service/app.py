@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from service.attempts import endpoints as attempts
 from service.auth import endpoints as auth
@@ -26,6 +25,7 @@ from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
+from service.http_limits import BodyLimits
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
 from service.problems import install as install_problems
@@ -33,9 +33,6 @@ from service.settings import Settings
 from service.trials import endpoints as trials
 
 logger = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 64 * 1024
-"""Of any request but those that say otherwise (specs, reports)."""
 
 
 def create_app(settings: Settings, url: str) -> FastAPI:
@@ -54,8 +51,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         docs_url=None,  # dashboard/endpoints.py serves it without a third party's scripts
         redoc_url=None,
     )
-    # The application's own `max_body_size` would be outside every middleware, and its plain-text 413 with it.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimits)
     install_problems(app)
     app.add_middleware(HttpMetrics)
     for part in (experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):

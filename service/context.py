@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.auth.rate import RateLimiter
 from service.cluster.jobs import RayJobs
 from service.database.engine import Database
 from service.database.notify import Listener
@@ -24,6 +25,12 @@ class Context:
     """The service is stopping: streams end themselves."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """Since when workers can reach this replica: their silence before that means nothing."""
+    request_rates: RateLimiter = field(init=False)
+    report_rates: RateLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.request_rates = RateLimiter(self.settings.request_rate)
+        self.report_rates = RateLimiter(self.settings.report_rate)
 
 
 def get_context(request: Request) -> Context:

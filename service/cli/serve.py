@@ -21,6 +21,7 @@ from service.app import create_app
 from service.cluster.claim import Claim, DatabaseInUse
 from service.context import Context
 from service.database.engine import DATABASE_ERRORS, Database
+from service.http_limits import BoundedHead
 from service.settings import Settings
 
 _GRACE_S = 3
@@ -48,6 +49,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
             app,
+            http=BoundedHead,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,

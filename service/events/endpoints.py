@@ -36,11 +36,22 @@ _PING_S = 15.0
 _LIFE_S = 15 * 60.0
 """Connections end after this, so that they spread over replicas again; the client comes back by itself."""
 
+_EVENT_SCHEMA = {
+    "description": "One event of the stream.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Its number: Last-Event-ID resumes after it."},
+        "event": {"enum": ["experiment", "trial", "points", "reconnect"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
 
 @router.get(
     "/experiments/{experiment_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
 )
 async def stream_events(
     experiment_id: ExperimentId,

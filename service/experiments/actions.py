@@ -13,7 +13,7 @@ from adadim_core.spec import validate_spec
 from adadim_core.spec.experiment import set_paths
 from service.database import notify
 from service.database.tables import Experiment
-from service.experiments.lifecycle import ACTIONS, ActionName
+from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
 from service.experiments.service import change_state, find, read_spec, submit
 from service.problems import FieldError, Problem
 from service.trials import repository as trials
@@ -43,7 +43,10 @@ async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by
     experiment.desired_state = action.desired
     if name == "retry":
         await _begin_again(session, experiment)
-    await change_state(session, experiment, action.moves[state], reason=f"{action.done} by {by}", by=by)
+    try:
+        await change_state(session, experiment, action.moves[state], reason=f"{action.done} by {by}", by=by)
+    except IllegalTransition as error:
+        raise Problem(409, "Conflict", f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
     experiment.due_at = None if experiment.state == "paused" else func.now()
     await notify.notify(session, notify.DISPATCH)
     return Done(experiment, True, f"Experiment {experiment.id} was {state}; it is {experiment.state} now.")
@@ -65,6 +68,7 @@ async def clone(
     priority: int | None,
     owner: str,
     idempotency_key: str | None,
+    max_trials: int,
 ) -> Experiment:
     """Submit an experiment's spec anew, with some fields changed: dotted paths to values.
 
@@ -72,7 +76,7 @@ async def clone(
     """
     source = await find(session, experiment_id)
     text = _changed(source.spec, changes) if changes else source.spec_text
-    spec = read_spec(text.encode(), "json") if changes else validate_spec(source.spec)
+    spec = read_spec(text.encode(), "json", max_trials) if changes else validate_spec(source.spec)
     return await submit(
         session,
         spec,

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import ExperimentSpec, SpecError, parse_spec, plan_trials
+from adadim_core.spec.search import MAX_TRIALS
 from service.attempts import repository as attempts
 from service.database import notify
 from service.database.tables import Experiment
@@ -16,10 +17,10 @@ from service.experiments.lifecycle import Facts, check_transition
 from service.problems import FieldError, Problem, not_found
 
 
-def read_spec(body: bytes, syntax: Literal["yaml", "json"]) -> ExperimentSpec:
+def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> ExperimentSpec:
     """Parse a submitted spec. Raises a 422 problem that names the fields which are wrong."""
     try:
-        return parse_spec(body, syntax=syntax)
+        spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
         raise Problem(
             422,
@@ -27,6 +28,11 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"]) -> ExperimentSpec:
             str(error)[:1000],
             errors=[FieldError(pointer=p.pointer, detail=p.message) for p in error.problems],
         ) from None
+    count = len(plan_trials(spec.search))
+    if count > max_trials:
+        too_many = FieldError(pointer="/search", detail=f"{count} trials; this service takes at most {max_trials}")
+        raise Problem(422, "Invalid spec", f"/search: {too_many.detail}", errors=[too_many])
+    return spec
 
 
 async def submit(
@@ -43,7 +49,7 @@ async def submit(
 
     Raises a 409 problem if the key was used for another body or priority.
     """
-    body_hash = hashlib.sha256(f"{priority}\n{text}".encode()).digest()
+    body_hash = hashlib.sha256((f"{priority}\n{text}" if priority else text).encode()).digest()
     if idempotency_key is not None:
         earlier = await repository.claim_key(session, owner, idempotency_key)
         if earlier is not None:
