@@ -97,8 +97,4 @@ async def transitions(
 
 async def remove(session: AsyncSession, experiment_id: int) -> None:
     """Delete an experiment and everything the database has of it."""
-    await session.execute(
-        text("DELETE FROM points WHERE trial_id IN (SELECT id FROM trials WHERE experiment_id = :id)"),
-        {"id": experiment_id},
-    )
     await session.execute(delete(Experiment).where(Experiment.id == experiment_id))

@@ -19,7 +19,7 @@ from service.cluster import claim as claim_module
 from service.cluster.claim import Claim, DatabaseInUse
 from service.database.engine import Database
 
-HEAVY = {"torch", "ray", "numpy", "sklearn", "pandas", "scipy"}
+HEAVY = {"torch", "ray", "sklearn", "pandas", "scipy"}
 
 WHOLE_SERVICE = """
 import asyncio, json, sys
