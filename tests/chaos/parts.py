@@ -197,11 +197,11 @@ class Lab:
         ]
         for replica in self.replicas:
             replica.start()
-        wait_for(self.head_answers, seconds=180, what="the Ray head")
+        wait_for(self.head_answers, seconds=300, what="the Ray head")
         for node in self.nodes:
             node.start()
         for number in range(2):
-            wait_for(lambda n=number: self.replica_answers(n), seconds=180, what="the replicas")  # type: ignore[misc]
+            wait_for(lambda n=number: self.replica_answers(n), seconds=300, what="the replicas")  # type: ignore[misc]
 
     @property
     def parts(self) -> list[Part | Postgres]:
