@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, Field
 
 from adadim_core.spec.report import Report, ReportReply
 from service.attempts import service
@@ -29,6 +30,21 @@ async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Re
 
 
 AuthenticatedAttempt = Annotated[int, Depends(attempt)]
+
+
+class TokenExchange(BaseModel):
+    """A token the worker made, by its hash: the token itself arrives with the first report."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@router.put("/{attempt_id}/token", status_code=204)
+async def exchange_token(
+    attempt_id: AuthenticatedAttempt, exchange: TokenExchange, request: Request, context: CurrentContext
+) -> None:
+    """Void the token the job was started with for the worker's own. A worker's first request."""
+    async with context.database.transaction() as session:
+        await service.replace_token(session, attempt_id, bearer_token(request), bytes.fromhex(exchange.sha256))
 
 
 @router.post("/{attempt_id}/reports", max_body_size=MAX_REPORT_BYTES)
