@@ -26,6 +26,7 @@ from service.health.http_metrics import HttpMetrics
 from service.http_limits import BodyLimits
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
+from service.metrics.merger import Merger
 from service.problems import install as install_problems
 from service.settings import Settings
 from service.trials import endpoints as trials
@@ -76,6 +77,10 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
 
     context = Context(settings, database, listener, RayJobs())
     stack.push_async_callback(context.jobs.close)
+    stack.push_async_callback(context.inbox.close)
+    merger = Merger(database, settings.keep_points_days)
+    merger.start()
+    stack.push_async_callback(merger.stop)
     if settings.ray_address is not None:
         await context.jobs.connect(settings.ray_address, settings.ray_auth_token)
     else:

@@ -72,6 +72,10 @@ class Settings(BaseModel):
             description="ADADIM_REPORT_RATE: workers' reports a second of one attempt, per replica.",
         ),
     ] = 1000
+    keep_points_days: Annotated[
+        float | None,
+        Field(gt=0, description="ADADIM_KEEP_POINTS_DAYS: age at which ended experiments lose points; default: never."),
+    ] = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -87,6 +91,7 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
             "max_trials": "ADADIM_MAX_TRIALS",
             "request_rate": "ADADIM_REQUEST_RATE",
             "report_rate": "ADADIM_REPORT_RATE",

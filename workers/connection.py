@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 from pydantic import ValidationError
 
+from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
@@ -82,7 +83,7 @@ class Connection:
         self._path = f"{_base(address)}/reports"
         self._spare = address.spare
         self._client = _client(address)
-        self._client.headers["Content-Type"] = "application/json"
+        self._client.headers["Content-Type"] = report_binary.MEDIA_TYPE
 
     def post(self, report: Report, *, timeout: float | None = None) -> ReportReply:
         """Deliver one report.
@@ -95,7 +96,7 @@ class Connection:
         """
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
-            response = self._client.post(self._path, content=report.model_dump_json(), timeout=limits)
+            response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
         except httpx.HTTPError as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         status = response.status_code
