@@ -34,7 +34,7 @@ async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Re
     if hashed is None or known is None or not hmac.compare_digest(known, hashed):
         async with context.database.transaction() as session:
             known = await service.authenticate(session, attempt_id, token)
-        # An attempt changes its token once, before it reports; whether it counts is decided under the experiment's lock.
+        # An attempt changes its token once, before it reports; the fence is under the experiment's lock.
         if len(context.attempt_tokens) >= _MAX_KNOWN_TOKENS:
             context.attempt_tokens.clear()
         context.attempt_tokens[attempt_id] = known
