@@ -1,5 +1,6 @@
 """What the worker tests share: a service that can misbehave, a Ray head, and `python -m workers` as a process."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -203,7 +204,12 @@ class RayHead:
             self._process = subprocess.Popen(
                 command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(self._answers, seconds=60, what=f"Ray head up, see {self._log}")
+        try:
+            wait_for(self._answers, seconds=120, what=f"Ray head up, see {self._log}")
+        except BaseException:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.stop()
+            raise
 
     def environment(self) -> dict[str, str]:
         """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
