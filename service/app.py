@@ -23,6 +23,7 @@ from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
+from service.imports import endpoints as imports
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
 from service.problems import install as install_problems
@@ -55,7 +56,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
     app.add_middleware(HttpMetrics)
-    for part in (experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
+    for part in (imports, experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app

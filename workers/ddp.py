@@ -58,8 +58,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     run = TrialRun(context, config["plan"], reporter, device=get_device(), leads=leads)
     try:
         while not run.done:
-            metrics = run.step()
-            ray.train.report({**metrics, "epoch": run.trainer.epoch, "epochs": run.trainer.epochs})
+            ray.train.report(run.result(run.step()))
     finally:
         run.close()
         reporter.close(FLUSH_SECONDS)

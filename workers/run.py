@@ -8,6 +8,7 @@ from workers.attempt import Attempt
 from workers.connection import ServiceAddress
 from workers.context import RunContext
 from workers.interruption import Interrupted, Interruption
+from workers.points import write_points
 from workers.progress import Progress
 from workers.results import TrialResult, best, commonest_error, print_table, ranking, read_result, write_results
 from workers.storage import Storage
@@ -26,10 +27,10 @@ def run_experiment(
     plans = plan_trials(spec.search)
     progress = Progress(attempt)
     left = _take_up(spec, storage, plans, progress)
-    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.root}", flush=True)
+    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.location}", flush=True)
     try:
         if left:
-            _train(RunContext(spec, storage.root, _run_name(service), service), left, progress, interruption)
+            _train(RunContext(spec, storage.location, _run_name(service), service), left, progress, interruption)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -37,6 +38,8 @@ def run_experiment(
     finally:
         results = [progress.results[plan.number] for plan in plans]
         write_results(storage, spec, results)
+    storage.fetch_records()
+    write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
     if any(result.state == "succeeded" for result in results):
         return Outcome(state="succeeded")
@@ -58,13 +61,15 @@ def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], pro
 def _train(context: RunContext, plans: list[TrialPlan], progress: Progress, interruption: Interruption) -> None:
     # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
     from workers.cluster import connect, room_for
+    from workers.ending import Ending
     from workers.sweep import run_trials
 
     connect(context.spec.resources)
     interruption.install()
     with interruption.deferred():
         interruption.check()
-        run_trials(context, plans, room_for(context.spec.resources), progress.update, interruption.check)
+        ending = Ending(context.run, interruption)
+        run_trials(context, plans, room_for(context.spec.resources), progress.update, ending.check)
 
 
 def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialResult]) -> None:
@@ -73,8 +78,8 @@ def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialRe
     if winner is not None:
         metric, _ = ranking(spec)
         print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
-        print(f"its encoder: {storage.trial(winner.number)}")
-    print(f"results: {storage.results}", flush=True)
+        print(f"its encoder: {storage.shown(storage.trial(winner.number))}")
+    print(f"results: {storage.shown(storage.results)}", flush=True)
 
 
 def _run_name(service: ServiceAddress | None) -> str:

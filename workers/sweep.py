@@ -39,7 +39,7 @@ OnUpdate = Callable[[TrialResult], None]
 
 
 def run_trials(
-    context: RunContext, plans: list[TrialPlan], room: Room, on_update: OnUpdate, check: Callable[[], None]
+    context: RunContext, plans: list[TrialPlan], room: Room, on_update: OnUpdate, check: Callable[[list[Trial]], None]
 ) -> None:
     """Run trials to their ends. Returns when each has finished or failed.
 
@@ -87,7 +87,7 @@ class _Events(tune.Callback):
     """Tune's events as trial results."""
 
     def __init__(
-        self, context: RunContext, plans: list[TrialPlan], on_update: OnUpdate, check: Callable[[], None]
+        self, context: RunContext, plans: list[TrialPlan], on_update: OnUpdate, check: Callable[[list[Trial]], None]
     ) -> None:
         self._storage = context.storage
         self._plans = {plan.number: plan for plan in plans}
@@ -100,7 +100,7 @@ class _Events(tune.Callback):
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        self._check()
+        self._check(trials)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number = _number(trial)
@@ -115,11 +115,12 @@ class _Events(tune.Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ARG002
     ) -> None:
-        if not result.get("done"):
+        if not result.get("done") and not result.get("interrupted"):
             self._update(_number(trial), "running", result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number = _number(trial)
+        self._storage.fetch(self._storage.result(number))
         finished = read_result(self._storage, number)
         if finished is not None:
             self._on_update(finished)

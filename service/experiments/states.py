@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-ExperimentState = Literal["queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled"]
+ExperimentState = Literal[
+    "importing", "queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled"
+]
 DesiredState = Literal["run", "cancel"]
 AttemptState = Literal["starting", "running", "succeeded", "failed", "interrupted", "lost"]
 

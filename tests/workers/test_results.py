@@ -81,7 +81,7 @@ def test_storage_that_is_no_folder_says_so(location: str) -> None:
 
 def run_with(train: Train, spec: ExperimentSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(workers.run, "_train", train)
-    attempt = Attempt(None, on_stop=lambda reason: None)
+    attempt = Attempt(None, on_stop=Interruption().request)
     return run_experiment(spec, Storage(folder), None, attempt, Interruption())
 
 
