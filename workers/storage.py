@@ -5,7 +5,9 @@
     trials/NNNN/checkpoint.pt     where the trial goes on after an interruption
     trials/NNNN/encoder.*         the exported encoder of a finished trial
     trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
+    trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
     results.json                  the whole table
+    elapsed.json                  time spent so far, of a budget
     tune/                         Ray Tune's scratch space
 
 The folder must be reachable under the same path from every node of the cluster.
@@ -29,6 +31,7 @@ class Storage:
         self.points = root / "points"
         self.results = root / "results.json"
         self.tune = root / "tune"
+        self.elapsed = root / "elapsed.json"
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
@@ -38,6 +41,9 @@ class Storage:
 
     def result(self, number: int) -> Path:
         return self.trial(number) / "result.json"
+
+    def params(self, number: int) -> Path:
+        return self.trial(number) / "params.json"
 
     def spool(self, number: int, run: str) -> Path:
         return self.points / f"{number:04d}-{run}.jsonl"
@@ -52,7 +58,7 @@ class Storage:
         try:
             self.points.mkdir(parents=True, exist_ok=True)
             stored = read_json(spec_file)
-            # retries and resources may change between attempts without changing what is computed
+            # retries, resources and when to stop may change between attempts without changing what is computed
             if stored is not None and _identity(stored) != _identity(spec.model_dump(mode="json")):
                 raise RunError(
                     f"{self.root} holds results of another spec (see spec.json there); give another --storage, "
@@ -95,4 +101,5 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key not in ("name", "description", "retries", "resources")}
+    free = ("name", "description", "retries", "resources", "stop")
+    return {key: value for key, value in spec.items() if key not in free}
