@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
+from service.auth.denials import unauthorized
 from service.auth.service import hash_token
 from service.database import notify
 from service.database.tables import Attempt, Experiment, Trial
@@ -29,7 +30,7 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
-        raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
+        raise unauthorized("attempt_token", "Not the token of this attempt.")
 
 
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:

@@ -61,16 +61,23 @@ class Installation(Base):
 
 
 class Token(Base):
-    """A secret that authenticates a caller; only its hash is kept."""
+    """A secret that authenticates a caller; only its hash is kept. A browser session is one with a parent."""
 
     __tablename__ = "tokens"
+    __table_args__ = (Index("ix_tokens_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str]
+    """Whose token it is: the owner of what is submitted with it."""
     role: Mapped[str]
     hash: Mapped[bytes] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To within minutes; of a token, not of its sessions."""
+    parent_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("tokens.id", ondelete="CASCADE"))
+    """The token that opened this browser session."""
 
 
 class Experiment(Base):
