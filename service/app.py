@@ -9,6 +9,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from service.attempts import endpoints as attempts
 from service.auth import endpoints as auth
+from service.auth import token_endpoints as tokens
 from service.auth.service import ensure_admin_token
 from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
@@ -56,7 +57,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
     app.add_middleware(HttpMetrics)
-    for part in (imports, experiments, trials, metrics, events, logs, attempts, auth, health, dashboard):
+    for part in (imports, experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app

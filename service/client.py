@@ -67,15 +67,7 @@ class Client:
 
     def trials(self, experiment_id: int) -> list[dict[str, Any]]:
         """Every trial of an experiment."""
-        items: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            params = {"limit": 1000} | ({"cursor": cursor} if cursor else {})
-            page = self._json("GET", f"/experiments/{experiment_id}/trials", params=params)
-            items += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return items
+        return self._all(f"/experiments/{experiment_id}/trials", limit=1000)
 
     def metrics(self, experiment_id: int, names: list[str], max_points: int = 1000) -> dict[str, Any]:
         """Series of all trials."""
@@ -85,6 +77,18 @@ class Client:
     def cancel(self, experiment_id: int) -> dict[str, Any]:
         """Ask for an experiment to end."""
         return self._json("POST", f"/experiments/{experiment_id}/cancel")
+
+    def create_token(self, name: str, role: str, *, expires_in_days: int | None = 90) -> dict[str, Any]:
+        """Make a token (admins only). The answer has its value, this once."""
+        return self._json("POST", "/tokens", json={"name": name, "role": role, "expires_in_days": expires_in_days})
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Every token that was not revoked, without its value (admins only)."""
+        return self._all("/tokens", limit=200)
+
+    def revoke_token(self, token_id: int) -> None:
+        """End a token and its browser sessions (admins only)."""
+        self._request("DELETE", f"/tokens/{token_id}")
 
     def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
         """The log of the latest attempt, in pieces."""
@@ -137,18 +141,33 @@ class Client:
         except httpx.HTTPError:
             return False
 
+    def _all(self, path: str, *, limit: int) -> list[dict[str, Any]]:
+        """Every item of a list, over as many pages as there are."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self._json("GET", path, params={"limit": limit} | ({"cursor": cursor} if cursor else {}))
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
+
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        response = self._request(method, path, **options)
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            raise ClientError(f"what answers at {self.url} is not an AdaDim service") from None
+        return body
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, f"/api/v1{path}", **options)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if response.is_error:
             raise _error(response)
-        try:
-            body: dict[str, Any] = response.json()
-        except ValueError:
-            raise ClientError(f"what answers at {self.url} is not an AdaDim service") from None
-        return body
+        return response
 
     def _unreachable(self, error: Exception) -> ClientError:
         return ClientError(f"no answer from {self.url} ({error or type(error).__name__}); is `adadim serve` running?")

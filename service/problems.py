@@ -123,7 +123,7 @@ async def _on_problem(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = []
+    errors: list[FieldError] = []
     for detail in error.errors()[:20]:
         where, *path = detail["loc"]
         if detail["type"] == "json_invalid":
@@ -134,7 +134,9 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
             pointer = ".".join(str(step) for step in path)
         # A name half of a surrogate pair cannot be sent back as it is.
         pointer = pointer.encode("utf-8", "replace").decode()
-        errors.append(FieldError(pointer=pointer, detail=detail["msg"].removeprefix("Value error, ")))
+        found = FieldError(pointer=pointer, detail=detail["msg"].removeprefix("Value error, "))
+        if found not in errors:  # a parameter that a dependency reads too is wrong twice
+            errors.append(found)
     first = errors[0]
     return _response(
         ProblemDetails(title="Invalid request", status=422, detail=f"{first.pointer}: {first.detail}", errors=errors)

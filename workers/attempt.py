@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
 from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
@@ -41,6 +41,7 @@ class Attempt:
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._waiting: str | None = None
         self.superseded = False
 
     def start(self) -> None:
@@ -50,9 +51,27 @@ class Attempt:
             self._thread.start()
 
     def update(
-        self, number: int, state: TrialState, *, epoch: int | None = None, epochs: int = 0, error: str | None = None
+        self,
+        number: int,
+        state: TrialState,
+        *,
+        epoch: int | None = None,
+        epochs: int = 0,
+        error: str | None = None,
+        reason: str | None = None,
+        params: dict[str, Any] | None = None,
     ) -> None:
-        """A trial's state changed. The latest one is delivered; those in between may be skipped."""
+        """A trial's state changed. The latest one is delivered; those in between may be skipped.
+
+        Args:
+            number: The trial.
+            state: What it is in now.
+            epoch: Epochs completed; None: as before.
+            epochs: Epochs it will run; 0: as before.
+            error: Why it failed.
+            reason: Why it was stopped.
+            params: Its values, if they are not the planned ones.
+        """
         with self._lock:
             before = self._trials.get(number)
             update = TrialUpdate(
@@ -61,8 +80,16 @@ class Attempt:
                 epoch=epoch if epoch is not None else before.epoch if before else 0,
                 epochs=epochs or (before.epochs if before else 0),
                 error=shortened(error),
+                reason=reason[:1000] if reason else None,
+                params=params,
             )
             self._trials[number] = self._changed[number] = update
+        self._wake.set()
+
+    def wait_for(self, what: str) -> None:
+        """Say what the attempt waits for; an empty text: for nothing any more."""
+        with self._lock:
+            self._waiting = what
         self._wake.set()
 
     def finish(self, outcome: Outcome, points: Path | None, *, timeout: float) -> bool:
@@ -117,9 +144,10 @@ class Attempt:
         while not self._ended.is_set():
             with self._lock:
                 changed = list(self._changed.values())[:MAX_TRIALS_PER_REPORT]
+                waiting = self._waiting
             pause = _STATE_SECONDS
             try:
-                reply = connection.post(Report(trials=changed))
+                reply = connection.post(Report(trials=changed, waiting=waiting))
             except Superseded as reason:
                 self.superseded = True
                 # Another attempt may own the checkpoints by now.

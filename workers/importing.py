@@ -19,7 +19,7 @@ from workers.connection import Connection, Refused, ServiceAddress, Superseded, 
 from workers.errors import RunError
 from workers.points import read_points
 from workers.reporter import Backoff
-from workers.results import TrialResult, commonest_error, read_results
+from workers.results import ENDED_WELL, TrialResult, commonest_error, read_results
 from workers.spool import to_report
 from workers.storage import Storage, open_storage, read_json
 
@@ -125,10 +125,12 @@ def _update(result: TrialResult) -> TrialUpdate:
         epoch=result.epoch,
         epochs=result.epochs,
         error=shortened(result.error),
+        reason=result.reason,
+        params=result.params or None,
     )
 
 
 def _outcome(results: Sequence[TrialResult]) -> Outcome:
-    if any(result.state in ("succeeded", "stopped") for result in results):
+    if any(result.state in ENDED_WELL for result in results):
         return Outcome(state="succeeded")
     return Outcome(state="failed", error=shortened(f"every trial failed\n{commonest_error(results)}"))

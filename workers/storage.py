@@ -5,9 +5,11 @@
     trials/NNNN/checkpoint.pt     where the trial goes on after an interruption
     trials/NNNN/encoder.*         the exported encoder of a finished trial
     trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
+    trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
     results.json                  the whole table
     points.parquet                every metric point once, written when a run ends
     id                            tells this experiment from others with the same spec
+    elapsed.json                  time spent so far, of a budget
     tune/                         Ray Tune's scratch space
 
 A folder must be reachable under the same path from every node of the cluster. In an object store the same files are
@@ -57,6 +59,9 @@ class Storage:
         self.results = root / "results.json"
         self.parquet = root / "points.parquet"
         self.tune = root / "tune"
+        self.elapsed = root / "elapsed.json"
+        self.train = self.shown(self.tune)
+        """Ray Train's part of it, which all its processes must reach."""
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
@@ -66,6 +71,9 @@ class Storage:
 
     def result(self, number: int) -> Path:
         return self.trial(number) / "result.json"
+
+    def params(self, number: int) -> Path:
+        return self.trial(number) / "params.json"
 
     def spool(self, number: int, run: str) -> Path:
         """A file for one process's points: a trial that restarts elsewhere must not overwrite what it left."""
@@ -146,7 +154,7 @@ class Storage:
             self.points.mkdir(parents=True, exist_ok=True)
             self.fetch_records()
             stored = read_json(spec_file)
-            # retries and resources may change between attempts without changing what is computed
+            # retries, resources and when to stop may change between attempts without changing what is computed
             if stored is not None and _identity(stored) != _identity(spec.model_dump(mode="json")):
                 raise RunError(
                     f"{self.location} holds results of another spec (see spec.json there); give another --storage, "
@@ -193,4 +201,5 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key not in ("name", "description", "retries", "resources")}
+    free = ("name", "description", "retries", "resources", "stop")
+    return {key: value for key, value in spec.items() if key not in free}

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
-from workers.results import TrialResult, write_result
+from workers.results import TrialResult, chosen, write_result
 from workers.stopping_signal import stop_signal
 
 if TYPE_CHECKING:
@@ -50,8 +50,12 @@ class TrialRun:
     def __init__(
         self, context: RunContext, plan: TrialPlan, reporter: PointReporter, *, device: Any = None, leads: bool = True
     ) -> None:
-        self.plan = plan
+        context.storage.fetch(context.storage.params(plan.number))
+        self.plan = chosen(context.storage, plan)
+        self._context = context
         self._storage = context.storage
+        self._device = device
+        self._metrics: dict[str, float] = {}
         self._leads = leads
         self._stop = stop_signal(context.run)
         self._steps_per_second = 0.0
@@ -60,8 +64,7 @@ class TrialRun:
         self._began = self._saved = time.monotonic()
         self._save_cost = 0.0
         self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
-        report = self._spool.append if self._spool is not None else _unreported
-        self.trainer = _trainer(context.trial_spec(plan), device, report, self._fetched(plan.number))
+        self.trainer = self._trainer_from(plan.number)
 
     @property
     def done(self) -> bool:
@@ -78,13 +81,15 @@ class TrialRun:
         metrics = self.trainer.fit() if self.done else self._train_epoch()
         if metrics is None:
             return {}
+        self._metrics = metrics
         loss = metrics.get("loss", 0.0)
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} at step {self.trainer.step}; a smaller training.lr may help")
         if not self._leads:
             return metrics
         if self.done:
-            self._finish(metrics)
+            collapsed = self.trainer.collapsed_at if self.trainer.epoch < self.trainer.epochs else None
+            self._finish(None if collapsed is None else f"collapsed at step {collapsed}")
         else:
             self._save_if_due()
         return metrics
@@ -141,17 +146,23 @@ class TrialRun:
                 self._save_if_due()
         return metrics
 
-    def _fetched(self, number: int) -> Path:
-        """A trial's checkpoint as the storage has it."""
-        from adadim_core.checkpoint import previous_checkpoint
-
-        path = self._storage.checkpoint(number)
-        self._storage.fetch(previous_checkpoint(path))
-        self._storage.fetch(path)
-        return path
-
     def _spool_files(self) -> list[Path]:
         return [] if self._spool is None else [self._spool.path, self._spool.path.with_suffix(".ack")]
+
+    def end_early(self, reason: str) -> None:
+        """End here, after a whole epoch: write encoder and result as they are."""
+        if self._leads and not self.done:
+            self._finish(reason)
+
+    def take_over(self, donor: int, params: dict[str, Any]) -> None:
+        """Go on with the weights of another trial's checkpoint and with other values."""
+        self.plan = TrialPlan(self.plan.number, params)
+        before = self.trainer.state_dict()
+        self.trainer = self._trainer_from(donor)
+        if self.trainer.step == 0:
+            logger.warning("trial %d has no checkpoint any more; trial %d keeps its weights", donor, self.plan.number)
+            self.trainer.load_state_dict(before)
+        self.save()
 
     def close(self) -> None:
         """No more points will come from here."""
@@ -163,7 +174,18 @@ class TrialRun:
                 logger.warning("points of trial %d did not reach the storage: %s", self.plan.number, error)
             self._spool = None
 
-    def _finish(self, metrics: dict[str, float]) -> None:
+    def _trainer_from(self, number: int) -> "Trainer":
+        """A trainer that goes on from the checkpoint of the trial with this number, if it has one."""
+        from adadim_core.checkpoint import previous_checkpoint
+
+        checkpoint = self._storage.checkpoint(number)
+        self._storage.fetch(previous_checkpoint(checkpoint))
+        self._storage.fetch(checkpoint)
+        report = self._spool.append if self._spool is not None else _unreported
+        return _trainer(self._context.trial_spec(self.plan), self._device, report, checkpoint)
+
+    def _finish(self, stopped: str | None) -> None:
+        """Write what a finished trial leaves; `stopped` says why it ended before its last epoch, if it did."""
         folder = self._storage.trial(self.plan.number)
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.export_encoder(folder)
@@ -173,11 +195,12 @@ class TrialRun:
             TrialResult(
                 number=self.plan.number,
                 params=self.plan.params,
-                state="succeeded",
+                state="stopped" if stopped else "succeeded",
                 epoch=self.trainer.epoch,
                 epochs=self.trainer.epochs,
-                metrics=metrics,
+                metrics=self._metrics,
                 seconds=time.monotonic() - self._began,
+                reason=stopped,
             ),
         )
         checkpoint = self._storage.checkpoint(self.plan.number)
@@ -215,10 +238,9 @@ class TrialActor(tune.Trainable):
     def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],  # noqa: ARG002 - as in reset_config
-        context: RunContext,  # from here on: what tune.with_parameters passes
-        plans: list[TrialPlan],
+        context: RunContext,  # what tune.with_parameters passes
     ) -> None:
-        self._context, self._plans = context, {plan.number: plan for plan in plans}
+        self._context = context
         self._reporter = PointReporter(context.service)
         self._run: TrialRun | None = None
         self._device_lost = False
@@ -239,7 +261,8 @@ class TrialActor(tune.Trainable):
             try:
                 if self._run is None:
                     self._log = LogTail()
-                    self._run = TrialRun(self._context, self._plans[self.config["trial"]], self._reporter)
+                    plan = TrialPlan(self.config["trial"], self.config["params"])
+                    self._run = TrialRun(self._context, plan, self._reporter)
                 return self._run.result(self._run.step())
             except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
                 self._end()
@@ -255,8 +278,29 @@ class TrialActor(tune.Trainable):
         self._failures += 1
         return self._failures <= self._context.spec.resources.max_failures and not isinstance(error, Diverged)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
-        raise NotImplementedError("trials keep their own checkpoints; Tune's are for schedulers that move weights")
+    def end_early(self, reason: str) -> None:
+        """The trial is not to go on: keep what it has come to. Called before Tune gives this process another trial."""
+        if self._run is not None:
+            _attempt(lambda run: run.end_early(reason), self._run)
+
+    def take_over(self, donor: int, params: dict[str, Any]) -> None:
+        """Go on with another trial's weights and with other values."""
+        if self._run is not None:
+            _attempt(lambda run: run.take_over(donor, params), self._run)
+
+    def keep(self) -> None:
+        """Store a checkpoint now: another trial may want these weights."""
+        if self._run is not None:
+            _attempt(lambda run: run.save(), self._run)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:  # noqa: ARG002 - trials keep their own
+        """Tune lets another trial have this process, and gives this trial one later."""
+        if self._run is not None:
+            self._run.save()
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: the first step goes on from the trial's own checkpoint."""
 
     def cleanup(self) -> None:
         self._end()
@@ -266,6 +310,14 @@ class TrialActor(tune.Trainable):
         if self._run is not None:
             self._run.close()
         self._run = None
+
+
+def _attempt(act: Callable[[TrialRun], None], run: TrialRun) -> None:
+    """Nobody waits for what this raises; the trial goes on, or is taken up by the next attempt, without it."""
+    try:
+        act(run)
+    except Exception:
+        logger.exception("trial %d", run.plan.number)
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:

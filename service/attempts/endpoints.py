@@ -8,7 +8,7 @@ from adadim_core.spec.report import Report, ReportReply
 from service.attempts import service
 from service.auth.dependencies import bearer_token
 from service.context import CurrentContext
-from service.experiments.endpoints import MAX_ID
+from service.experiments.dependencies import MAX_ID
 from service.problems import PROBLEM_RESPONSES
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)

@@ -4,12 +4,15 @@ The fence: a report counts only from the experiment's latest attempt, while that
 """
 
 import hmac
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
+from service.auth.denials import unauthorized
 from service.auth.service import hash_token
 from service.database import notify
 from service.database.tables import Attempt, Experiment, Trial
@@ -27,7 +30,7 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
-        raise Problem(401, "Unauthorized", "Not the token of this attempt.", headers={"WWW-Authenticate": "Bearer"})
+        raise unauthorized("attempt_token", "Not the token of this attempt.")
 
 
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
@@ -50,9 +53,10 @@ async def receive(session: AsyncSession, attempt_id: int, report: Report) -> Rep
         await _mark_running(session, experiment, attempt)
     rows = await _trials(session, experiment.id, report)
     for update in report.trials:
-        await _update_trial(session, rows[update.number], update)
+        await _update_trial(session, experiment, rows[update.number], update)
     if report.trials:
         experiment.trials_done = await trials.count_ended(session, experiment.id)
+    await _note_waiting(session, experiment, report.waiting)
     if report.series:
         await metrics.write(session, experiment, report.series, rows)
     if _figures(experiment) != before:
@@ -84,10 +88,20 @@ async def _mark_running(session: AsyncSession, experiment: Experiment, attempt: 
         await change_state(session, experiment, "running", by="worker")
 
 
-async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate) -> None:
-    before = (trial.state, trial.epoch, trial.epochs, trial.error)
+async def _note_waiting(session: AsyncSession, experiment: Experiment, waiting: str | None) -> None:
+    """Show what the attempt waits for as the reason of the experiment's state, until it says that it is over."""
+    if waiting is None or experiment.state != "running" or (waiting or None) == experiment.state_reason:
+        return
+    await change_state(session, experiment, "running", reason=waiting or None, by="worker")
+
+
+async def _update_trial(session: AsyncSession, experiment: Experiment, trial: Trial, update: TrialUpdate) -> None:
+    before = _shown(trial)
     trial.state, trial.epoch, trial.epochs, trial.error = update.state, update.epoch, update.epochs, update.error
-    if (trial.state, trial.epoch, trial.epochs, trial.error) == before:
+    trial.reason = update.reason
+    if update.params is not None and update.params != trial.params:
+        trial.params = _checked(experiment, trial.number, update.params)
+    if _shown(trial) == before:
         return
     if trial.state == "running" and trial.started_at is None:
         trial.started_at = func.now()
@@ -95,6 +109,22 @@ async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate
     trial.ended_at = func.now() if ended else None
     await session.flush()
     await events.append(session, trial.experiment_id, "trial", {"number": trial.number, "state": trial.state})
+
+
+def _shown(trial: Trial) -> tuple[object, ...]:
+    return trial.state, trial.epoch, trial.epochs, trial.error, trial.reason, trial.params
+
+
+def _checked(experiment: Experiment, number: int, params: dict[str, Any]) -> dict[str, Any]:
+    """Values that the worker chose, as far as the experiment's space has their paths and its spec takes them."""
+    space = (experiment.spec.get("search") or {}).get("space", {})
+    if unknown := sorted(params.keys() - space.keys()):
+        raise Problem(422, "Invalid report", f"Trial {number}: the search does not vary {unknown[0]}.")
+    try:
+        ExperimentSpec.model_validate(experiment.spec).with_params(params)
+    except (ValueError, KeyError) as error:
+        raise Problem(422, "Invalid report", f"Trial {number}: these values do not fit the spec: {error}") from None
+    return params
 
 
 async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attempt, outcome: Outcome) -> None:

@@ -1,4 +1,7 @@
-"""FastAPI dependencies that recognise the caller and demand a role."""
+"""FastAPI dependencies that recognise the caller and demand a role.
+
+Every route takes one of them, or is listed as public in tests/service/test_permissions.py.
+"""
 
 from typing import Annotated
 
@@ -6,9 +9,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.auth import service
+from service.auth.denials import forbidden, unauthorized
 from service.auth.service import Principal
 from service.context import Context, get_context
-from service.problems import Problem
 
 SESSION_COOKIE = "adadim_session"
 
@@ -31,40 +34,57 @@ async def _principal(
     if token is None:
         token = request.cookies.get(SESSION_COOKIE)
         if token is not None:
-            _refuse_cross_site(request)
+            refuse_cross_site(request)
     if token is None:
-        raise _unauthorized("Send a token: 'Authorization: Bearer ...'. `adadim serve` prints where to find it.")
+        raise unauthorized(
+            "no_token", "Send a token: 'Authorization: Bearer ...'. `adadim serve` prints where to find it."
+        )
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, token)
     if principal is None:
-        raise _unauthorized("The token is not valid or has expired.")
+        raise unauthorized("bad_token", service.NOT_VALID)
     return principal
 
 
-def _refuse_cross_site(request: Request) -> None:
-    """A cookie travels by itself: a write must come from our own pages (beside SameSite=Strict)."""
+def refuse_cross_site(request: Request) -> None:
+    """A cookie travels by itself: a write must come from our own pages (beside SameSite=Strict).
+
+    Browsers say so in Sec-Fetch-Site, which no page can set and no proxy rewrites; older ones, and those that reach
+    us by plain HTTP, in Origin only.
+    """
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    origin = request.headers.get("origin")
-    if origin is None or origin.partition("://")[2] != request.headers.get("host"):
-        raise Problem(403, "Forbidden", "A browser session may write from the service's own pages only.")
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        same = site == "same-origin"
+    else:
+        same = origin is not None and origin.partition("://")[2] == request.headers.get("host")
+    if not same:
+        raise forbidden("cross_site", "A browser session may write from the service's own pages only.")
 
 
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, "Unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-
-
-async def _viewer(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+async def viewer(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    """Any valid token."""
     return principal
 
 
-async def _submitter(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+async def submitter(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    """A token that may submit."""
     if not principal.may("submitter"):
-        raise Problem(403, "Forbidden", f"The role {principal.role} may read; submitting takes the role submitter.")
+        raise forbidden("role", f"The role {principal.role} may read; this takes the role submitter.")
     return principal
 
 
-Viewer = Annotated[Principal, Depends(_viewer)]
+async def admin(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    """A token that may do everything."""
+    if not principal.may("admin"):
+        raise forbidden("role", f"The role {principal.role} may not do this; it takes the role admin.")
+    return principal
+
+
+Viewer = Annotated[Principal, Depends(viewer)]
 """Any valid token."""
-Submitter = Annotated[Principal, Depends(_submitter)]
-"""A token that may submit and change experiments."""
+Submitter = Annotated[Principal, Depends(submitter)]
+"""A token that may submit. Changing an experiment takes `service.experiments.dependencies.Owner`."""
+Admin = Annotated[Principal, Depends(admin)]
+"""A token that may do everything, tokens included."""

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.auth import service
-from service.auth.dependencies import SESSION_COOKIE, Viewer
+from service.auth.denials import unauthorized
+from service.auth.dependencies import SESSION_COOKIE, Viewer, refuse_cross_site
 from service.context import CurrentContext
-from service.problems import Problem
+from service.problems import PROBLEM_RESPONSES
 
-router = APIRouter(prefix="/api/v1/session", tags=["session"])
+router = APIRouter(prefix="/api/v1/session", tags=["session"], responses=PROBLEM_RESPONSES)
 
 
 class Login(BaseModel):
@@ -28,11 +29,13 @@ class SessionRead(BaseModel):
 
 @router.post("", status_code=204)
 async def log_in(login: Login, request: Request, response: Response, context: CurrentContext) -> None:
-    """Open a browser session: sets an HttpOnly cookie that lives twelve hours."""
+    """Open a browser session: sets an HttpOnly cookie that lives twelve hours, at most as long as the token."""
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        refuse_cross_site(request)  # or another site could sign a browser in as somebody else
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, login.token.strip())
         if principal is None:
-            raise Problem(401, "Unauthorized", "The token is not valid or has expired.")
+            raise unauthorized("bad_token", service.NOT_VALID)
         cookie = await service.open_session(session, principal)
     response.set_cookie(
         SESSION_COOKIE,
@@ -40,7 +43,8 @@ async def log_in(login: Login, request: Request, response: Response, context: Cu
         max_age=int(service.SESSION_LIFE.total_seconds()),
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        # Behind a proxy that ends TLS only the browser knows.
+        secure=request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://"),
     )
 
 
@@ -55,6 +59,7 @@ async def log_out(request: Request, response: Response, context: CurrentContext)
     """Close the browser session. Harmless when there is none."""
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
+        refuse_cross_site(request)
         async with context.database.transaction() as session:
             await service.close_session(session, cookie)
         response.delete_cookie(SESSION_COOKIE)

@@ -1,10 +1,11 @@
-"""Tokens and roles: how a caller is recognised and what each role may do.
+"""Tokens and roles: how a caller is recognised and what each role may do. HTTP is in dependencies.py.
 
 A token is 32 random bytes; the database keeps its SHA-256 only, which suffices for secrets nobody chose.
 """
 
 import asyncio
 import hashlib
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -16,22 +17,36 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth import repository
 from service.database.engine import Database
+from service.database.tables import Token
+from service.problems import not_found
+
+logger = logging.getLogger(__name__)
 
 Role = Literal["viewer", "submitter", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """From the least to the most allowed; each role may do all that those before it may."""
 
 SESSION_LIFE = timedelta(hours=12)
+NOT_VALID = "The token is not valid: it is wrong, has expired or was revoked."
+_USED_WITHIN = timedelta(minutes=10)
+"""How exactly a token's last use is known: writing it down at every request would cost as much as the request."""
 
 
 @dataclass(frozen=True)
 class Principal:
     """Who makes a request."""
 
+    token_id: int
+    """The token a person holds; for a browser session the one that opened it."""
     name: str
+    """Whose token it is: what they submit is theirs, whichever of their tokens they use."""
     role: Role
     expires_at: datetime | None = None
     """When the token ends; None for never."""
+
+    def may_change(self, owner: str) -> bool:
+        """Whether this caller may change what belongs to `owner`."""
+        return self.role == "admin" or (self.role == "submitter" and self.name == owner)
 
     def may(self, role: Role) -> bool:
         """Whether this caller may do what the given role may."""
@@ -50,13 +65,38 @@ def hash_token(token: str) -> bytes:
 
 async def authenticate(session: AsyncSession, token: str) -> Principal | None:
     """Who this token belongs to, or None if it is not valid."""
-    row = await repository.find_valid(session, hash_token(token))
-    return None if row is None else Principal(row.name, _role(row.role), row.expires_at)
+    found = await repository.find_valid(session, hash_token(token), _USED_WITHIN)
+    if found is None:
+        return None
+    row, note_use = found
+    principal = Principal(row.parent_id or row.id, row.name, _role(row.role), row.expires_at)
+    if note_use:
+        await repository.mark_used(session, principal.token_id)
+    return principal
+
+
+async def create(
+    session: AsyncSession, *, name: str, role: Role, life: timedelta | None, by: Principal
+) -> tuple[Token, str]:
+    """A new token and its value, which nobody can ask for again. `life` None: until it is revoked."""
+    value = new_token()
+    expires_at = None if life is None else datetime.now(UTC) + life
+    token = await repository.add(session, name=name, role=role, token_hash=hash_token(value), expires_at=expires_at)
+    logger.info("token %d (%s, %s) created by %s", token.id, name, role, by.name)
+    return token, value
+
+
+async def revoke(session: AsyncSession, token_id: int, *, by: Principal) -> None:
+    """End a token and every browser session it opened. Raises a 404 problem if there is none."""
+    token = await repository.revoke(session, token_id)
+    if token is None:
+        raise not_found("token", token_id)
+    logger.info("token %d (%s, %s) revoked by %s", token_id, token.name, token.role, by.name)
 
 
 async def open_session(session: AsyncSession, principal: Principal) -> str:
-    """A token for a browser's cookie, with the caller's name and role; it never outlives the caller's own token."""
-    await repository.remove_expired(session)
+    """A token for a browser's cookie, with the caller's name and role; it ends with the caller's own token."""
+    await repository.remove_expired_sessions(session)
     token = new_token()
     expires_at = datetime.now(UTC) + SESSION_LIFE
     if principal.expires_at is not None:
@@ -67,22 +107,25 @@ async def open_session(session: AsyncSession, principal: Principal) -> str:
         role=principal.role,
         token_hash=hash_token(token),
         expires_at=expires_at,
+        parent_id=principal.token_id,
     )
     return token
 
 
 async def close_session(session: AsyncSession, token: str) -> None:
     """End a browser session."""
-    await repository.remove(session, hash_token(token))
+    await repository.remove_session(session, hash_token(token))
 
 
 async def ensure_admin_token(database: Database, path: Path) -> str:
-    """The admin token in `path`, made (and stored hashed) when there is none that the database knows."""
+    """The admin token in `path`; a new one when there is none, or it was revoked. Stored hashed."""
     token = await asyncio.to_thread(read_secret, path)
     async with database.transaction() as session:
         if token and await authenticate(session, token) is not None:
             return token
-        token = token or new_token()
+        # A new database learns the token that is there; one that knows it and refuses it gets another.
+        if not token or await repository.exists(session, hash_token(token)):
+            token = new_token()
         await repository.add(session, name="admin", role="admin", token_hash=hash_token(token))
     write_secret(path, token)
     return token

@@ -1,46 +1,32 @@
 """The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
+from service.cli.output import console, readable_errors
+from service.cli.tokens import app as tokens_app
 from service.cli.watch import watch as watch_experiment
 from service.client import ClientError
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 app = typer.Typer(
     help="Sweep AdaDim loss weightings and watch H(R) and I(R;Z) live.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
-console = Console() if sys.stdout.isatty() else Console(width=140)
+app.add_typer(tokens_app, name="token")
 
 ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
 ]
-
-
-@contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """Errors a user can mend end the command with their text; Ctrl-C ends it without a trace."""
-    try:
-        yield
-    except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 @app.command()

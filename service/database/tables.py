@@ -61,16 +61,23 @@ class Installation(Base):
 
 
 class Token(Base):
-    """A secret that authenticates a caller; only its hash is kept."""
+    """A secret that authenticates a caller; only its hash is kept. A browser session is one with a parent."""
 
     __tablename__ = "tokens"
+    __table_args__ = (Index("ix_tokens_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str]
+    """Whose token it is: the owner of what is submitted with it."""
     role: Mapped[str]
     hash: Mapped[bytes] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To within minutes; of a token, not of its sessions."""
+    parent_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("tokens.id", ondelete="CASCADE"))
+    """The token that opened this browser session."""
 
 
 class Experiment(Base):
@@ -160,6 +167,8 @@ class Trial(Base):
     epoch: Mapped[int] = mapped_column(server_default="0")
     epochs: Mapped[int] = mapped_column(server_default="0")
     error: Mapped[str | None]
+    reason: Mapped[str | None]
+    """Why it is in this state, where that is not plain: what stopped it early, and when."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     latest: Mapped[dict[str, Any]] = mapped_column(server_default="{}")

@@ -21,7 +21,7 @@ from service.database.tables import Event
 from service.events import repository
 from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.experiments.schemas import ExperimentRead
 from service.problems import PROBLEM_RESPONSES
 from service.trials import repository as trials

@@ -3,19 +3,17 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_trials
 from service.auth.dependencies import Submitter, Viewer
 from service.context import CurrentContext
 from service.experiments import repository, service
+from service.experiments.dependencies import ExperimentId, Owner
 from service.experiments.schemas import ExperimentDetail, ExperimentPage, ExperimentRead, PlanRead, TrialPlanRead
 from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
-
-MAX_ID = 2**63 - 1
-ExperimentId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 _SPEC_BODY: dict[str, Any] = {
     "requestBody": {
@@ -85,9 +83,7 @@ async def read_experiment(experiment_id: ExperimentId, _: Viewer, context: Curre
 
 
 @router.post("/experiments/{experiment_id}/cancel")
-async def cancel_experiment(
-    experiment_id: ExperimentId, principal: Submitter, context: CurrentContext
-) -> ExperimentRead:
+async def cancel_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ExperimentRead:
     """Ask for an experiment to end. An experiment that has ended stays as it is."""
     async with context.database.transaction() as session:
         return ExperimentRead.model_validate(await service.cancel(session, experiment_id, by=principal.name))

@@ -14,7 +14,7 @@ from service.context import Context, CurrentContext
 from service.database.tables import Attempt
 from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.experiments.states import EXPERIMENT_ENDED
 from service.problems import PROBLEM_RESPONSES
 

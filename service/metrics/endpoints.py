@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.experiments import service as experiments
-from service.experiments.endpoints import ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.metrics import service
 from service.metrics.schemas import MetricsRead
 from service.problems import PROBLEM_RESPONSES, not_found

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.experiments import service as experiments
-from service.experiments.endpoints import MAX_ID, ExperimentId
+from service.experiments.dependencies import MAX_ID, ExperimentId
 from service.problems import PROBLEM_RESPONSES, not_found
 from service.trials import repository
 from service.trials.schemas import TrialPage, TrialRead

@@ -75,11 +75,48 @@ async def test_a_browser_session_reads_and_writes_from_its_own_pages_only(servic
         assert await write(Origin="null") == 403
         assert await write(Origin=service.url + ".evil.example") == 403
         assert await write(Origin=service.url) == 201
+        # What the browser says itself counts more than an Origin, which a proxy may have made useless.
+        assert await write(Origin="https://proxy.example", **{"Sec-Fetch-Site": "same-origin"}) == 201
+        for site in ("cross-site", "same-site", "none", ""):
+            assert await write(Origin=service.url, **{"Sec-Fetch-Site": site}) == 403
 
-        assert (await browser.delete("/api/v1/session")).status_code == 204
+        assert (await browser.delete("/api/v1/session", headers={"Origin": "https://evil.example"})).status_code == 403
+        signed_out = await browser.delete("/api/v1/session", headers={"Origin": service.url})
+        assert signed_out.status_code == 204
         assert (await browser.get("/api/v1/session")).status_code == 401
         browser.cookies.set("adadim_session", opened.cookies["adadim_session"])
         assert (await browser.get("/api/v1/session")).status_code == 401
+
+
+async def test_another_site_cannot_sign_a_browser_in(service: Running) -> None:
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        async with client(service.url, None) as browser:
+            refused = await browser.post("/api/v1/session", json={"token": service.token}, headers=headers)
+        assert refused.status_code == 403
+        assert "set-cookie" not in refused.headers
+
+
+async def test_the_cookie_is_secure_where_the_browser_came_by_tls(service: Running) -> None:
+    headers = {"Origin": f"https://{service.url.partition('://')[2]}"}
+    async with client(service.url, None) as browser:
+        opened = await browser.post("/api/v1/session", json={"token": service.token}, headers=headers)
+    assert "; secure" in opened.headers["set-cookie"].lower()
+
+
+async def test_only_its_owner_or_an_admin_changes_an_experiment(service: Running) -> None:
+    path = f"/api/v1/experiments/{(await service.submit())['id']}"
+    for role, name, status in (("submitter", "bert", 403), ("viewer", "ada", 403), ("admin", "root", 200)):
+        async with client(service.url, await add_token(service.context.database, role, name)) as http:
+            assert (await http.get(path)).status_code == 200
+            answer = await http.post(f"{path}/cancel")
+            assert answer.status_code == status, (role, answer.text)
+            if (role, status) == ("submitter", 403):
+                assert "belongs to ada" in answer.json()["detail"]
+                assert (await http.get(path)).json()["state"] == "queued"
+                assert (await http.post("/api/v1/experiments/99/cancel")).status_code == 404
+    another = await add_token(service.context.database, "submitter", "ada")  # a person's other token
+    async with client(service.url, another) as http:
+        assert (await http.post(f"{path}/cancel")).status_code == 200
 
 
 @pytest.mark.parametrize("body", [{"token": "adadim_wrong"}, {"token": "\ud800"}, {"token": ""}, {"token": 1}, {}])
@@ -97,7 +134,7 @@ async def test_a_session_does_not_outlive_its_token(service: Running) -> None:
         await browser.post("/api/v1/session", json={"token": token})
     async with service.context.database.transaction() as session:
         expiries = (await session.scalars(select(Token.expires_at).where(Token.name == "guest"))).all()
-    assert len(expiries) == 2
+    assert len(expiries) == 2  # the token and the session
     assert max(e for e in expiries if e is not None) == soon
 
 

@@ -133,7 +133,7 @@ async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Ru
         ({"ADADIM_URL": "http://127.0.0.1:1"}, "is `adadim serve` running?"),
         ({"ADADIM_URL": "nonsense"}, "nonsense"),
         ({"ADADIM_URL": "http://["}, "http://["),
-        ({"ADADIM_TOKEN": "adadim_wrong"}, "not valid or has expired"),
+        ({"ADADIM_TOKEN": "adadim_wrong"}, "has expired or was revoked"),
         ({"ADADIM_TOKEN": ""}, "set ADADIM_TOKEN"),
         ({"ADADIM_TOKEN": "schlüssel"}, "ADADIM_TOKEN"),
         ({"ADADIM_URL": ""}, "start one with `adadim serve`"),

@@ -1,0 +1,26 @@
+"""What every command prints with, and how it ends when something a user can mend goes wrong."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import typer
+from rich.console import Console
+
+from service.client import ClientError
+from service.settings import SettingsError
+
+# A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
+console = Console() if sys.stdout.isatty() else Console(width=140)
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Errors a user can mend end the command with their text; Ctrl-C ends it without a trace."""
+    try:
+        yield
+    except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

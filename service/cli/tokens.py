@@ -1,0 +1,62 @@
+"""`adadim token`: make, list and revoke the tokens of people. Takes an admin's token."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.cli.connection import connect
+from service.cli.output import console, readable_errors
+
+app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Whose token it is: the owner of what is submitted with it.")],
+    *,
+    role: Annotated[str, typer.Option(help="viewer, submitter or admin.")] = "submitter",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 90,
+    never_expires: Annotated[bool, typer.Option("--never-expires", help="Valid until it is revoked.")] = False,
+) -> None:
+    """Make a token. Its value is printed this once, alone on standard output."""
+    with readable_errors(), connect() as client:
+        token = client.create_token(name, role, expires_in_days=None if never_expires else days)
+    until = "until it is revoked" if token["expires_at"] is None else f"until {_day(token['expires_at'])}"
+    Console(stderr=True).print(
+        f"Token {token['id']} for {name} ({role}), valid {until}. It is shown this once:", highlight=False, markup=False
+    )
+    typer.echo(token["token"])
+
+
+@app.command("list")
+def list_tokens() -> None:
+    """List tokens, newest first, without their values."""
+    with readable_errors(), connect() as client:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("id", "name", "role", "created", "expires", "last used"):
+            table.add_column(head)
+        for token in client.tokens():
+            expires = "never" if token["expires_at"] is None else _day(token["expires_at"])
+            used = "never" if token["last_used_at"] is None else _minute(token["last_used_at"])
+            table.add_row(str(token["id"]), token["name"], token["role"], _day(token["created_at"]), expires, used)
+        console.print(table)
+
+
+@app.command()
+def revoke(
+    token: Annotated[int, typer.Argument(min=1, help="Its number in `adadim token list`.")],
+) -> None:
+    """End a token, and every browser session opened with it, at once."""
+    with readable_errors(), connect() as client:
+        client.revoke_token(token)
+    console.print(f"Token {token} is revoked.")
+
+
+def _day(time: Any) -> str:
+    return str(time)[:10]
+
+
+def _minute(time: Any) -> str:
+    return str(time)[:16].replace("T", " ")
