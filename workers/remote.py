@@ -18,6 +18,7 @@ from workers.errors import RunError
 logger = logging.getLogger(__name__)
 
 SCHEMES = ("s3", "gs", "gcs")
+_GOOGLE_RETRY_SECONDS = 30
 _CHUNK_BYTES = 8 * 1024 * 1024
 
 T = TypeVar("T")
@@ -37,9 +38,13 @@ class Remote:
         from pyarrow import ArrowException, fs  # half a second, which runs in a folder do without
 
         try:
-            self._fs, base = fs.FileSystem.from_uri(location)
+            self._fs, base = fs.FileSystem.from_uri(_bounded(location))
             self._base = base.rstrip("/")
-            self._fs.get_file_info(self._base)
+            if not self._base:
+                raise OSError("it names no bucket")
+            bucket = self._base.partition("/")[0]
+            if self._fs.get_file_info(bucket).type == fs.FileType.NotFound:
+                raise OSError(f"there is no bucket {bucket}")
         except (OSError, ArrowException) as error:
             raise RunError(f"cannot use storage {location}: {error}") from error
 
@@ -98,6 +103,13 @@ class Remote:
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
+
+
+def _bounded(location: str) -> str:
+    """Google's client would try for a quarter of an hour before it says that it cannot get in."""
+    if location.startswith("s3://") or "retry_limit_seconds=" in location:
+        return location
+    return f"{location}{'&' if '?' in location else '?'}retry_limit_seconds={_GOOGLE_RETRY_SECONDS}"
 
 
 def _persistently(act: Callable[[], T], what: str, patience: float) -> T:
