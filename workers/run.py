@@ -43,7 +43,7 @@ def run_experiment(
     try:
         if left:
             context = RunContext(spec, storage.root, _run_name(service), service)
-            _train(context, left, budget, progress, attempt, interruption)
+            _train(context, left, progress, interruption, budget)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -75,10 +75,9 @@ def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], pro
 def _train(
     context: RunContext,
     plans: list[TrialPlan],
-    budget: Budget,
     progress: Progress,
-    attempt: Attempt,
     interruption: Interruption,
+    budget: Budget,
 ) -> None:
     finished = [result for result in progress.results.values() if result.state in ENDED_WELL]
     if not budget.used_up:
@@ -91,7 +90,7 @@ def _train(
         try:
             with interruption.deferred():
                 interruption.check()
-                listener = Listener(progress.update, progress.change, attempt.wait_for, interruption.check)
+                listener = Listener(progress.update, progress.change, progress.wait_for, interruption.check)
                 run_trials(context, plans, finished, budget, listener)
         finally:
             budget.store()

@@ -20,7 +20,7 @@ from workers.results import TrialResult, best, print_table, read_result, write_r
 from workers.run import run_experiment
 from workers.storage import Storage, open_storage
 
-Train = Callable[[RunContext, list[TrialPlan], Progress, Interruption], None]
+Train = Callable[..., None]
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_only_trials_without_a_result_are_run(
     write_result(Storage(tmp_path), TrialResult(1, {"training.lr": 0.01}, "succeeded", 2, 2, {"knn_top1": 0.9}))
     ran = []
 
-    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, _: Interruption) -> None:
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
         for plan in plans:
             ran.append(plan.number)
             progress.update(TrialResult(plan.number, plan.params, "succeeded", 2, 2, {"knn_top1": 0.5}))
@@ -109,7 +109,7 @@ def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
 ) -> None:
     errors = ["ValueError: rare\n\nwhere", "OutOfMemoryError: often\n\nhere", "OutOfMemoryError: often\n\nthere"]
 
-    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, _: Interruption) -> None:
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
         for plan in plans:
             progress.update(TrialResult(plan.number, plan.params, "failed", error=errors[plan.number]))
 
