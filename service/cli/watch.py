@@ -43,7 +43,7 @@ class _View:
     def __init__(self, client: Client, experiment_id: int) -> None:
         self._client = client
         # Read first: whatever happens from here on comes with the stream.
-        self._seq = client.metrics(experiment_id, ["h_r"], max_points=4)["seq"]
+        self._seq = client.metrics(experiment_id, ["h_r"], max_points=10)["seq"]
         detail = client.experiment(experiment_id)
         self._spec = ExperimentSpec.model_validate(detail["spec"])
         self.experiment = detail
@@ -64,8 +64,10 @@ class _View:
                     line = f"experiment {event.data['id']} {event.data['state']}{reason}"
             elif event.kind == "trial":
                 line = self._apply_trial(event.data)
-            else:
+            elif event.kind == "points":
                 self._apply_points(event.data["series"])
+            else:  # reset: points were missed, their last values are with the trials
+                self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
             yield line
             if self.experiment["state"] in EXPERIMENT_ENDED:
                 # The stream says what happened in between; the last word is the service's present state.

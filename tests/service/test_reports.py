@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from service.attempts import repository as attempts
 from service.auth.service import hash_token, new_token
-from service.database.tables import Attempt, Experiment, Point, Trial
+from service.database.tables import Attempt, Experiment, Segment, Trial
 
 SPEC = "{name: a, search: {metric: h_r, mode: MODE, trials: 3, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
 
@@ -124,11 +124,11 @@ async def test_many_reports_at_once_lose_nothing(service: Running) -> None:
     ]
     await asyncio.gather(*reports)
     async with service.context.database.transaction() as session:
-        assert (await session.scalars(select(func.count()).select_from(Point))).one() == 90
+        assert (await session.scalars(select(func.sum(Segment.points)))).one() == 90
         trials = (await session.scalars(select(Trial).order_by(Trial.number))).all()
         experiment = await session.get_one(Experiment, reporter.experiment_id)
     assert [trial.latest["h_r"] for trial in trials] == [{"step": 9, "time": 1000.0, "value": 9.0}] * 3
-    assert experiment.seq >= 32  # queued, running, one for every report, and one whenever the best trial changed
+    assert 3 <= experiment.seq <= 92  # queued, running, and one for every group of reports committed together
 
 
 async def test_values_that_are_no_numbers_are_stored_and_shown(service: Running) -> None:
