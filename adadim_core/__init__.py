@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adadim_core.augmentation import Augmentation, augment
     from adadim_core.checkpoint import CheckpointError
-    from adadim_core.data import DataError, ImageDataset, load_dataset, register_dataset
-    from adadim_core.evaluation import knn_accuracy
+    from adadim_core.data import DataError, ImageDataset, load_dataset
+    from adadim_core.evaluation import embed, knn_accuracy
     from adadim_core.export import load_encoder, save_encoder
     from adadim_core.information import alignment, effective_rank, matrix_entropy, mutual_information, uniformity
     from adadim_core.losses import (
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
         nt_xent_loss,
         variance_term,
         vicreg_loss,
+        vicreg_terms,
     )
     from adadim_core.models import Encoder, EncoderConfig, build_encoder, build_projector, register_backbone
     from adadim_core.probe import linear_probe_accuracy
-    from adadim_core.spec import ExperimentSpec, parse_spec
+    from adadim_core.spec import ExperimentSpec, parse_spec, validate_spec
     from adadim_core.trainer import ReportFn, Trainer
     from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
 
@@ -47,6 +48,7 @@ __all__ = [
     "build_projector",
     "covariance_term",
     "effective_rank",
+    "embed",
     "invariance_term",
     "knn_accuracy",
     "linear_probe_accuracy",
@@ -58,11 +60,12 @@ __all__ = [
     "nt_xent_loss",
     "parse_spec",
     "register_backbone",
-    "register_dataset",
     "save_encoder",
     "uniformity",
+    "validate_spec",
     "variance_term",
     "vicreg_loss",
+    "vicreg_terms",
 ]
 
 _HOME = {
@@ -70,8 +73,8 @@ _HOME = {
     for module, names in {
         "augmentation": ["Augmentation", "augment"],
         "checkpoint": ["CheckpointError"],
-        "data": ["DataError", "ImageDataset", "load_dataset", "register_dataset"],
-        "evaluation": ["knn_accuracy"],
+        "data": ["DataError", "ImageDataset", "load_dataset"],
+        "evaluation": ["embed", "knn_accuracy"],
         "export": ["load_encoder", "save_encoder"],
         "information": ["alignment", "effective_rank", "matrix_entropy", "mutual_information", "uniformity"],
         "losses": [
@@ -81,10 +84,11 @@ _HOME = {
             "nt_xent_loss",
             "variance_term",
             "vicreg_loss",
+            "vicreg_terms",
         ],
         "models": ["Encoder", "EncoderConfig", "build_encoder", "build_projector", "register_backbone"],
         "probe": ["linear_probe_accuracy"],
-        "spec": ["ExperimentSpec", "parse_spec"],
+        "spec": ["ExperimentSpec", "parse_spec", "validate_spec"],
         "trainer": ["ReportFn", "Trainer"],
         "weighting": ["AlphaPolicy", "alpha_from_rank", "mutual_information_weight"],
     }.items()

@@ -1,20 +1,28 @@
 """Checkpoint files: written whole or not at all, read without running code, checked for damage.
 
-Two are kept: `checkpoint.pt` and, beside it, the one before, `checkpoint.previous.pt`.
+Two are kept: `checkpoint.pt` and, beside it, the one before, `checkpoint.previous.pt`. A file ends with the SHA-256 of
+what comes before, as the comment of its zip archive, so that torch reads it like any other.
 """
 
+import glob
+import hashlib
 import logging
 import os
 import pickle
-import tempfile
-import zipfile
-from collections.abc import Callable
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+_DIGEST = hashlib.sha256().digest_size
+_STALE_SECONDS = 3600.0
+"""No file takes longer to write: an older temporary file is what a killed process left."""
 
 
 class CheckpointError(RuntimeError):
@@ -31,6 +39,12 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     def write(file: BinaryIO) -> None:
         torch.save(state, file)
+        # The last two bytes of a zip archive are the length of its comment, which is the digest here.
+        file.seek(-2, os.SEEK_END)
+        file.write(_DIGEST.to_bytes(2, "little"))
+        digest = _digest(file, file.tell())
+        file.seek(0, os.SEEK_END)
+        file.write(digest)
 
     write_atomically(path, write, keep=previous_checkpoint(path))
 
@@ -41,15 +55,16 @@ def previous_checkpoint(path: Path) -> Path:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint and the one before it, if they are there."""
-    path.unlink(missing_ok=True)
-    previous_checkpoint(path).unlink(missing_ok=True)
+    """Remove a checkpoint, the one before it and what a killed process left of one, where they are there."""
+    for there in (path, previous_checkpoint(path), _damaged(path), *_temporaries(path)):
+        there.unlink(missing_ok=True)
 
 
 def read_latest_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint or, where it is damaged or its replacement was cut short, the one before it.
 
-    Falling back is logged as a warning.
+    Falling back is logged as a warning, and the damaged file is set aside as `checkpoint.damaged.pt`: the next
+    checkpoint must not take it for the one before.
 
     Raises:
         FileNotFoundError: there is neither.
@@ -62,7 +77,10 @@ def read_latest_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         if not previous.exists():
             raise
         logger.warning("%s; going on from the one before, %s", error, previous)
-        return read_checkpoint(previous, device)
+        state = read_checkpoint(previous, device)
+        with suppress(OSError):  # another process of the trial did it, or the folder is only for reading
+            path.replace(_damaged(path))
+        return state
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -75,15 +93,13 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch.load does not compare checksums: a flipped bit would become a wrong weight.
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged (checksum of {damaged}); use an earlier checkpoint")
+        with path.open("rb") as file:
+            # torch.load compares no checksums: a flipped bit would become a wrong weight.
+            size = file.seek(0, os.SEEK_END) - _DIGEST
+            if size < 0 or file.seek(size) != size or file.read() != _digest(file, size):
+                raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint; use an earlier one")
         state = torch.load(path, map_location=device, weights_only=True)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); use an earlier one") from error
-    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
@@ -101,10 +117,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, keep: P
         keep: where in the same folder to keep what was at `path`; None: it goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    for stale in _temporaries(path):
+        with suppress(FileNotFoundError):
+            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                stale.unlink()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb+") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -115,6 +134,27 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, keep: P
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """SHA-256 of the first bytes of a file."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size:
+        chunk = file.read(min(size, 2**20))
+        if not chunk:
+            break
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.digest()
+
+
+def _damaged(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.damaged{path.suffix}")
+
+
+def _temporaries(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -74,13 +74,13 @@ class _GatheredBatchNorm(_BatchNorm):
         return copy.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
-        if input.ndim not in (2, 4):
-            raise ValueError(f"expected 2 or 4 dimensions, not {input.ndim}")
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2 dimensions, not {input.ndim}")
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         if not self.training:
             return super().forward(input)
-        dims = [0, 2, 3][: input.ndim - 1]
+        dims = [0, *range(2, input.ndim)]
         x = input if input.dtype == torch.float64 else input.float()
         variance, mean = torch.var_mean(x, dim=dims, correction=0)
         means, variances = gather(torch.stack([mean, variance])).unbind(dim=1)
@@ -95,12 +95,12 @@ class _GatheredBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None or self.momentum is None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+        self.num_batches_tracked.add_(1)
+        momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
 
 
 class _Gather(torch.autograd.Function):

@@ -44,6 +44,19 @@ def embed(encoder: nn.Module, images: Images, *, batch_size: int, rows: Tensor |
     return gather(r).flatten(0, 1)[:n]
 
 
+def require_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless these are representations with labels that a classifier may learn from."""
+    if bank.ndim != 2 or queries.ndim != 2 or bank.shape[1] != queries.shape[1]:
+        raise ValueError(f"bank (N, D) and queries (M, D) are needed, not {(*bank.shape,)} and {(*queries.shape,)}")
+    if not len(bank) or not len(queries):
+        raise ValueError("bank and queries need at least one row each")
+    for name, x, y in (("bank_labels", bank, bank_labels), ("labels", queries, labels)):
+        if y.shape != x.shape[:1] or y.is_floating_point():
+            raise ValueError(f"{name} must be {len(x)} whole numbers, not {y.dtype} of shape {(*y.shape,)}")
+    if bool((bank_labels < 0).any()):
+        raise ValueError("bank_labels must not be negative: leave unlabelled rows out")
+
+
 @torch.no_grad()
 def knn_accuracy(
     bank: Tensor,
@@ -67,7 +80,14 @@ def knn_accuracy(
 
     Returns:
         Accuracy in [0, 1], or NaN where a representation is not finite.
+
+    Raises:
+        ValueError: shapes or labels do not fit each other, or k < 1.
     """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    require_labelled(bank, bank_labels, queries, labels)
+    bank_labels = bank_labels.long()
     if not bool(bank.isfinite().all() & queries.isfinite().all()):
         return math.nan
     bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)

@@ -34,9 +34,10 @@ def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) 
 
 
 def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Encoder:
-    """An exported encoder ready for use, in eval mode.
+    """An exported encoder ready for use: in eval mode, its parameters without gradient.
 
-    It maps images (N, C, H, W), uint8 or floating point in [0, 1], to R (N, D_r).
+    It maps images (N, C, H, W), uint8 or floating point in [0, 1], to R (N, D_r). To train it further, call
+    `requires_grad_()` on it.
 
     Args:
         path: the folder of the export, or either of its files.
@@ -52,7 +53,7 @@ def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Enc
             raise FileNotFoundError(f"no exported encoder at {path}: {name} is missing")
     try:
         fields = json.loads((folder / _CONSTRUCTION).read_text())
-        if fields["format"] != 1:
+        if not isinstance(fields, dict) or fields.get("format") != 1:
             raise CheckpointError(f"{folder / _CONSTRUCTION} has an unknown format")
         config = EncoderConfig(
             backbone=fields["backbone"],
@@ -70,4 +71,4 @@ def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Enc
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"weights and construction in {folder} do not fit: {error}") from error
-    return encoder.to(device).eval()
+    return encoder.to(device).eval().requires_grad_(False)

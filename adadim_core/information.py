@@ -3,8 +3,8 @@
 Owns the estimators. Does not own when they are measured or logged (trainer) or what follows from them (weighting).
 
 Shapes: x holds N samples of D dimensions. Every function returns a scalar tensor in nats (ranks: a number),
-computes in float32 at least (eigenvalues in float64), never synchronises with the host, and answers NaN to any
-NaN or infinity in its input.
+computes in float32 at least (eigenvalues in float64), and answers NaN to any NaN or infinity in its input. Entropies
+of order 2, uniformity and alignment do not make the host wait for a GPU; eigenvalues (ranks and other orders) do.
 """
 
 import math
@@ -29,7 +29,7 @@ def effective_rank(x: Tensor, *, center: bool = True) -> Tensor:
 
     Singular values come from the eigenvalues of the smaller Gram matrix in float64; those under its rounding
     error (relative to the largest, about 2e-7 for 256) count as zero. A batch that varies by no more than the
-    rounding of its own dtype counts as constant, and a constant batch has rank 1.
+    rounding of its dtype (float32 at least) counts as constant, and a constant batch has rank 1.
 
     Args:
         x: the batch.

@@ -7,6 +7,7 @@ Every function computes in float32 at least, also under autocast, and returns a 
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +24,11 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     the anchor itself is left out. Cosine similarity. Mean over anchors, in nats.
 
     Raises:
-        ValueError: the views are not two (N, D) matrices of one shape.
+        ValueError: the views are not two (N, D) matrices of one shape, N < 2, or the temperature is not positive.
     """
-    _require_pair(z1, z2)
+    _require_pair(z1, z2, rows=2)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
     n = z1.shape[0]
     u_2ND = normalize(torch.cat([z1, z2]), dim=1)
     logits_2N2N = (u_2ND @ u_2ND.T) / temperature
@@ -46,11 +49,31 @@ def vicreg_loss(
     Raises:
         ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
     """
+    terms = vicreg_terms(z1, z2)
+    return invariance * terms.invariance + variance * terms.variance + covariance * terms.covariance
+
+
+class VICRegTerms(NamedTuple):
+    """The terms of `vicreg_loss` before their weights, as scalar tensors."""
+
+    invariance: Tensor
+    variance: Tensor
+    """Mean over the two views."""
+    covariance: Tensor
+    """Sum over the two views."""
+
+
+def vicreg_terms(z1: Tensor, z2: Tensor) -> VICRegTerms:
+    """The three terms of VICReg over two views, which `vicreg_loss` weights and adds.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
+    """
     _require_pair(z1, z2, rows=2)
-    return (
-        invariance * invariance_term(z1, z2)
-        + variance * (variance_term(z1) + variance_term(z2)) / 2
-        + covariance * (covariance_term(z1) + covariance_term(z2))
+    return VICRegTerms(
+        invariance_term(z1, z2),
+        (variance_term(z1) + variance_term(z2)) / 2,
+        covariance_term(z1) + covariance_term(z2),
     )
 
 
@@ -63,7 +86,12 @@ def invariance_term(z1: Tensor, z2: Tensor) -> Tensor:
 
 @full_precision
 def variance_term(z: Tensor, *, target: float = 1.0, epsilon: float = 1e-4) -> Tensor:
-    """Hinge on the standard deviations: mean over D of max(0, target - sqrt(Var + epsilon)) (VICReg's v)."""
+    """Hinge on the standard deviations: mean over D of max(0, target - sqrt(Var + epsilon)) (VICReg's v).
+
+    Raises:
+        ValueError: z is not a matrix (N, D) of at least two rows.
+    """
+    _require_rows(z)
     return relu(target - torch.sqrt(z.var(dim=0) + epsilon)).mean()
 
 
@@ -73,7 +101,11 @@ def covariance_term(z: Tensor) -> Tensor:
 
     With N < D the squared norm of the (D, D) covariance is taken from the (N, N) Gram matrix, which has the
     same one: D / N times fewer operations.
+
+    Raises:
+        ValueError: z is not a matrix (N, D) of at least two rows.
     """
+    _require_rows(z)
     n, d = z.shape
     c_ND = z - z.mean(dim=0)
     small = c_ND @ c_ND.T if n < d else c_ND.T @ c_ND
@@ -109,6 +141,11 @@ def barlow_twins_loss(z1: Tensor, z2: Tensor, *, redundancy: float = 0.0051) -> 
 def _standardize(z: Tensor) -> Tensor:
     variance_D, mean_D = torch.var_mean(z, dim=0, correction=0)
     return (z - mean_D) * torch.rsqrt(variance_D + 1e-5)
+
+
+def _require_rows(z: Tensor) -> None:
+    if z.ndim != 2 or z.shape[0] < 2:
+        raise ValueError(f"a matrix (N, D) of at least two rows is needed, not {(*z.shape,)}")
 
 
 def _require_pair(z1: Tensor, z2: Tensor, *, rows: int = 1) -> None:

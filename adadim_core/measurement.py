@@ -57,6 +57,7 @@ def measure_step(terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, o
         "loss": terms.total,
         "loss_dimension": terms.dimension,
         "loss_sample": terms.sample,
+        **terms.parts,
         "alignment": alignment(z1, z2),
     }
     if terms.information is not None:

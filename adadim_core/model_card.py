@@ -66,6 +66,8 @@ def model_card(
         collapsed: step at which the collapse watch flagged the trial; None: it did not.
     """
     config = encoder.config
+    # A network from Python takes the place of what the spec says of the encoder.
+    hidden = {} if config.backbone == spec.model.backbone else {"model": {"backbone", "width", "stem"}}
     registered = (
         ""
         if config.backbone == spec.model.backbone
@@ -84,7 +86,7 @@ def model_card(
         dataset=spec.data.dataset,
         torch=torch.__version__,
         collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
-        spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+        spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True, exclude=hidden), sort_keys=False),
         figures="\n".join(
             f"| `{name}` | {_number(value)} | {METRICS.get(name, '')} |" for name, value in sorted(figures.items())
         ),

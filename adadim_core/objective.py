@@ -4,13 +4,16 @@ Owns how a spec's losses are picked and put together. Does not own the formulas 
 weights (weighting).
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from adadim_core.information import mutual_information
-from adadim_core.losses import barlow_twins_loss, nt_xent_loss, vicreg_loss
-from adadim_core.spec.objective import DimensionLoss, ObjectiveSpec, VICReg
+from adadim_core.losses import barlow_twins_loss, nt_xent_loss, vicreg_terms
+from adadim_core.spec.objective import ObjectiveSpec, VICReg
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class ObjectiveTerms:
     """L_sample, before its weight."""
     information: Tensor | None
     """Uncentred I(R;Z), before beta; None where beta is 0 and it was not computed."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """What L_dimension is made of, by metric name, before the weights: VICReg's three terms."""
 
 
 def objective(
     spec: ObjectiveSpec, z1: Tensor, z2: Tensor, r1: Tensor | None, *, alpha: float, beta: float
 ) -> ObjectiveTerms:
     """The objective of two views.
+
+    A loss whose weight is 0 is computed, as it is logged, but is no part of the graph.
 
     The I(R;Z) term is that of the first view: the views are drawn alike, so its expectation is that of either.
 
@@ -44,19 +51,39 @@ def objective(
     Raises:
         ValueError: beta is not 0 and r1 is None, or the shapes do not fit.
     """
-    dimension = dimension_loss(spec.dimension_loss, z1, z2)
-    sample = nt_xent_loss(z1, z2, temperature=spec.sample_loss.temperature)
-    total = (1 - alpha) * dimension + alpha * sample
-    if beta == 0:
-        return ObjectiveTerms(total, dimension, sample, None)
-    if r1 is None:
-        raise ValueError("the I(R;Z) term needs R")
-    information = mutual_information(r1, z1, order=spec.mutual_information.order)
-    return ObjectiveTerms(total + beta * information, dimension, sample, information)
+    parts: dict[str, Tensor] = {}
 
+    def dimension_loss() -> Tensor:
+        settings = spec.dimension_loss
+        if not isinstance(settings, VICReg):
+            return barlow_twins_loss(z1, z2, redundancy=settings.redundancy)
+        terms = vicreg_terms(z1, z2)
+        parts.update({f"loss_{name}": term for name, term in terms._asdict().items()})
+        return (
+            settings.invariance * terms.invariance
+            + settings.variance * terms.variance
+            + settings.covariance * terms.covariance
+        )
 
-def dimension_loss(spec: DimensionLoss, z1: Tensor, z2: Tensor) -> Tensor:
-    """The dimension-contrastive loss the spec names."""
-    if isinstance(spec, VICReg):
-        return vicreg_loss(z1, z2, invariance=spec.invariance, variance=spec.variance, covariance=spec.covariance)
-    return barlow_twins_loss(z1, z2, redundancy=spec.redundancy)
+    def sample_loss() -> Tensor:
+        return nt_xent_loss(z1, z2, temperature=spec.sample_loss.temperature)
+
+    def information_term() -> Tensor:
+        if r1 is None:
+            raise ValueError("the I(R;Z) term needs R")
+        return mutual_information(r1, z1, order=spec.mutual_information.order)
+
+    weighted: list[Tensor] = []
+
+    def add(loss: Callable[[], Tensor], weight: float) -> Tensor:
+        """A loss, with its share of the total. Without weight it costs no gradient, and its infinities stay out."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
+            value = loss()
+        if weight != 0:
+            weighted.append(weight * value)
+        return value
+
+    dimension, sample = add(dimension_loss, 1 - alpha), add(sample_loss, alpha)
+    information = add(information_term, beta) if beta != 0 else None
+    total = functools.reduce(torch.add, weighted)
+    return ObjectiveTerms(total, dimension, sample, information, parts)

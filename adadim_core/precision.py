@@ -32,7 +32,9 @@ def full_precision(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
-        device = next(v.device.type for v in chain(args, kwargs.values()) if isinstance(v, Tensor))
+        device = next((v.device.type for v in chain(args, kwargs.values()) if isinstance(v, Tensor)), None)
+        if device is None:
+            raise TypeError(f"{function.__name__} takes torch tensors; torch.as_tensor makes them from arrays")
         with torch.autocast(device, enabled=False):
             return function(*map(_widen, args), **{k: _widen(v) for k, v in kwargs.items()})
 

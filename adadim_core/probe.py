@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from adadim_core.data import UNLABELLED
+from adadim_core.evaluation import require_labelled
 
 _ONLINE_LR = 1e-3
 
@@ -41,7 +42,12 @@ def linear_probe_accuracy(
 
     Returns:
         Accuracy in [0, 1], or NaN where a representation is not finite.
+
+    Raises:
+        ValueError: shapes or labels do not fit each other.
     """
+    require_labelled(bank, bank_labels, queries, labels)
+    bank_labels = bank_labels.long()
     if not bool(bank.isfinite().all() & queries.isfinite().all()):
         return math.nan
     std_D, mean_D = torch.std_mean(bank, dim=0, correction=0)

@@ -9,6 +9,7 @@ Names: N images of the global batch, n of this process; r_ND and z_ND are repres
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -25,20 +26,20 @@ from adadim_core.augmentation import augment
 from adadim_core.batch_norm import frozen_statistics
 from adadim_core.checkpoint import CheckpointError, read_latest_checkpoint, remove_checkpoint, write_checkpoint
 from adadim_core.collapse import CollapseWatch
-from adadim_core.data import image_batches, load_dataset
+from adadim_core.data import ImageDataset, image_batches, load_dataset
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
 from adadim_core.model_card import model_card
-from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.models import Encoder, SelfSupervisedModel, build_encoder, build_projector
 from adadim_core.objective import ObjectiveTerms, objective
 from adadim_core.optimizers import build_optimizer, learning_rate, load_optimizer_state
 from adadim_core.precision import autocast, resolve_precision
 from adadim_core.probe import OnlineProbe, linear_probe_accuracy
 from adadim_core.seeding import generator, seeded
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.sections import TrainingSpec
+from adadim_core.spec.sections import DataSpec, TrainingSpec
 from adadim_core.weighting import AlphaPolicy, mutual_information_weight
 
 ReportFn = Callable[[int, float, Mapping[str, float]], None]
@@ -72,6 +73,7 @@ class Trainer:
         device: torch.device | str | None = None,
         report: ReportFn = _ignore,
         backbone: str | None = None,
+        data: ImageDataset | None = None,
     ) -> None:
         """Build data, networks and optimiser; nothing is trained or reported yet.
 
@@ -80,18 +82,26 @@ class Trainer:
             device: where to train; None: CUDA where there is any, else the CPU.
             report: called with every measurement, on the training thread.
             backbone: a network known through `register_backbone`, in place of the one the spec names.
+            data: images of your own, in place of those the spec names.
 
         Raises:
-            ValueError: the spec has a search section, or its batch size does not fit the data, the processes or
-                the parts it is to be computed in.
+            TypeError: spec is something else.
+            ValueError: the spec has a search section, the images are not square, or the batch size does not fit the
+                data, the processes or the parts it is to be computed in.
         """
+        if not isinstance(spec, ExperimentSpec):
+            raise TypeError(
+                f"a spec is needed, not a {type(spec).__name__}: parse_spec reads text, validate_spec a dict"
+            )
         if spec.search is not None:
             raise ValueError("a trainer takes one trial's spec: plan the search and use spec.with_params")
         self.spec = spec
         self.device = _pick_device(device)
         self._report = report
-        source = spec.data
-        self._data = load_dataset(source.dataset, path=source.path, image_size=source.image_size).to(self.device)
+        self._data = (data or _load(spec.data)).to(self.device)
+        height, width = self._data.train_images.shape[2:]
+        if height != width:
+            raise ValueError(f"the images of {self._data.name} are {width} x {height} pixels: set data.image_size")
         self._recipe = self._data.augmentation.with_spec(spec.data.augmentation)
         self._dtype = resolve_precision(spec.training.precision, self.device)
         self._share = _share_of_batch(spec.training, self._data.name, len(self._data.train_images))
@@ -119,6 +129,21 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs completed."""
         return self.step // self.steps_per_epoch
+
+    @property
+    def encoder(self) -> Encoder:
+        """Images to R, as trained so far; the live module."""
+        return self._model.encoder
+
+    @property
+    def projector(self) -> nn.Sequential:
+        """R to Z, as trained so far; the live module."""
+        return self._model.projector
+
+    @property
+    def data(self) -> ImageDataset:
+        """The images and labels."""
+        return self._data
 
     @property
     def collapsed_at(self) -> int | None:
@@ -149,13 +174,18 @@ class Trainer:
         """Train some steps, fewer where the trial is done before. Returns the last value of every metric.
 
         Between any two calls the trainer can be saved. However training is cut into calls, it is the same training,
-        with the same reports.
+        with the same reports. (But on a GPU, where a measurement is read a step late, a trial that stops on its
+        collapse may train one step more.)
 
         Raises:
             RuntimeError: the trial is done.
+            ValueError: steps < 1.
         """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
         if self.done:
-            raise RuntimeError(f"the trial is done: {self.step} steps of {self.epochs} epochs")
+            ended = "" if self.step >= self._total_steps else f", stopped by its collapse at step {self.collapsed_at}"
+            raise RuntimeError(f"the trial is done: {self.step} of {self._total_steps} steps{ended}")
         last = min(self.step + steps, self._total_steps)
         while self.step < last and not self.done:
             self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
@@ -168,7 +198,10 @@ class Trainer:
         trained so far (online), or by one fitted now, once the trial is done (offline).
         """
         settings, data = self.spec.evaluation, self._data
-        encoder, batch_size = self._model.encoder, max(self.spec.training.batch_size, 256)
+        encoder = self._model.encoder
+        # Without gradients, so never more memory than a step, which has two views of each image of a part.
+        part = (self._share.stop - self._share.start) // self.spec.training.accumulate
+        batch_size = max(2 * part, 32)
         with autocast(self.device, self._dtype):
             bank_ND = embed(encoder, data.train_images, batch_size=batch_size, rows=data.labelled_rows)
             queries_MD = embed(encoder, data.test_images, batch_size=batch_size)
@@ -239,6 +272,13 @@ class Trainer:
             r, z = model(views)
         return r.float(), z.float()
 
+    def _forward_in_parts(self, views: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """R and Z of one view, in as many parts as a step has."""
+        parts = views.tensor_split(self.spec.training.accumulate)
+        embedded = [self._forward(self._model, part, batch * len(parts) + i) for i, part in enumerate(parts)]
+        r, z = (torch.cat(tensors) for tensors in zip(*embedded, strict=True))
+        return r, z
+
     def _batch(self, r: Tensor, z: Tensor, alpha: float, beta: float, *, needs_r: bool) -> "_Batch":
         """The objective of the global batch from this process's share of it."""
         z1_ND, z2_ND = distributed.gather_views(z).unbind()
@@ -272,8 +312,10 @@ class Trainer:
         self._publish(self._watch(pending.step, values), step=pending.step)
 
     def _watch(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        """Show the collapse watch what was measured. All processes go by what the first one measured."""
-        rank = distributed.broadcast_float(values["erank_r"], self.device)
+        """Show the collapse watch what was measured."""
+        rank = values["erank_r"]
+        if self.spec.training.collapse.stop:  # all must end at one step; asking would make a GPU's host wait
+            rank = distributed.broadcast_float(rank, self.device)
         return values | {"collapsed": 1.0} if self._collapse.observe(step, rank) else values
 
     @torch.no_grad()
@@ -296,7 +338,7 @@ class Trainer:
         with frozen_statistics(self._model), self._images(rows) as stream:
             for batch, images in enumerate(stream):
                 views = self._views(images, "measurement", epoch, batch, views=1)
-                r, z = self._forward(self._model, views, part=batch)
+                r, z = self._forward_in_parts(views, batch)
                 z_ND = distributed.gather(z).flatten(0, 1)
                 if due:
                     ranks.append(effective_rank(z_ND))
@@ -322,7 +364,7 @@ class Trainer:
         lr = learning_rate(
             self.step,
             peak=settings.lr,
-            warmup_steps=settings.warmup_epochs * self.steps_per_epoch,
+            warmup_steps=settings.warmup * self.steps_per_epoch,
             total_steps=self._total_steps,
         )
         for group in self._optimizer.param_groups:
@@ -434,7 +476,7 @@ class Trainer:
         differ from those the state was trained with.
 
         Raises:
-            CheckpointError: the state is of another version or does not fit this spec.
+            CheckpointError: the state is of another version or does not fit this spec; the networks stay as they were.
         """
         if state.get("version") != _STATE_VERSION:
             raise CheckpointError(f"the state has version {state.get('version')!r}, not {_STATE_VERSION}")
@@ -443,8 +485,9 @@ class Trainer:
                 raise CheckpointError(
                     f"the state has {state['steps_per_epoch']} steps an epoch, this spec {self.steps_per_epoch}"
                 )
-            self._model.load_state_dict(state["model"])
+            _require_same_tensors(self._model.state_dict(), state["model"])
             load_optimizer_state(self._optimizer, state["optimizer"])
+            self._model.load_state_dict(state["model"])
             self._alpha_policy.load_state_dict(state["alpha_policy"])
             self._collapse.load_state_dict(state["collapse"])
             if self._probe is not None and state["probe"] is not None:
@@ -505,6 +548,10 @@ class _Pending:
     """Trained since the measurement before."""
 
 
+def _load(spec: DataSpec) -> ImageDataset:
+    return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size)
+
+
 def _share_of_batch(spec: TrainingSpec, name: str, images: int) -> slice:
     """The part of each global batch that this process works on."""
     batch_size, world = spec.batch_size, distributed.world_size()
@@ -520,7 +567,18 @@ def _share_of_batch(spec: TrainingSpec, name: str, images: int) -> slice:
     return slice(distributed.rank() * share, (distributed.rank() + 1) * share)
 
 
+def _require_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a state is of other networks, before any of it is taken over."""
+    if own.keys() != given.keys():
+        raise ValueError(f"the networks differ in {', '.join(sorted(own.keys() ^ given.keys())[:3])}")
+    for name, tensor in own.items():
+        if tensor.shape != given[name].shape:
+            raise ValueError(f"{name} has the shape {(*given[name].shape,)}, not {(*tensor.shape,)}")
+
+
 def _pick_device(device: torch.device | str | None) -> torch.device:
     if device is not None:
         return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if distributed.world_size() > 1 else 0)

@@ -28,10 +28,16 @@ def alpha_from_rank(rank: float, *, n: int, d: int, normalizer: Literal["min", "
 
     Returns:
         The share, or NaN where the rank is NaN.
+
+    Raises:
+        ValueError: n < 2, d < 1 or an unknown normaliser.
     """
+    rank = float(rank)  # a tensor of one number serves as well
+    if n < 2 or d < 1 or normalizer not in ("min", "dim", "log"):
+        raise ValueError(f"n >= 2, d >= 1 and min, dim or log are needed, not {n}, {d} and {normalizer!r}")
     if math.isnan(rank):
         return math.nan
-    full = max(min(n - 1, d), 1)
+    full = min(n - 1, d)
     if normalizer == "log":
         share = math.log(max(rank, 1.0)) / math.log(full) if full > 1 else 1.0
     else:

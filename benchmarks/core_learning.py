@@ -91,7 +91,7 @@ def _spec(data: dict[str, Any], *, epochs: int, changes: dict[str, Any]) -> Expe
     document = {
         "name": "learning",
         "data": {**data, "augmentation": {**AUGMENTATION, "blur": 0.0, "solarize": 0.0}},  # as SimCLR on CIFAR-10
-        "model": {"backbone": "resnet18", "width": 16, "projector": {"layers": 2, "hidden": 1024, "out": 512}},
+        "model": {"backbone": "conv_small", "width": 32, "projector": {"layers": 2, "hidden": 1024, "out": 512}},
         "objective": {"weighting": {"policy": "adaptive"}},
         "training": {
             "epochs": epochs,

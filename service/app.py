@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from service.attempts import endpoints as attempts
 from service.auth import endpoints as auth
@@ -24,17 +23,16 @@ from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
+from service.http_limits import BodyLimits
 from service.imports import endpoints as imports
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
+from service.metrics.merger import Merger
 from service.problems import install as install_problems
 from service.settings import Settings
 from service.trials import endpoints as trials
 
 logger = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 64 * 1024
-"""Of any request but those that say otherwise (specs, reports)."""
 
 
 def create_app(settings: Settings, url: str) -> FastAPI:
@@ -53,8 +51,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         docs_url=None,  # dashboard/endpoints.py serves it without a third party's scripts
         redoc_url=None,
     )
-    # The application's own `max_body_size` would be outside every middleware, and its plain-text 413 with it.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimits)
     install_problems(app)
     app.add_middleware(HttpMetrics)
     for part in (imports, experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
@@ -81,6 +78,10 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
 
     context = Context(settings, database, listener, RayJobs())
     stack.push_async_callback(context.jobs.close)
+    stack.push_async_callback(context.inbox.close)
+    merger = Merger(database, settings.keep_points_days)
+    merger.start()
+    stack.push_async_callback(merger.stop)
     if settings.ray_address is not None:
         await context.jobs.connect(settings.ray_address, settings.ray_auth_token)
     else:

@@ -30,7 +30,7 @@ class Event:
 
     id: int
     kind: str
-    """experiment, trial or points."""
+    """experiment, trial or points; reset when points from before its `seq` come no more: read the series anew."""
     data: dict[str, Any]
 
 
@@ -125,7 +125,9 @@ class Client:
                         raise _error(source.response)
                     lost_at = None
                     for event in source.iter_sse():
-                        if event.event in ("experiment", "trial", "points"):
+                        if event.event == "reset":  # no place of its own: what follows is the states from `last` on
+                            yield Event(last, event.event, json.loads(event.data))
+                        elif event.event in ("experiment", "trial", "points"):
                             last = int(event.id)
                             yield Event(last, event.event, json.loads(event.data))
             except (httpx.HTTPError, SSEError) as error:

@@ -6,9 +6,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.attempts.inbox import Inbox
+from service.auth.rate import RateLimiter
 from service.cluster.jobs import RayJobs
 from service.database.engine import Database
 from service.database.notify import Listener
+from service.events.feed import Feeds
 from service.settings import Settings
 
 
@@ -20,10 +23,24 @@ class Context:
     database: Database
     listener: Listener
     jobs: RayJobs
+    inbox: Inbox = field(init=False)
+    """Workers' reports on their way into the database."""
+    feeds: Feeds = field(init=False)
+    """What followers of experiments are sent."""
+    attempt_tokens: dict[int, bytes] = field(default_factory=dict)
+    """Hashes of attempts' tokens seen before, so that a report needs no look-up."""
     closing: bool = False
     """The service is stopping: streams end themselves."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """Since when workers can reach this replica: their silence before that means nothing."""
+    request_rates: RateLimiter = field(init=False)
+    report_rates: RateLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inbox = Inbox(self.database)
+        self.feeds = Feeds(self.database)
+        self.request_rates = RateLimiter(self.settings.request_rate)
+        self.report_rates = RateLimiter(self.settings.report_rate)
 
 
 def get_context(request: Request) -> Context:

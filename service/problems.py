@@ -60,8 +60,12 @@ def not_found(noun: str, identifier: object) -> Problem:
     return Problem(404, "Not found", f"There is no {noun} {identifier}.")
 
 
+_REF = "#/components/schemas/{model}"
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemDetails, "description": description, "content": {MEDIA_TYPE: {}}}
+    status: {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="ProblemDetails")}}},
+    }
     for status, description in {
         400: "The request cannot be read.",
         401: "No valid token.",
@@ -69,7 +73,10 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         404: "No such thing.",
         409: "The request contradicts the present state.",
         413: "The body is too large.",
+        415: "The body is of a kind that is not taken here.",
         422: "A field is wrong; `errors` says which.",
+        429: "The token makes too many requests; Retry-After says when to go on.",
+        503: "The database does not answer; Retry-After says when to try again.",
     }.items()
 }
 
@@ -84,6 +91,20 @@ def install(app: FastAPI) -> None:
                   ConnectionError, TimeoutError):  # fmt: skip
         app.add_exception_handler(error, _on_database_away)
     app.add_middleware(_TooLargeAsProblem)
+    _describe(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Put the schema of problem details into the API's document. FastAPI would list it as application/json."""
+    document_of = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = document_of()
+        schema = ProblemDetails.model_json_schema(ref_template=_REF)
+        document["components"]["schemas"] |= {**schema.pop("$defs"), "ProblemDetails": schema}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
 class _TooLargeAsProblem:
@@ -112,13 +133,18 @@ def _too_large(scope: Scope) -> ProblemDetails:
     return ProblemDetails(title="Body too large", status=413, detail=f"The body may have at most {limit} bytes here.")
 
 
+def problem_response(problem: Problem) -> JSONResponse:
+    """The answer to a request, where no handler would make it."""
+    return _response(problem.details, problem.headers)
+
+
 def _response(details: ProblemDetails, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse(details.model_dump(), details.status, headers, MEDIA_TYPE)
 
 
 async def _on_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)  # noqa: S101 - what the handler is registered for
-    return _response(error.details, error.headers)
+    return problem_response(error)
 
 
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:

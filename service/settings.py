@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from adadim_core.spec.search import MAX_TRIALS
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -56,6 +58,24 @@ class Settings(BaseModel):
     slots: Annotated[
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
     ] = 4
+    max_trials: Annotated[
+        int, Field(ge=1, le=MAX_TRIALS, description="ADADIM_MAX_TRIALS: trials a sweep may have.")
+    ] = MAX_TRIALS
+    request_rate: Annotated[
+        int, Field(ge=1, le=1_000_000, description="ADADIM_REQUEST_RATE: requests a second of one token, per replica.")
+    ] = 200
+    report_rate: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=1_000_000,
+            description="ADADIM_REPORT_RATE: workers' reports a second of one attempt, per replica.",
+        ),
+    ] = 1000
+    keep_points_days: Annotated[
+        float | None,
+        Field(gt=0, description="ADADIM_KEEP_POINTS_DAYS: age at which ended experiments lose points; default: never."),
+    ] = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -71,6 +91,10 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
+            "max_trials": "ADADIM_MAX_TRIALS",
+            "request_rate": "ADADIM_REQUEST_RATE",
+            "report_rate": "ADADIM_REPORT_RATE",
         }
         values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
         values.setdefault("state_dir", str(default_state_dir()))

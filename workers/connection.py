@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from pydantic import ValidationError
 
+from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
@@ -47,7 +48,7 @@ class Connection:
 
     def __init__(self, address: ServiceAddress) -> None:
         self._path = f"{address.url.rstrip('/')}/api/v1/attempts/{address.attempt}/reports"
-        headers = {"Authorization": f"Bearer {address.token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {address.token}", "Content-Type": report_binary.MEDIA_TYPE}
         # Proxy variables are for the way out; a service on this machine is reached directly.
         local = httpx.URL(address.url).host in ("127.0.0.1", "localhost", "::1")
         self._client = httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not local)
@@ -63,7 +64,7 @@ class Connection:
         """
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
-            response = self._client.post(self._path, content=report.model_dump_json(), timeout=limits)
+            response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
         except httpx.HTTPError as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         status = response.status_code

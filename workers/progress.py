@@ -45,6 +45,10 @@ class Progress:
         """A trial goes on with other values."""
         self.update(replace(self.results[number], params=params))
 
+    def wait_for(self, what: str) -> None:
+        """The run waits for something; an empty text: for nothing any more."""
+        self._attempt.wait_for(what)
+
     def interrupt(self) -> None:
         """The run ends here: what was running is interrupted."""
         for result in list(self.results.values()):

@@ -44,7 +44,7 @@ def run_experiment(
     try:
         if left:
             context = RunContext(spec, storage.location, _run_name(service), service)
-            _train(context, left, budget, progress, attempt, interruption)
+            _train(context, left, progress, interruption, budget)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -78,10 +78,9 @@ def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], pro
 def _train(
     context: RunContext,
     plans: list[TrialPlan],
-    budget: Budget,
     progress: Progress,
-    attempt: Attempt,
     interruption: Interruption,
+    budget: Budget,
 ) -> None:
     finished = [result for result in progress.results.values() if result.state in ENDED_WELL]
     if not budget.used_up:
@@ -96,7 +95,7 @@ def _train(
             with interruption.deferred():
                 interruption.check()
                 ending = Ending(context.run, interruption)
-                listener = Listener(progress.update, progress.change, attempt.wait_for, ending.check)
+                listener = Listener(progress.update, progress.change, progress.wait_for, ending.check)
                 run_trials(context, plans, finished, budget, listener)
         finally:
             budget.store()

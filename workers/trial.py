@@ -240,6 +240,8 @@ class TrialActor(tune.Trainable):
         config: dict[str, Any],  # noqa: ARG002 - as in reset_config
         context: RunContext,  # what tune.with_parameters passes
     ) -> None:
+        logging.getLogger("ray.tune").setLevel(logging.WARNING)  # a line for every change of turns
+        logging.getLogger("ray.train").setLevel(logging.WARNING)
         self._context = context
         self._reporter = PointReporter(context.service)
         self._run: TrialRun | None = None

@@ -5,7 +5,7 @@ A set that fits is read whole and lives on the device as uint8; a larger one is 
 
 from adadim_core.data.dataset import UNLABELLED, ImageDataset, Images, image_batches
 from adadim_core.data.errors import DataError
-from adadim_core.data.registry import dataset_names, load_dataset, register_dataset
+from adadim_core.data.registry import dataset_names, load_dataset
 from adadim_core.data.streaming import StreamedImages
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "dataset_names",
     "image_batches",
     "load_dataset",
-    "register_dataset",
 ]

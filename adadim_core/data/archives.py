@@ -64,10 +64,10 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 def tar_members(path: Path) -> Iterator[tuple[Member, Callable[[], bytes]]]:
     """The files of a tar archive, compressed or not, in its order, each with a function that reads it.
 
-    Read a member before going on to the next, or not at all. Look at its size first.
+    Read a member before going on to the next, or not at all. Look at its size first. Symbolic links are passed over.
 
     Raises:
-        DataError: the file is no tar archive, or truncated or damaged.
+        DataError: the file is no tar archive, truncated or damaged, or holds hard links.
     """
     with open_plain(path) as content:
         stream = _Forward(path, content, seekable=not is_compressed(path))
@@ -76,6 +76,11 @@ def tar_members(path: Path) -> Iterator[tuple[Member, Callable[[], bytes]]]:
                 archive.members.clear()  # type: ignore[attr-defined]  # a kilobyte of each file there is
                 parts = PurePosixPath(info.name).parts
                 inside = not info.name.startswith("/") and ".." not in parts
+                if info.islnk():
+                    raise DataError(
+                        f"{info.name} in {path} is a hard link to {info.linkname}: pack the archive again with "
+                        "tar --hard-dereference"
+                    )
                 if info.isreg() and not info.issparse() and inside:
                     member = Member(parts, info.offset_data, info.size)
                     yield member, partial(stream.take, member.offset, member.size)

@@ -47,7 +47,13 @@ _KNOWN = {
 }
 
 
+# Byte arrays, whose room is taken before their content is read. The published files are older than those.
+_REFUSED = {pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]}
+
+
 class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined, unused-ignore]
+    dispatch = {code: step for code, step in pickle._Unpickler.dispatch.items() if code not in _REFUSED}  # type: ignore[attr-defined, unused-ignore]
+
     def find_class(self, module: str, name: str) -> type[_Record]:
         try:
             return _KNOWN[module, name]

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and what else comes as four IDX files (KMNIST, EMNIST), plain or gzipped."""
+"""MNIST, Fashion-MNIST and what else comes as four IDX files (KMNIST), plain or gzipped."""
 
 import math
 import struct
@@ -13,11 +13,12 @@ from adadim_core.data.archives import open_plain
 from adadim_core.data.assembly import assemble
 from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.errors import DataError
-from adadim_core.data.memory import memory_limit
 from adadim_core.data.roots import check_inside
 from adadim_core.data.sources import ArrayImages
 
 _UINT8 = 0x08
+# These sets are small and held whatever the memory limit; a damaged header must not claim more.
+_LARGEST = 2**28
 
 
 def load_mnist(path: Path, image_size: int | None) -> ImageDataset:
@@ -29,8 +30,8 @@ def load_fashion_mnist(path: Path, image_size: int | None) -> ImageDataset:
 
 
 def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation) -> ImageDataset:
-    train, test = (read_idx(_find(path, f"{part}-images", 3)) for part in ("train", "t10k"))
-    train_labels, test_labels = (read_idx(_find(path, f"{part}-labels", 1)) for part in ("train", "t10k"))
+    train, test = (_read(path, f"{part}-images", 3) for part in ("train", "t10k"))
+    train_labels, test_labels = (_read(path, f"{part}-labels", 1) for part in ("train", "t10k"))
     return assemble(
         name,
         ArrayImages(train[..., None], image_size),
@@ -39,6 +40,10 @@ def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation) -
         test_labels,
         recipe,
     )
+
+
+def _read(folder: Path, stem: str, dimensions: int) -> NDArray[np.uint8]:
+    return read_idx(_find(folder, stem, dimensions), dimensions)
 
 
 def _find(folder: Path, stem: str, dimensions: int) -> Path:
@@ -50,21 +55,20 @@ def _find(folder: Path, stem: str, dimensions: int) -> Path:
     raise DataError(f"{folder} has no {names[0]}, plain or .gz: path must name the folder of the four IDX files")
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes.
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The array of so many dimensions in an IDX file of unsigned bytes.
 
     Raises:
         DataError: the file is something else, truncated, or has more in it than it says.
     """
-    dimensions = int(path.name.partition("idx")[2][:1])
     with open_plain(path) as file:
         header = file.read(4 + 4 * dimensions)
         if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, _UINT8, dimensions]):
             raise DataError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
         shape = struct.unpack(f">{dimensions}I", header[4:])
         size = math.prod(shape)
-        if size > memory_limit():
-            raise DataError(f"{path} claims {size} bytes, more than may be held in memory")
+        if size > _LARGEST:
+            raise DataError(f"{path} claims {size} bytes, more than such a set has")
         data = file.read(size)
         if len(data) < size or file.read(1):
             raise DataError(f"{path} is truncated or damaged: it should hold {size} bytes of data")

@@ -82,14 +82,21 @@ def load_image_folder(path: Path, image_size: int | None) -> ImageDataset:
 
 
 def _list_folder(path: Path, index: _Index) -> Files:
-    splits = [_TRAIN, *[name for name in _TESTS if (path / name).is_dir()][:1]]
-    for split in splits:
-        if not (path / split).is_dir():
-            raise DataError(f"{path} has no folder {split!r}")
-        for class_name in sorted(_subfolders(path / split)):
-            for name in sorted(_images_below(path / split / class_name, "")):
-                index.add(split, class_name, name)
+    if not (path / _TRAIN).is_dir():
+        raise DataError(f"{path} has no folder {_TRAIN!r}")
+    _list_split(path, _TRAIN, index)
+    trained = len(index.names)
+    for split in _TESTS:
+        # A test folder may hold images without classes, beside validation images with them.
+        if len(index.names) == trained and (path / split).is_dir():
+            _list_split(path, split, index)
     return FolderFiles(path, index.names)
+
+
+def _list_split(path: Path, split: str, index: _Index) -> None:
+    for class_name in sorted(_subfolders(path / split)):
+        for name in sorted(_images_below(path / split / class_name, "")):
+            index.add(split, class_name, name)
 
 
 def _subfolders(folder: Path) -> Iterator[str]:

@@ -8,6 +8,9 @@ from adadim_core.data.errors import DataError
 from adadim_core.data.memory import memory_limit, size_text
 from adadim_core.data.roots import check_inside
 
+# CIFAR's files are held whatever the memory limit; those of larger sets are mapped once they are unpacked.
+_ALWAYS_HELD = 2**28
+
 
 def find_files(
     path: Path, names: Collection[str], *, folders: Collection[str], archives: Collection[str]
@@ -21,7 +24,7 @@ def find_files(
         archives: names of the published archives.
 
     Raises:
-        DataError: an archive cannot be read, or the files in it are larger than the memory limit.
+        DataError: an archive cannot be read, or the files in it are larger than the memory limit and 256 MiB.
     """
     if not path.is_dir():
         return dict(_unpack(path, names))
@@ -37,14 +40,14 @@ def find_files(
 
 def _unpack(archive: Path, names: Collection[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    left = memory_limit()
+    limit = left = max(memory_limit(), _ALWAYS_HELD)
     for member, read in tar_members(archive):
         name = member.parts[-1] if member.parts else ""
         if name in names and name not in found:
             left -= member.size
             if left < 0:
                 raise DataError(
-                    f"the files in {archive} are larger than the {size_text(memory_limit())} that may be held in "
+                    f"the files in {archive} are larger than the {size_text(limit)} that may be held in "
                     "memory: unpack it and name the folder"
                 )
             found[name] = read()

@@ -1,7 +1,7 @@
 """Data sets by name. Owns the table, and keeps the last set, so that trials run one after the other read it once."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,20 +63,6 @@ def dataset_names() -> list[str]:
     return sorted(_ENTRIES)
 
 
-def register_dataset(name: str, loader: Loader, *, origin: str = "", needs_path: bool = True) -> None:
-    """Make a data set known. A name that is taken is replaced.
-
-    Args:
-        name: for `load_dataset`.
-        loader: reads the set; DataError is what it should raise.
-        origin: where the files come from, for the error when they are missing.
-        needs_path: whether there are files at all; without, the loader's path means nothing.
-    """
-    global _last  # noqa: PLW0603 - the one set that is kept
-    _ENTRIES[name] = _Entry(loader, origin, needs_path=needs_path)
-    _last = None
-
-
 def load_dataset(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> ImageDataset:
     """The data set of that name, on the CPU. Treat its tensors as read-only: they are shared.
 
@@ -114,5 +100,17 @@ def _place(entry: _Entry, path: str | Path | None) -> Path | None:
 
 
 def _changed(place: Path | None) -> int:
-    """When the file or folder was last changed: what is there now may be another set under the same name."""
-    return place.stat().st_mtime_ns if place else 0
+    """When the file or folder, or what lies in it down to the classes, was last changed."""
+    if place is None:
+        return 0
+    return max([place.stat().st_mtime_ns, *_changes_below(place, levels=2)])
+
+
+def _changes_below(folder: Path, levels: int) -> Iterator[int]:
+    if not levels or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.stat(follow_symlinks=False).st_mtime_ns
+            if entry.is_dir(follow_symlinks=False):
+                yield from _changes_below(Path(entry.path), levels - 1)

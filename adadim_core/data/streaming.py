@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from adadim_core.data.sources import ImageSource
+from adadim_core.data.sources import ArrayImages, ImageSource
 
 AHEAD = 3
 """Batches that are decoded, or being decoded, while the reader works on one. Bounds the memory of a stream."""
@@ -80,7 +80,7 @@ class _Pool:
         # As many as torch may use, which is what the trial was given; a second one works while the first waits for
         # the disk. Small images are mostly Python, which more threads only slow down.
         threads = max(2, torch.get_num_threads())
-        small = source.shape[2] * source.shape[3] <= _SMALL
+        small = isinstance(source, ArrayImages) and source.shape[2] * source.shape[3] <= _SMALL
         self._threads = ThreadPoolExecutor(2 if small else threads, thread_name_prefix="decode")
 
     def __enter__(self) -> Self:

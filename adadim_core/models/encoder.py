@@ -50,15 +50,23 @@ _BACKBONES: dict[str, BackboneFactory] = {
 }
 
 
+_BUILT_IN = frozenset(_BACKBONES)
+
+
 def register_backbone(name: str, factory: BackboneFactory) -> None:
     """Make a backbone known, for `Trainer(spec, backbone=name)` and `load_encoder`. A name that is taken is replaced.
 
     A spec cannot name it: specs hold no code, and only this process knows the factory.
 
     Args:
-        name: what exported encoders will refer to it by.
-        factory: builds the network. Where its result has no integer `out_features`, D_r is found by a forward pass.
+        name: what exported encoders will refer to it by; none of the names a spec can give.
+        factory: builds the network. D_r is found by a forward pass.
+
+    Raises:
+        ValueError: the name is that of a network of adadim_core.
     """
+    if name in _BUILT_IN:
+        raise ValueError(f"{name} is a network of adadim_core: specs that name it mean that one")
     _BACKBONES[name] = factory
 
 
@@ -100,11 +108,20 @@ class Encoder(nn.Module):
         # Rebuilt from the construction, so no part of the weights.
         self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(config.std).view(-1, 1, 1), persistent=False)
-        self.backbone = _BACKBONES[config.backbone](config)
-        self.features = _features(self.backbone, config)
+        backbone = _BACKBONES[config.backbone](config)
+        if not isinstance(backbone, nn.Module):
+            raise ValueError(f"the factory of {config.backbone!r} gave a {type(backbone).__name__}, not a torch module")
+        self.backbone = backbone
+        self.features = _features(backbone, config)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.float() / 255 if images.dtype == torch.uint8 else images
+        """R of images. Raises ValueError for what is no batch of images with this encoder's channels."""
+        channels = self.config.channels
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(f"images (N, {channels}, H, W) are needed, not a tensor of shape {(*images.shape,)}")
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ValueError(f"images must be uint8, or floating point in [0, 1], not {images.dtype}")
+        x = images.float() / 255 if images.dtype == torch.uint8 else images.to(self.mean.dtype)
         x = ((x - self.mean) * self.scale).contiguous(memory_format=torch.channels_last)
         r_ND: Tensor = self.backbone(x)
         return r_ND
@@ -112,10 +129,7 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def _features(backbone: nn.Module, config: EncoderConfig) -> int:
-    """D_r: what the network says of itself, else what comes out of it."""
-    declared = getattr(backbone, "out_features", None)
-    if isinstance(declared, int):
-        return declared
+    """D_r, by a forward pass."""
     side = config.image_size
     training = backbone.training
     r = backbone.eval()(torch.zeros(1, config.channels, side, side))

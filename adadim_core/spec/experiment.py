@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from adadim_core.spec.base import Section
 from adadim_core.spec.objective import ObjectiveSpec
-from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, StopSpec
+from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PopulationBasedTraining, StopSpec
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.sections import TRAIN_IMAGES, DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
 from adadim_core.spec.space import extremes
@@ -61,6 +61,8 @@ class ExperimentSpec(Section):
     def _decisions_have_values_to_go_by(self) -> Self:
         if self.search is None:
             return self
+        if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.workers > 1:
+            raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
         early = not isinstance(self.search.scheduler, NoScheduler) or self.stop.plateau is not None
         if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
             raise ValueError(

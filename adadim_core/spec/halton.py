@@ -14,16 +14,6 @@ def halton(index: int, dimensions: int, *, seed: int) -> list[float]:
     return [_permuted_inverse(index, base, f"{seed}/{base}") for base in _primes(dimensions)]
 
 
-def radical_inverse(index: int, base: int) -> float:
-    """The digits of `index` in a base, mirrored at the point: the plain sequence of van der Corput."""
-    value, place = 0.0, 1.0
-    while index:
-        index, digit = divmod(index, base)
-        place /= base
-        value += digit * place
-    return value
-
-
 def _permuted_inverse(index: int, base: int, key: str) -> float:
     value, place = 0.0, 1.0
     for position in itertools.count():

@@ -1,8 +1,8 @@
 """The objective section: L = (1 - alpha) * L_dimension + alpha * L_sample + beta * I(R;Z), beta = gamma * alpha."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, Section
 
@@ -48,6 +48,12 @@ class AdaptiveWeighting(Section):
     )
     floor: Probability = 0.0
     ceiling: Probability = 1.0
+
+    @model_validator(mode="after")
+    def _floor_is_below_ceiling(self) -> Self:
+        if self.floor > self.ceiling:
+            raise ValueError(f"floor ({self.floor}) must not be above ceiling ({self.ceiling})")
+        return self
 
 
 class FixedWeighting(Section):

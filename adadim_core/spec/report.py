@@ -1,7 +1,7 @@
 """What a worker reports: points, trial states, heartbeat and outcome of one attempt.
 
-The wire contract between workers and service (POST /api/v1/attempts/{id}/reports). A report is idempotent:
-delivered twice it means the same as once.
+The wire contract between workers and service (POST /api/v1/attempts/{id}/reports), in its JSON form;
+report_binary.py has the binary one. A report is idempotent: delivered twice it means the same as once.
 """
 
 import json
@@ -66,10 +66,15 @@ def _bounded(value: Any) -> Any:
 
 
 _MAX_PARAMS = 16_384
-_Reason = Annotated[str, BeforeValidator(_storable), Field(max_length=1_000)]
+ReasonText = Annotated[str, BeforeValidator(_storable), Field(max_length=1_000)]
+Waiting = Annotated[
+    ReasonText | None,
+    Field(description="What the attempt waits for, for people; empty: nothing any more; null says nothing."),
+]
 _ErrorText = Annotated[str, BeforeValidator(_storable), Field(max_length=20_000)]
 _Epochs = Annotated[int, Field(ge=0, le=2**31 - 1)]
-_MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+TrialNumber = Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
 # A hostile report is refused at its first mistake, not after listing millions of them.
 _Values = Annotated[list[JsonFloat | None], Field(max_length=MAX_POINTS_PER_REPORT), FailFast()]
 _Step = Annotated[int, Field(ge=0, le=2**62)]
@@ -82,7 +87,7 @@ class _Message(BaseModel):
 class Series(_Message):
     """Points of one trial in columns: `values[m][k]` is metric m at `steps[k]`; None where m was not measured."""
 
-    trial: Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
+    trial: TrialNumber
     steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT), FailFast()]
     epochs: Annotated[
         list[Annotated[JsonFloat, Field(ge=0, le=1e9)]],
@@ -94,7 +99,7 @@ class Series(_Message):
         Field(max_length=MAX_POINTS_PER_REPORT, description="Unix time of each step, in seconds."),
         FailFast(),
     ]
-    values: Annotated[dict[_MetricName, _Values], Field(min_length=1, max_length=len(METRICS) + 48)]
+    values: Annotated[dict[MetricName, _Values], Field(min_length=1, max_length=len(METRICS) + 48)]
 
     @model_validator(mode="after")
     def _columns_have_one_length(self) -> Self:
@@ -120,7 +125,8 @@ class TrialUpdate(_Message):
     epochs: Annotated[_Epochs, Field(description="Epochs the trial will run.")] = 0
     error: _ErrorText | None = None
     reason: Annotated[
-        _Reason | None, Field(description="Why it is in this state, where that is not plain: who stopped it, and when.")
+        ReasonText | None,
+        Field(description="Why it is in this state, where that is not plain: who stopped it, and when."),
     ] = None
     params: Annotated[
         dict[str, JsonValue] | None,
@@ -142,10 +148,7 @@ class Report(_Message):
     trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     series: Annotated[list[Series], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     outcome: Outcome | None = None
-    waiting: Annotated[
-        _Reason | None,
-        Field(description="What the attempt waits for, for people; empty: nothing any more; null says nothing."),
-    ] = None
+    waiting: Waiting = None
 
     @model_validator(mode="after")
     def _points_are_bounded(self) -> Self:

@@ -122,7 +122,13 @@ class TrainingSpec(Section):
     optimizer: Literal["adamw", "lars", "sgd"] = "lars"
     lr: Annotated[PositiveFloat, Field(le=100.0, description="Peak learning rate.")] = 0.3
     weight_decay: Annotated[NonNegativeFloat, Field(le=10.0)] = 1e-4
-    warmup_epochs: Annotated[int, Field(ge=0, description="Epochs of linear warm-up; a cosine to zero follows.")] = 10
+    warmup_epochs: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Epochs of linear warm-up; a cosine to zero follows. Default: 10, at most a tenth of epochs.",
+        ),
+    ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -141,9 +147,20 @@ class TrainingSpec(Section):
     compile: Annotated[bool, Field(description="Compile the network with torch.compile.")] = False
     collapse: CollapseSpec = CollapseSpec()
 
+    @property
+    def warmup(self) -> int:
+        """Epochs of warm-up: as given, or the default for so many epochs."""
+        return min(10, self.epochs // 10) if self.warmup_epochs is None else self.warmup_epochs
+
+    @model_validator(mode="after")
+    def _parts_hold_two_images(self) -> Self:
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError(f"accumulate ({self.accumulate}) leaves fewer than two of {self.batch_size} images a part")
+        return self
+
     @model_validator(mode="after")
     def _warmup_is_shorter_than_training(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
+        if self.warmup >= self.epochs:
             raise ValueError(
                 f"warmup_epochs ({self.warmup_epochs}) must be smaller than epochs ({self.epochs}); set both"
             )

@@ -1,12 +1,17 @@
 """HTTP: the workers' reports. The only route a worker needs, and the only one its token opens."""
 
-from typing import Annotated
+import hmac
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 
-from adadim_core.spec.report import Report, ReportReply
+from adadim_core.spec import report_binary
+from adadim_core.spec.report import Report
 from service.attempts import service
+from service.attempts.body import parse
+from service.auth.denials import too_many
 from service.auth.dependencies import bearer_token
+from service.auth.service import hash_token
 from service.context import CurrentContext
 from service.experiments.dependencies import MAX_ID
 from service.problems import PROBLEM_RESPONSES
@@ -14,22 +19,65 @@ from service.problems import PROBLEM_RESPONSES
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
 MAX_REPORT_BYTES = 8 * 1024 * 1024
+_MAX_KNOWN_TOKENS = 10_000
 
 
-async def _authenticated(
-    attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext
-) -> int:
+async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext) -> int:
     """A dependency, so that the token is checked before megabytes of report are."""
-    async with context.database.transaction() as session:
-        await service.authenticate(session, attempt_id, bearer_token(request))
+    context.inbox.require_room()
+    token = bearer_token(request)
+    hashed = None if token is None else hash_token(token)
+    if hashed is not None and (wait := context.report_rates.take(hashed)):
+        raise too_many(wait, context.report_rates.rate, "attempt's")
+    known = context.attempt_tokens.get(attempt_id)
+    if hashed is None or known is None or not hmac.compare_digest(known, hashed):
+        async with context.database.transaction() as session:
+            known = await service.authenticate(session, attempt_id, token)
+        # An attempt never changes its token, and whether it still counts is decided under the experiment's lock.
+        if len(context.attempt_tokens) >= _MAX_KNOWN_TOKENS:
+            context.attempt_tokens.clear()
+        context.attempt_tokens[attempt_id] = known
     return attempt_id
 
 
-AuthenticatedAttempt = Annotated[int, Depends(_authenticated)]
+AuthenticatedAttempt = Annotated[int, Depends(attempt)]
 
 
-@router.post("/{attempt_id}/reports", max_body_size=MAX_REPORT_BYTES)
-async def receive_report(attempt_id: AuthenticatedAttempt, report: Report, context: CurrentContext) -> ReportReply:
+def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema with its definitions put where they are referred to, as OpenAPI wants it inside a route."""
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolve(definitions[node["$ref"].rpartition("/")[2]])
+        return {name: resolve(value) for name, value in node.items()}
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved
+
+
+_REPORT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _self_contained(Report.model_json_schema())},
+            report_binary.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.post(
+    "/{attempt_id}/reports",
+    max_body_size=MAX_REPORT_BYTES,
+    openapi_extra=_REPORT_BODY,
+)
+async def receive_report(attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
-    async with context.database.transaction() as session:
-        return await service.receive(session, attempt_id, report)
+    delivery = parse(await request.body(), request.headers.get("content-type", ""))
+    reply = await context.inbox.deliver(attempt_id, delivery)
+    return Response(reply.model_dump_json(), media_type="application/json")

@@ -4,7 +4,7 @@ The fence: a report counts only from the experiment's latest attempt, while that
 """
 
 import hmac
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
+from service.attempts.body import Delivery
 from service.auth.denials import unauthorized
 from service.auth.service import hash_token
 from service.database import notify
@@ -25,12 +26,13 @@ from service.problems import Problem
 from service.trials import repository as trials
 
 
-async def authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> None:
-    """Raise a 401 problem unless this is the attempt's token."""
+async def authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> bytes:
+    """Raise a 401 problem unless this is the attempt's token. Returns the token's hash."""
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
         raise unauthorized("attempt_token", "Not the token of this attempt.")
+    return attempt.token_hash
 
 
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
@@ -39,6 +41,19 @@ async def receive(session: AsyncSession, attempt_id: int, report: Report) -> Rep
     Raises:
         Problem: 409 once the attempt is over or superseded; 422 for a trial the experiment does not have.
     """
+    (answer,) = await receive_all(session, attempt_id, [Delivery.of(report)])
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
+
+
+async def receive_all(
+    session: AsyncSession, attempt_id: int, deliveries: Sequence[Delivery]
+) -> list[ReportReply | Problem]:
+    """Apply reports of an authenticated attempt in their order, as `receive` does each: an answer for every one.
+
+    Raises Problem if nothing of them counts.
+    """
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
         raise Problem(409, "Superseded", "This attempt is gone; its worker should end.")
@@ -46,25 +61,58 @@ async def receive(session: AsyncSession, attempt_id: int, report: Report) -> Rep
     experiment = await experiments.get(session, attempt.experiment_id, lock=True)
     await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
-        raise Problem(409, "Superseded", "This attempt is over; its worker should end.")
+        return [_superseded() for _ in deliveries]
+    rows = await _trials(session, experiment.id, deliveries)
+    outcome: Outcome | None = None
+    answers: list[ReportReply | Problem] = []
+    taken: list[Delivery] = []
+    for delivery in deliveries:
+        numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
+        if outcome is not None:
+            answers.append(_superseded())
+        elif unknown := sorted(numbers - rows.keys()):
+            answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
+        elif misfit := _misfit(experiment, delivery.trials, rows):
+            answers.append(Problem(422, "Invalid report", misfit))
+        else:
+            answers.append(ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue"))
+            taken.append(delivery)
+            outcome = delivery.outcome
+    if taken:
+        await _apply(session, experiment, attempt, taken, rows)
+    return answers
+
+
+def _superseded() -> Problem:
+    return Problem(409, "Superseded", "This attempt is over; its worker should end.")
+
+
+async def _apply(
+    session: AsyncSession,
+    experiment: Experiment,
+    attempt: Attempt,
+    deliveries: Sequence[Delivery],
+    rows: dict[int, Trial],
+) -> None:
     attempt.heartbeat_at = func.now()  # the database's clock, not this machine's
     before = _figures(experiment)
     if attempt.state == "starting":
         await _mark_running(session, experiment, attempt)
-    rows = await _trials(session, experiment.id, report)
-    for update in report.trials:
-        await _update_trial(session, experiment, rows[update.number], update)
-    if report.trials:
+    updates = [update for delivery in deliveries for update in delivery.trials]
+    for update in updates:
+        await _update_trial(session, rows[update.number], update)
+    if updates:
         experiment.trials_done = await trials.count_ended(session, experiment.id)
-    await _note_waiting(session, experiment, report.waiting)
-    if report.series:
-        await metrics.write(session, experiment, report.series, rows)
+    for delivery in deliveries:
+        await _note_waiting(session, experiment, delivery.waiting)
+    series = [one for delivery in deliveries for one in delivery.series]
+    if series:
+        await metrics.write(session, experiment, series, rows)
     if _figures(experiment) != before:
         await session.flush()
         await events.append(session, experiment.id, "experiment", {"state": experiment.state})
-    if report.outcome is not None:
-        await _finish(session, experiment, attempt, report.outcome)
-    return ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue")
+    if (outcome := deliveries[-1].outcome) is not None:
+        await _finish(session, experiment, attempt, outcome)
 
 
 def _figures(experiment: Experiment) -> tuple[object, ...]:
@@ -72,12 +120,10 @@ def _figures(experiment: Experiment) -> tuple[object, ...]:
     return experiment.trials_done, experiment.best_trial, experiment.best_value
 
 
-async def _trials(session: AsyncSession, experiment_id: int, report: Report) -> dict[int, Trial]:
-    numbers = {update.number for update in report.trials} | {series.trial for series in report.series}
-    rows = {trial.number: trial for trial in await trials.by_number(session, experiment_id, numbers)}
-    if unknown := sorted(numbers - rows.keys()):
-        raise Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}.")
-    return rows
+async def _trials(session: AsyncSession, experiment_id: int, deliveries: Sequence[Delivery]) -> dict[int, Trial]:
+    numbers = {update.number for delivery in deliveries for update in delivery.trials}
+    numbers |= {series.trial for delivery in deliveries for series in delivery.series}
+    return {trial.number: trial for trial in await trials.by_number(session, experiment_id, numbers)} if numbers else {}
 
 
 async def _mark_running(session: AsyncSession, experiment: Experiment, attempt: Attempt) -> None:
@@ -95,12 +141,12 @@ async def _note_waiting(session: AsyncSession, experiment: Experiment, waiting: 
     await change_state(session, experiment, "running", reason=waiting or None, by="worker")
 
 
-async def _update_trial(session: AsyncSession, experiment: Experiment, trial: Trial, update: TrialUpdate) -> None:
+async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate) -> None:
     before = _shown(trial)
     trial.state, trial.epoch, trial.epochs, trial.error = update.state, update.epoch, update.epochs, update.error
     trial.reason = update.reason
-    if update.params is not None and update.params != trial.params:
-        trial.params = _checked(experiment, trial.number, update.params)
+    if update.params is not None:
+        trial.params = update.params
     if _shown(trial) == before:
         return
     if trial.state == "running" and trial.started_at is None:
@@ -115,16 +161,19 @@ def _shown(trial: Trial) -> tuple[object, ...]:
     return trial.state, trial.epoch, trial.epochs, trial.error, trial.reason, trial.params
 
 
-def _checked(experiment: Experiment, number: int, params: dict[str, Any]) -> dict[str, Any]:
-    """Values that the worker chose, as far as the experiment's space has their paths and its spec takes them."""
-    space = (experiment.spec.get("search") or {}).get("space", {})
-    if unknown := sorted(params.keys() - space.keys()):
-        raise Problem(422, "Invalid report", f"Trial {number}: the search does not vary {unknown[0]}.")
-    try:
-        ExperimentSpec.model_validate(experiment.spec).with_params(params)
-    except (ValueError, KeyError) as error:
-        raise Problem(422, "Invalid report", f"Trial {number}: these values do not fit the spec: {error}") from None
-    return params
+def _misfit(experiment: Experiment, updates: Sequence[TrialUpdate], rows: dict[int, Trial]) -> str | None:
+    """What is wrong with values that the worker chose: paths that are not searched, or values the spec refuses."""
+    for update in updates:
+        if update.params is None or update.params == rows[update.number].params:
+            continue
+        space = (experiment.spec.get("search") or {}).get("space", {})
+        if unknown := sorted(update.params.keys() - space.keys()):
+            return f"Trial {update.number}: the search does not vary {unknown[0]}."
+        try:
+            ExperimentSpec.model_validate(experiment.spec).with_params(update.params)
+        except (ValueError, KeyError) as error:
+            return f"Trial {update.number}: these values do not fit the spec: {error}"
+    return None
 
 
 async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attempt, outcome: Outcome) -> None:

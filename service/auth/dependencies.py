@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.auth import service
-from service.auth.denials import forbidden, unauthorized
+from service.auth.denials import forbidden, too_many, unauthorized
 from service.auth.service import Principal
 from service.context import Context, get_context
 
@@ -39,6 +39,9 @@ async def _principal(
         raise unauthorized(
             "no_token", "Send a token: 'Authorization: Bearer ...'. `adadim serve` prints where to find it."
         )
+    # Before the database is asked: what is refused here costs nothing.
+    if wait := context.request_rates.take(service.hash_token(token)):
+        raise too_many(wait, context.request_rates.rate, "access")
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, token)
     if principal is None:

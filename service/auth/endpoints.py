@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.auth import service
-from service.auth.denials import unauthorized
+from service.auth.denials import too_many, unauthorized
 from service.auth.dependencies import SESSION_COOKIE, Viewer, refuse_cross_site
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
@@ -32,8 +32,11 @@ async def log_in(login: Login, request: Request, response: Response, context: Cu
     """Open a browser session: sets an HttpOnly cookie that lives twelve hours, at most as long as the token."""
     if "origin" in request.headers or "sec-fetch-site" in request.headers:
         refuse_cross_site(request)  # or another site could sign a browser in as somebody else
+    token = login.token.strip()
+    if wait := context.request_rates.take(service.hash_token(token)):
+        raise too_many(wait, context.request_rates.rate, "access")
     async with context.database.transaction() as session:
-        principal = await service.authenticate(session, login.token.strip())
+        principal = await service.authenticate(session, token)
         if principal is None:
             raise unauthorized("bad_token", service.NOT_VALID)
         cookie = await service.open_session(session, principal)

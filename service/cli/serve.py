@@ -20,10 +20,14 @@ from rich.console import Console
 from service.app import create_app
 from service.context import Context
 from service.database.engine import DATABASE_ERRORS, Database
+from service.http_limits import BoundedHead
 from service.settings import Settings
 
 _GRACE_S = 3
 """Time open streams get to end; clients resume elsewhere."""
+
+_STALLED_MS = 30_000
+"""Sent data that a client does not take for so long ends its connection."""
 
 
 class ServeError(Exception):
@@ -47,6 +51,7 @@ def serve(settings: Settings) -> None:
         app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
             app,
+            http=BoundedHead,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
@@ -122,6 +127,8 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it: who reads nothing is closed by the kernel
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
         try:
             listener.bind((settings.host, settings.port or _port_before(settings, family)))
         except OSError as error:

@@ -110,6 +110,8 @@ class Experiment(Base):
     ended_at: Mapped[datetime | None]
     seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Number of the last event. Raised under the row's lock, so that events commit in their order."""
+    merged_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Points of events up to this one are in chunks only: who follows from before it must read them anew."""
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     """When the dispatcher should look next; null once there is nothing left to do."""
     lock_token: Mapped[UUID | None]
@@ -188,23 +190,49 @@ class Event(Base):
 
 
 class Metric(Base):
-    """A metric name and the small number that stands for it in points."""
+    """A metric name and the number that stands for it in segments and chunks."""
 
     __tablename__ = "metrics"
 
-    id: Mapped[int] = mapped_column(SmallInteger, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
 
 
-class Point(Base):
-    """One measured value. Written twice it is the same as once."""
+class Segment(Base):
+    """Points as they were reported, of any trials of one experiment: a place in its event stream.
 
-    __tablename__ = "points"
+    Once its points are merged into chunks it is kept for a while for those who follow live.
+    """
 
-    # No foreign key: it would cost a look-up for every point. Deleting an experiment deletes its points.
-    trial_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    metric_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    epoch: Mapped[float] = mapped_column(REAL)
-    time: Mapped[float]
-    value: Mapped[float]
+    __tablename__ = "segments"
+    __table_args__ = (
+        Index("ix_segments_unmerged", "experiment_id", "seq", postgresql_where=text("merged_at IS NULL")),
+        Index("ix_segments_merged", "merged_at", postgresql_where=text("merged_at IS NOT NULL")),
+    )
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    points: Mapped[int]
+    body: Mapped[bytes]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    merged_at: Mapped[datetime | None]
+
+
+class Chunk(Base):
+    """Points of one series in order of step. The step ranges of a series' chunks do not overlap."""
+
+    __tablename__ = "chunks"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    metric_id: Mapped[int] = mapped_column(primary_key=True)
+    first_step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last_step: Mapped[int] = mapped_column(BigInteger)
+    points: Mapped[int]
+    min_epoch: Mapped[float] = mapped_column(REAL)
+    max_epoch: Mapped[float] = mapped_column(REAL)
+    min_time: Mapped[float]
+    max_time: Mapped[float]
+    level: Mapped[int] = mapped_column(SmallInteger)
+    """The summary is the chunk thinned to buckets of 2**level steps."""
+    summary: Mapped[bytes]
+    body: Mapped[bytes]

@@ -1,10 +1,10 @@
 """HTTP: the live stream of one experiment, as server-sent events.
 
-A client's place is a number in the database: there is no buffer per client to overflow, and a client that comes
-back with Last-Event-ID misses nothing, whichever replica it reaches.
+A client's place is a number: there is no buffer per client to overflow, and a client that comes back with
+Last-Event-ID misses nothing, whichever replica it reaches. Who does not read is let go.
 """
 
-import json
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -12,35 +12,44 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel
+from starlette.types import Message, Receive, Scope, Send
 
 from service.auth.dependencies import Viewer
 from service.context import Context, CurrentContext
 from service.database import notify
-from service.database.tables import Event
-from service.events import repository
-from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
-from service.experiments.schemas import ExperimentRead
+from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
-from service.trials import repository as trials
-from service.trials.schemas import TrialRead
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEM_RESPONSES)
 
-_BATCH = 200
 _POLL_S = 5.0
 """A notification lost on the way costs at most this."""
 _PING_S = 15.0
 _LIFE_S = 15 * 60.0
 """Connections end after this, so that they spread over replicas again; the client comes back by itself."""
+_STALL_S = 20.0
+"""A reader that takes nothing for so long is let go; it comes back to where it was."""
+_PIECE = 64 * 1024
+"""Bytes sent at a time: what may wait in memory for one slow reader."""
+
+_EVENT_SCHEMA = {
+    "description": "One event of the stream.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Its number: Last-Event-ID resumes after it."},
+        "event": {"enum": ["experiment", "trial", "points", "reset", "reconnect"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 
 
 @router.get(
     "/experiments/{experiment_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT_SCHEMA}}}},
 )
 async def stream_events(
     experiment_id: ExperimentId,
@@ -48,57 +57,65 @@ async def stream_events(
     context: CurrentContext,
     *,
     after: Annotated[int, Query(ge=0, le=2**62, description="Start after this event.")] = 0,
+    metrics: MetricNames = None,
     last_event_id: Annotated[str | None, Header(pattern=r"^[0-9]{1,18}$")] = None,
 ) -> StreamingResponse:
-    """Follow an experiment: `experiment`, `trial` and `points` events, each with an id to resume from."""
+    """Follow an experiment: `experiment`, `trial` and `points` events, each with an id to resume from.
+
+    `metrics` leaves other metrics out of the points. A `reset` event says that points from before its `seq` come no
+    more as events: read them from /metrics.
+    """
     async with context.database.transaction() as session:
         await experiments.find(session, experiment_id)
     start = int(last_event_id) if last_event_id is not None else after
-    return StreamingResponse(
-        _stream(context, experiment_id, start),
+    return _PatientResponse(
+        _stream(context, experiment_id, start, split_names(metrics)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _stream(context: Context, experiment_id: int, seq: int) -> AsyncIterator[bytes]:
+class _PatientResponse(StreamingResponse):
+    """Ends when its reader takes nothing for a while. The socket's own time-out (cli/serve.py) closes it then."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(_STALL_S):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            raise OSError("the reader of an event stream takes nothing") from None
+
+
+async def _stream(
+    context: Context, experiment_id: int, seq: int, metrics: list[str] | None
+) -> AsyncIterator[bytes | memoryview]:
     ends, next_ping = time.monotonic() + _LIFE_S, time.monotonic() + _PING_S
+    told = 0
+    wanted = None if metrics is None else frozenset(metrics)
     yield format_sse_event(retry=1000, comment=f"experiment {experiment_id} after event {seq}")
-    with context.listener.subscribe(notify.EVENTS, str(experiment_id)) as changed:
+    with (
+        context.listener.subscribe(notify.EVENTS, str(experiment_id)) as changed,
+        context.feeds.follow(experiment_id) as feed,
+    ):
         while time.monotonic() < ends and not context.closing:
-            found = await _read(context, experiment_id, seq)
-            for event_seq, kind, data in found:
-                seq = event_seq
-                yield format_sse_event(event=kind, data_str=data, id=str(event_seq))
-            if len(found) >= _BATCH:
+            found = await feed.after(seq)
+            if found.gone:  # let the client find out by coming back
+                return
+            if max(seq, told) < found.merged:
+                told = found.merged
+                yield format_sse_event(event="reset", data_str=f'{{"seq": {found.merged}}}')
+            for frame in found.frames:
+                data = memoryview(frame.of(wanted))
+                for at in range(0, len(data), _PIECE):
+                    yield data[at : at + _PIECE]
+            seq = max(found.end, seq)
+            if found.more or found.frames:
                 continue
             await notify.wait(changed, _POLL_S)
             if time.monotonic() >= next_ping:
                 next_ping = time.monotonic() + _PING_S
                 yield b": ping\n\n"
-                # A deleted experiment has no more events: let the client find out by coming back.
-                async with context.database.transaction() as session:
-                    if await experiment_rows.get(session, experiment_id) is None:
-                        return
     yield format_sse_event(event="reconnect", data_str="{}")
-
-
-async def _read(context: Context, experiment_id: int, seq: int) -> list[tuple[int, str, str]]:
-    """The events after `seq`: number, kind and data. State events carry the present state."""
-    async with context.database.transaction() as session:
-        events = await repository.after(session, experiment_id, seq, _BATCH)
-        numbers = {int(e.payload["number"]) for e in events if e.kind == "trial"}
-        current = {t.number: t for t in await trials.by_number(session, experiment_id, numbers)} if numbers else {}
-        experiment = await experiment_rows.get(session, experiment_id)
-
-    def data(event: Event) -> str | None:
-        shown: BaseModel | None = None
-        if event.kind == "points":
-            return json.dumps(event.payload)
-        if event.kind == "trial" and (trial := current.get(int(event.payload["number"]))):
-            shown = TrialRead.model_validate(trial)
-        elif event.kind == "experiment" and experiment is not None:
-            shown = ExperimentRead.model_validate(experiment)
-        return None if shown is None else shown.model_dump_json()
-
-    return [(event.seq, event.kind, text) for event in events if (text := data(event)) is not None]

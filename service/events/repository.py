@@ -11,7 +11,14 @@ from service.database.tables import Event, Experiment
 
 
 async def append(session: AsyncSession, experiment_id: int, kind: str, payload: dict[str, Any]) -> int:
-    """Write one event and wake those who follow the experiment. Returns its number.
+    """Write one event and wake those who follow the experiment. Returns its number."""
+    seq = await next_number(session, experiment_id)
+    await session.execute(insert(Event).values(experiment_id=experiment_id, seq=seq, kind=kind, payload=payload))
+    return seq
+
+
+async def next_number(session: AsyncSession, experiment_id: int) -> int:
+    """The number of the next event, whatever table it goes to; wakes those who follow once it commits.
 
     The number comes from the experiment's row, whose lock is held until the commit: a reader who has seen
     event n will never find a smaller one appear later.
@@ -25,7 +32,6 @@ async def append(session: AsyncSession, experiment_id: int, kind: str, payload: 
             .execution_options(synchronize_session=False)
         )
     ).one()
-    await session.execute(insert(Event).values(experiment_id=experiment_id, seq=seq, kind=kind, payload=payload))
     await notify.notify(session, notify.EVENTS, str(experiment_id))
     return seq
 

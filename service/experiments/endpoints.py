@@ -46,7 +46,7 @@ async def submit_experiment(
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
     body = await request.body()
     # In a thread: a spec of the largest size with thousands of choices takes a second to check.
-    spec = await asyncio.to_thread(service.read_spec, body, _syntax(request))
+    spec = await asyncio.to_thread(service.read_spec, body, _syntax(request), context.settings.max_trials)
     if dry_run:
         response.status_code = 200
         trials = [TrialPlanRead(number=t.number, params=t.params) for t in plan_trials(spec.search)]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import ExperimentSpec, SpecError, parse_spec, plan_trials
+from adadim_core.spec.search import MAX_TRIALS
 from service.database import notify
 from service.database.tables import Experiment
 from service.events import repository as events
@@ -14,10 +15,10 @@ from service.experiments.states import EXPERIMENT_ENDED
 from service.problems import FieldError, Problem, not_found
 
 
-def read_spec(body: bytes, syntax: Literal["yaml", "json"]) -> ExperimentSpec:
+def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> ExperimentSpec:
     """Parse a submitted spec. Raises a 422 problem that names the fields which are wrong."""
     try:
-        return parse_spec(body, syntax=syntax)
+        spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
         raise Problem(
             422,
@@ -25,6 +26,11 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"]) -> ExperimentSpec:
             str(error)[:1000],
             errors=[FieldError(pointer=p.pointer, detail=p.message) for p in error.problems],
         ) from None
+    count = len(plan_trials(spec.search))
+    if count > max_trials:
+        too_many = FieldError(pointer="/search", detail=f"{count} trials; this service takes at most {max_trials}")
+        raise Problem(422, "Invalid spec", f"/search: {too_many.detail}", errors=[too_many])
+    return spec
 
 
 async def submit(

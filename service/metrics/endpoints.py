@@ -1,22 +1,29 @@
-"""HTTP: metric series."""
+"""HTTP: metric series of trials, and their last values."""
 
-from typing import Annotated
+import asyncio
+import re
+import zlib
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
+from service.database.tables import Experiment, Trial
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
-from service.metrics import service
-from service.metrics.schemas import MetricsRead
-from service.problems import PROBLEM_RESPONSES, not_found
+from service.metrics import answers, reading
+from service.metrics.reading import Range
+from service.metrics.schemas import LastRead, MetricsRead
+from service.problems import PROBLEM_RESPONSES, Problem, not_found
 from service.trials import repository as trials
 from service.trials.endpoints import TrialId
 
 router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONSES)
 
-_MAX_TRIALS = 1000
+_MAX_TRIALS = 10_000
+_WORTH_COMPRESSING = 16 * 1024
 
 MetricNames = Annotated[
     str | None,
@@ -26,43 +33,148 @@ MetricNames = Annotated[
         description="Comma-separated metric names, as h_r,i_rz; default: all.",
     ),
 ]
-MaxPoints = Annotated[int, Query(ge=4, le=10_000, description="Points a series; longer ones are downsampled.")]
+TrialNumbers = Annotated[
+    str | None,
+    Query(
+        pattern=r"^[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*$",
+        max_length=10_000,
+        description="Numbers of trials, as 0,3,10-19; default: all.",
+    ),
+]
+TrialStates = Annotated[
+    str | None,
+    Query(pattern=r"^[a-z]+(,[a-z]+)*$", max_length=200, description="States of trials, as running,succeeded."),
+]
+MaxPoints = Annotated[
+    int,
+    Query(ge=4, le=10_000, description="Points a series; longer ones are downsampled. Below 6, up to 6 may come."),
+]
+Raw = Annotated[bool, Query(description="Every point of the range; max_points does not count then.")]
 
 
-@router.get("/experiments/{experiment_id}/metrics")
+def _range(
+    by: Annotated[Literal["step", "epoch", "time"], Query(description="What `start` and `end` are.")] = "step",
+    start: Annotated[float | None, Query(allow_inf_nan=False, description="From here on, included.")] = None,
+    end: Annotated[float | None, Query(allow_inf_nan=False, description="Up to here, included.")] = None,
+) -> Range:
+    return Range(by, start, end)
+
+
+InRange = Annotated[Range, Depends(_range)]
+
+_SERIES: dict[int | str, dict[str, Any]] = {
+    200: {"model": MetricsRead, "content": {answers.ARROW_MEDIA_TYPE: {"schema": {"type": "string"}}}}
+}
+
+
+@router.get("/experiments/{experiment_id}/metrics", response_class=Response, responses=_SERIES)
 async def read_experiment_metrics(
     experiment_id: ExperimentId,
     _: Viewer,
     context: CurrentContext,
+    request: Request,
+    span: InRange,
     *,
     metrics: MetricNames = None,
+    trial_numbers: Annotated[TrialNumbers, Query(alias="trials")] = None,
+    states: TrialStates = None,
     max_points: MaxPoints = 1000,
-) -> MetricsRead:
-    """Series of all trials of an experiment, downsampled so that spikes stay visible."""
-    async with context.database.transaction() as session:
-        # The event number is read first: points that arrive in between come again with the live stream.
+    raw: Raw = False,
+) -> Response:
+    """Series of an experiment's trials, downsampled so that spikes and NaN runs stay visible.
+
+    With `Accept: application/vnd.apache.arrow.stream` the answer is an Arrow IPC stream.
+    """
+    async with context.database.snapshot() as session:
+        # One snapshot: points that arrive meanwhile come with the live stream after the answer's event number.
         experiment = await experiments.find(session, experiment_id)
-        rows = await trials.page(session, experiment_id, after=None, limit=_MAX_TRIALS)
-        return await service.read(session, experiment, rows, _split(metrics), max_points)
+        rows = await _chosen(session, experiment, trial_numbers, states)
+        found = await reading.read(session, experiment, rows, split_names(metrics), None if raw else max_points, span)
+    return await _answer(request, experiment, found)
 
 
-@router.get("/trials/{trial_id}/metrics")
+@router.get("/trials/{trial_id}/metrics", response_class=Response, responses=_SERIES)
 async def read_trial_metrics(
     trial_id: TrialId,
     _: Viewer,
     context: CurrentContext,
+    request: Request,
+    span: InRange,
     *,
     metrics: MetricNames = None,
     max_points: MaxPoints = 1000,
-) -> MetricsRead:
+    raw: Raw = False,
+) -> Response:
     """Series of one trial."""
-    async with context.database.transaction() as session:
+    async with context.database.snapshot() as session:
         trial = await trials.get(session, trial_id)
         if trial is None:
             raise not_found("trial", trial_id)
         experiment = await experiments.find(session, trial.experiment_id)
-        return await service.read(session, experiment, [trial], _split(metrics), max_points)
+        found = await reading.read(
+            session, experiment, [trial], split_names(metrics), None if raw else max_points, span
+        )
+    return await _answer(request, experiment, found)
 
 
-def _split(metrics: str | None) -> list[str] | None:
+@router.get("/experiments/{experiment_id}/metrics/last", response_class=Response, responses={200: {"model": LastRead}})
+async def read_last_values(
+    experiment_id: ExperimentId,
+    _: Viewer,
+    context: CurrentContext,
+    request: Request,
+    *,
+    metrics: MetricNames = None,
+    trial_numbers: Annotated[TrialNumbers, Query(alias="trials")] = None,
+    states: TrialStates = None,
+) -> Response:
+    """The value of every metric at its highest step, of all trials: a table in columns."""
+    async with context.database.snapshot() as session:
+        experiment = await experiments.find(session, experiment_id)
+        rows = await _chosen(session, experiment, trial_numbers, states)
+    body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))
+    return await _compressed(request, body, "application/json")
+
+
+def split_names(metrics: str | None) -> list[str] | None:
+    """The names in a comma-separated list."""
     return None if metrics is None else metrics.split(",")
+
+
+async def _chosen(
+    session: AsyncSession, experiment: Experiment, numbers: str | None, states: str | None
+) -> list[Trial]:
+    wanted: set[int] | None = None
+    if numbers is not None:
+        wanted = set()
+        for part in numbers.split(","):
+            first, _, last = part.partition("-")
+            wanted |= set(range(int(first), min(int(last or first), experiment.trial_count) + 1))
+    chosen = None if states is None else states.split(",")
+    rows = await trials.page(session, experiment.id, after=None, limit=_MAX_TRIALS + 1)
+    rows = [row for row in rows if (wanted is None or row.number in wanted) and (chosen is None or row.state in chosen)]
+    if len(rows) > _MAX_TRIALS:
+        raise Problem(422, "Too many trials", f"Ask for at most {_MAX_TRIALS} trials at once: trials=0-{_MAX_TRIALS}.")
+    return rows
+
+
+async def _answer(request: Request, experiment: Experiment, found: reading.Found) -> Response:
+    if _accepts_arrow(request.headers.get("accept", "")):
+        body = await asyncio.to_thread(answers.series_arrow, experiment.id, experiment.seq, found)
+        return Response(body, media_type=answers.ARROW_MEDIA_TYPE, headers={"Vary": "Accept"})
+    body = await asyncio.to_thread(answers.series_json, experiment.id, experiment.seq, found)
+    return await _compressed(request, body, "application/json")
+
+
+def _accepts_arrow(accept: str) -> bool:
+    return answers.ARROW_MEDIA_TYPE in (part.partition(";")[0].strip() for part in accept.split(","))
+
+
+async def _compressed(request: Request, body: bytes, media_type: str) -> Response:
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    if len(body) >= _WORTH_COMPRESSING and re.search(
+        r"\bgzip\b(?!\s*;\s*q=0)", request.headers.get("accept-encoding", "")
+    ):
+        body = await asyncio.to_thread(zlib.compress, body, 1, 31)  # 31: with the header of gzip
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, media_type=media_type, headers=headers)

@@ -1,100 +1,288 @@
-"""Queries on points: idempotent insert, downsampled select."""
+"""Queries on points: segments in the order they came, chunks by series, names of metrics."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Metric
+from service.database.tables import Chunk, Metric, Segment
+from service.metrics.chunks import NewChunk
+
+MAX_NAMES = 10_000
+"""Metric names one database may hold: more are a mistake (a number in the name), not a metric."""
+
+ChunkKey = tuple[int, int, int]
+"""Trial id, metric id, first step."""
 
 
-async def metric_ids(session: AsyncSession, names: Iterable[str]) -> dict[str, int]:
-    """The number of every name; names seen for the first time get one."""
+class TooManyNamesError(Exception):
+    """The database holds as many metric names as it may."""
+
+
+async def metric_ids(session: AsyncSession, names: Iterable[str], *, create: bool = False) -> dict[str, int]:
+    """The number of every name. With `create`, names seen for the first time get one.
+
+    Raises TooManyNamesError.
+    """
     wanted = sorted(set(names))
-    known = {m.name: m.id for m in await session.scalars(select(Metric).where(Metric.name.in_(wanted)))}
-    if len(known) < len(wanted):
+    known = await _known_ids(session, wanted)
+    if create and len(known) < len(wanted):
         missing = [{"name": name} for name in wanted if name not in known]
+        count = (await session.execute(text("SELECT count(*) FROM metrics"))).scalar_one()
+        if count + len(missing) > MAX_NAMES:
+            raise TooManyNamesError
         await session.execute(upsert(Metric).values(missing).on_conflict_do_nothing())
-        known = {m.name: m.id for m in await session.scalars(select(Metric).where(Metric.name.in_(wanted)))}
+        known = await _known_ids(session, wanted)
     return known
 
 
-async def upsert_points(
-    session: AsyncSession,
-    *,
-    trial_ids: Sequence[int],
-    metric_ids: Sequence[int],
-    steps: Sequence[int],
-    epochs: Sequence[float],
-    times: Sequence[float],
-    values: Sequence[float],
-) -> None:
-    """Write points given in columns. Of a point that is there already the value measured last stands.
+async def _known_ids(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
+    rows = await session.execute(select(Metric.name, Metric.id).where(Metric.name.in_(names)))
+    return {row.name: row.id for row in rows}
 
-    So the order of delivery does not matter: what an earlier attempt left in its spool may come late.
-    """
-    await session.execute(
-        text("""
-            INSERT INTO points (trial_id, metric_id, step, epoch, time, value)
-            SELECT DISTINCT ON (trial_id, metric_id, step) trial_id, metric_id, step, epoch, time, value
-            FROM unnest(
-                CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS smallint[]), CAST(:steps AS bigint[]),
-                CAST(:epochs AS real[]), CAST(:times AS float8[]), CAST(:values AS float8[])
-            ) WITH ORDINALITY AS point (trial_id, metric_id, step, epoch, time, value, position)
-            ORDER BY trial_id, metric_id, step, time DESC, position DESC
-            ON CONFLICT (trial_id, metric_id, step)
-            DO UPDATE SET epoch = excluded.epoch, time = excluded.time, value = excluded.value
-            WHERE excluded.time >= points.time
-        """),
-        {
-            "trial_ids": trial_ids,
-            "metric_ids": metric_ids,
-            "steps": steps,
-            "epochs": epochs,
-            "times": times,
-            "values": values,
-        },
+
+async def metric_names(session: AsyncSession, ids: Iterable[int] | None = None) -> dict[int, str]:
+    """The name of every metric number, or of the given ones."""
+    query = select(Metric.id, Metric.name)
+    if ids is not None:
+        query = query.where(Metric.id.in_(list(ids)))
+    return {row.id: row.name for row in await session.execute(query)}
+
+
+# -- segments -----------------------------------------------------------------------------------------------------
+
+
+async def add_segment(session: AsyncSession, experiment_id: int, seq: int, points: int, body: bytes) -> None:
+    """Store reported points at their place in the event stream."""
+    await session.execute(insert(Segment).values(experiment_id=experiment_id, seq=seq, points=points, body=body))
+
+
+async def segments_after(session: AsyncSession, experiment_id: int, seq: int, limit: int) -> Sequence[Row[Any]]:
+    """Segments that follow event `seq`, in order: seq, body."""
+    query = (
+        select(Segment.seq, Segment.body)
+        .where(Segment.experiment_id == experiment_id, Segment.seq > seq)
+        .order_by(Segment.seq)
+        .limit(limit)
     )
+    return list(await session.execute(query))
 
 
-async def downsampled(
-    session: AsyncSession, trial_ids: Sequence[int], names: Sequence[str] | None, max_points: int
+async def unmerged_segments(
+    session: AsyncSession, experiment_id: int, max_points: int | None = None
 ) -> Sequence[Row[Any]]:
-    """Points of the given trials, at most about `max_points` a series, in order of trial, metric and step.
-
-    A longer series is cut into max_points / 4 buckets of equal numbers of points; of each bucket its first and
-    last point, its smallest and its largest value stay (NaN counts as largest), so that no spike is lost.
-    The same points give the same answer.
-    """
+    """Segments not in chunks yet, oldest first: seq, points, body. At least one, then up to so many points."""
     rows = await session.execute(
         text("""
-            WITH numbered AS (
-                SELECT p.*, m.name AS metric,
-                    row_number() OVER series - 1 AS position,
-                    count(*) OVER (PARTITION BY p.trial_id, p.metric_id) AS total
-                FROM points AS p JOIN metrics AS m ON m.id = p.metric_id
-                WHERE p.trial_id = ANY(:trial_ids)
-                    AND (CAST(:names AS text[]) IS NULL OR m.name = ANY(CAST(:names AS text[])))
-                WINDOW series AS (PARTITION BY p.trial_id, p.metric_id ORDER BY p.step)
-            ), bucketed AS (
-                SELECT *, position * greatest(:max_points / 4, 1) / total AS bucket FROM numbered
-            ), ranked AS (
-                SELECT *,
-                    row_number() OVER (part ORDER BY step) AS first,
-                    row_number() OVER (part ORDER BY step DESC) AS last,
-                    row_number() OVER (part ORDER BY value, step) AS smallest,
-                    row_number() OVER (part ORDER BY value DESC, step) AS largest
-                FROM bucketed WHERE total > :max_points
-                WINDOW part AS (PARTITION BY trial_id, metric_id, bucket)
-            )
-            SELECT trial_id, metric, step, epoch, time, value, total FROM numbered WHERE total <= :max_points
-            UNION ALL
-            SELECT trial_id, metric, step, epoch, time, value, total FROM ranked
-            WHERE 1 IN (first, last, smallest, largest)
-            ORDER BY trial_id, metric, step
+            SELECT seq, points, body FROM (
+                SELECT seq, points, body, sum(points) OVER (ORDER BY seq) - points AS before
+                FROM segments WHERE experiment_id = :experiment_id AND merged_at IS NULL
+            ) AS tail WHERE CAST(:max_points AS bigint) IS NULL OR before < :max_points ORDER BY seq
         """),
-        {"trial_ids": list(trial_ids), "names": list(names) if names is not None else None, "max_points": max_points},
+        {"experiment_id": experiment_id, "max_points": max_points},
     )
     return rows.all()
+
+
+async def tails(session: AsyncSession) -> Sequence[Row[Any]]:
+    """Of every experiment with unmerged segments: experiment_id, segments, points, idle seconds since the last."""
+    rows = await session.execute(
+        text("""
+            SELECT experiment_id, count(*) AS segments, sum(points) AS points,
+                CAST(extract(epoch FROM clock_timestamp() - max(at)) AS float8) AS idle
+            FROM segments WHERE merged_at IS NULL GROUP BY experiment_id ORDER BY points DESC
+        """)
+    )
+    return rows.all()
+
+
+async def lock_for_merging(session: AsyncSession, experiment_id: int) -> bool:
+    """Be the only one that merges this experiment, until the transaction ends. False if another is at it."""
+    found = await session.execute(
+        text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"merge:{experiment_id}"}
+    )
+    return bool(found.scalar_one())
+
+
+async def mark_merged(session: AsyncSession, experiment_id: int, seqs: Sequence[int]) -> None:
+    """These segments' points are in chunks now."""
+    await session.execute(
+        text("""
+            UPDATE segments SET merged_at = clock_timestamp()
+            WHERE experiment_id = :experiment_id AND seq = ANY(CAST(:seqs AS bigint[]))
+        """),
+        {"experiment_id": experiment_id, "seqs": list(seqs)},
+    )
+
+
+async def drop_merged(session: AsyncSession, older_than_s: float, limit: int) -> int:
+    """Delete segments merged so long ago, and note up to where their experiments' streams have lost points."""
+    found = await session.execute(
+        text("""
+            WITH old AS (
+                SELECT experiment_id, seq FROM segments
+                WHERE merged_at < clock_timestamp() - make_interval(secs => :age)
+                ORDER BY merged_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
+            ), gone AS (
+                DELETE FROM segments USING old
+                WHERE segments.experiment_id = old.experiment_id AND segments.seq = old.seq
+                RETURNING segments.experiment_id, segments.seq
+            ), marked AS (
+                UPDATE experiments SET merged_seq = greatest(merged_seq, last.seq)
+                FROM (SELECT experiment_id, max(seq) AS seq FROM gone GROUP BY experiment_id) AS last
+                WHERE experiments.id = last.experiment_id
+            ) SELECT count(*) FROM gone
+        """),
+        {"age": older_than_s, "limit": limit},
+    )
+    return int(found.scalar_one())
+
+
+# -- chunks -------------------------------------------------------------------------------------------------------
+
+
+async def chunk_spans(
+    session: AsyncSession, trial_ids: Sequence[int], metric_ids: Sequence[int] | None
+) -> Sequence[Row[Any]]:
+    """Every chunk of the given trials (and metrics) in order of trial, metric and step, without its points."""
+    query = select(
+        Chunk.trial_id, Chunk.metric_id, Chunk.first_step, Chunk.last_step, Chunk.points, Chunk.min_epoch,
+        Chunk.max_epoch, Chunk.min_time, Chunk.max_time, Chunk.level,
+    ).where(Chunk.trial_id.in_(list(trial_ids)))  # fmt: skip
+    if metric_ids is not None:
+        query = query.where(Chunk.metric_id.in_(list(metric_ids)))
+    query = query.order_by(Chunk.trial_id, Chunk.metric_id, Chunk.first_step)
+    return list(await session.execute(query))
+
+
+async def chunks_to_merge(
+    session: AsyncSession, series: Sequence[tuple[int, int]], first_steps: Sequence[int]
+) -> Sequence[Row[Any]]:
+    """Of each series (trial id, metric id): chunks that end at its first new step or later, and the last few."""
+    rows = await session.execute(
+        text("""
+            SELECT c.trial_id, c.metric_id, c.first_step, c.last_step, c.points
+            FROM unnest(CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS int[]), CAST(:first_steps AS bigint[]))
+                AS s (trial_id, metric_id, first_step)
+            CROSS JOIN LATERAL (
+                SELECT * FROM (
+                    SELECT trial_id, metric_id, first_step, last_step, points,
+                        row_number() OVER (ORDER BY first_step DESC) AS from_end
+                    FROM chunks WHERE trial_id = s.trial_id AND metric_id = s.metric_id
+                ) AS all_of WHERE from_end <= 12 OR last_step >= s.first_step
+            ) AS c ORDER BY 1, 2, 3
+        """),
+        {
+            "trial_ids": [trial_id for trial_id, _ in series],
+            "metric_ids": [metric_id for _, metric_id in series],
+            "first_steps": list(first_steps),
+        },
+    )
+    return rows.all()
+
+
+async def chunk_bytes(session: AsyncSession, keys: Sequence[ChunkKey], column: str) -> list[bytes]:
+    """The `body` or `summary` of each chunk, in the order given. The chunks must exist in this snapshot."""
+    if not keys:
+        return []
+    rows = await session.execute(
+        text(f"""
+            SELECT c.{column} FROM unnest(
+                CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS int[]), CAST(:first_steps AS bigint[])
+            ) WITH ORDINALITY AS k (trial_id, metric_id, first_step, position)
+            JOIN chunks AS c USING (trial_id, metric_id, first_step) ORDER BY position
+        """),  # noqa: S608 - the column is one of two words of ours
+        _key_columns(keys),
+    )
+    return list(rows.scalars())
+
+
+async def delete_chunks(session: AsyncSession, keys: Sequence[ChunkKey]) -> None:
+    """Remove chunks that new ones replace."""
+    if keys:
+        await session.execute(
+            text("""
+                DELETE FROM chunks AS c USING unnest(
+                    CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS int[]), CAST(:first_steps AS bigint[])
+                ) AS k (trial_id, metric_id, first_step)
+                WHERE c.trial_id = k.trial_id AND c.metric_id = k.metric_id AND c.first_step = k.first_step
+            """),
+            _key_columns(keys),
+        )
+
+
+async def add_chunks(session: AsyncSession, chunks: Sequence[tuple[int, int, NewChunk]]) -> None:
+    """Store chunks: trial id, metric id, chunk."""
+    if not chunks:
+        return
+    names = [f.name for f in fields(NewChunk)]
+    columns: dict[str, list[Any]] = {name: [getattr(chunk, name) for _, _, chunk in chunks] for name in names}
+    columns["trial_ids"] = [trial_id for trial_id, _, _ in chunks]
+    columns["metric_ids"] = [metric_id for _, metric_id, _ in chunks]
+    await session.execute(
+        text("""
+            INSERT INTO chunks (trial_id, metric_id, first_step, last_step, points, min_epoch, max_epoch,
+                min_time, max_time, level, summary, body)
+            SELECT * FROM unnest(CAST(:trial_ids AS bigint[]), CAST(:metric_ids AS int[]),
+                CAST(:first_step AS bigint[]), CAST(:last_step AS bigint[]), CAST(:points AS int[]),
+                CAST(:min_epoch AS real[]), CAST(:max_epoch AS real[]), CAST(:min_time AS float8[]),
+                CAST(:max_time AS float8[]), CAST(:level AS smallint[]), CAST(:summary AS bytea[]),
+                CAST(:body AS bytea[]))
+        """),
+        columns,
+    )
+
+
+def _key_columns(keys: Sequence[ChunkKey]) -> dict[str, list[int]]:
+    return {
+        "trial_ids": [trial_id for trial_id, _, _ in keys],
+        "metric_ids": [metric_id for _, metric_id, _ in keys],
+        "first_steps": [first_step for _, _, first_step in keys],
+    }
+
+
+# -- retention ----------------------------------------------------------------------------------------------------
+
+
+async def delete_points(session: AsyncSession, experiment_id: int, limit: int) -> int:
+    """Delete up to `limit` chunks and segments of an experiment; how many there were. Locks no writer.
+
+    Call it in a transaction each until it gives 0: then deleting the experiment itself is quick.
+    """
+    chunks = await session.execute(
+        text("""
+            DELETE FROM chunks WHERE ctid = ANY(ARRAY(
+                SELECT chunks.ctid FROM chunks JOIN trials ON trials.id = trial_id
+                WHERE trials.experiment_id = :experiment_id LIMIT :limit
+            ))
+        """),
+        {"experiment_id": experiment_id, "limit": limit},
+    )
+    segments = await session.execute(
+        text("""
+            DELETE FROM segments WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM segments WHERE experiment_id = :experiment_id LIMIT :limit
+            ))
+        """),
+        {"experiment_id": experiment_id, "limit": limit},
+    )
+    return int(chunks.rowcount) + int(segments.rowcount)  # type: ignore[attr-defined]
+
+
+async def aged(session: AsyncSession, days: float, limit: int) -> Sequence[int]:
+    """Experiments that ended so many days ago and still have points."""
+    rows = await session.execute(
+        text("""
+            SELECT id FROM experiments
+            WHERE ended_at < now() - make_interval(secs => :seconds) AND (
+                EXISTS (SELECT FROM segments WHERE experiment_id = experiments.id)
+                OR EXISTS (SELECT FROM chunks JOIN trials ON trials.id = trial_id
+                           WHERE trials.experiment_id = experiments.id)
+            ) ORDER BY ended_at LIMIT :limit
+        """),
+        {"seconds": days * 86400.0, "limit": limit},
+    )
+    return list(rows.scalars())

@@ -27,3 +27,17 @@ class MetricsRead(BaseModel):
     seq: int
     """The last event these series include: follow /events?after=seq to miss nothing."""
     series: list[SeriesRead]
+
+
+class LastRead(BaseModel):
+    """Last values of an experiment's trials in columns of one length."""
+
+    experiment_id: int
+    seq: int
+    """The last event they include."""
+    trials: list[int]
+    """Numbers of the trials."""
+    metrics: dict[str, list[JsonFloat | None]]
+    """By metric, the value at the highest step of each trial; null where it has none."""
+    steps: dict[str, list[int | None]]
+    """The steps of these values."""

@@ -1,95 +1,75 @@
-"""What becomes of reported points, and how series are put together for reading."""
+"""What becomes of reported points: the last values of trials, the best trial, and a segment in the event stream."""
 
-import itertools
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec.report import Series, encode_float
+from adadim_core.spec.report import encode_float
 from service.database.tables import Experiment, Trial
 from service.events import repository as events
 from service.metrics import repository
-from service.metrics.schemas import MetricsRead, SeriesRead
+from service.metrics.codec import encode
+from service.metrics.points import Points, split_key
+from service.metrics.reported import ReportedSeries
+from service.problems import Problem
 from service.trials import repository as trials
 
 
 async def write(
-    session: AsyncSession, experiment: Experiment, series: Sequence[Series], rows: dict[int, Trial]
+    session: AsyncSession, experiment: Experiment, series: Sequence[ReportedSeries], rows: dict[int, Trial]
 ) -> None:
     """Store reported series of a locked experiment and pass them on to those who follow it.
 
     Args:
         rows: the trials the series name, by number.
+
+    Raises:
+        Problem: 422 for more metric names than a database may hold.
     """
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("trial_ids", "metric_ids", "steps", "epochs", "times", "values")
-    }
-    ids = await repository.metric_ids(session, (name for s in series for name in s.values))
-    live: list[dict[str, Any]] = []
-    for part in series:
-        trial = rows[part.trial]
-        latest = dict(trial.latest)
-        for name, values in part.values.items():
-            measured = [k for k, value in enumerate(values) if value is not None]
-            if not measured:
-                continue
-            steps = [part.steps[k] for k in measured]
-            found = [float(values[k]) for k in measured]  # type: ignore[arg-type]  # None is left out above
-            columns["trial_ids"] += [trial.id] * len(measured)
-            columns["metric_ids"] += [ids[name]] * len(measured)
-            columns["steps"] += steps
-            columns["epochs"] += [part.epochs[k] for k in measured]
-            columns["times"] += [part.times[k] for k in measured]
-            columns["values"] += found
-            # Of a step given twice the one measured later counts, as it does in the table.
-            times = [part.times[k] for k in measured]
-            step, time, value = max(reversed(list(zip(steps, times, found, strict=True))), key=lambda point: point[:2])
-            if name not in latest or (latest[name]["step"], latest[name]["time"]) <= (step, time):
-                latest[name] = {"step": step, "time": time, "value": encode_float(value)}
-            live.append(
-                {
-                    "trial": part.trial,
-                    "metric": name,
-                    "steps": steps,
-                    "epochs": [encode_float(part.epochs[k]) for k in measured],
-                    "times": times,
-                    "values": [encode_float(v) for v in found],
-                }
-            )
-        trial.latest = latest
-    if not live:
+    try:
+        ids = await repository.metric_ids(session, (name for s in series for name in s.values), create=True)
+    except repository.TooManyNamesError:
+        limit = repository.MAX_NAMES
+        raise Problem(
+            422, "Invalid report", f"There are {limit} metric names already; use names without numbers in them."
+        ) from None
+    points = Points.concat([part for one in series for part in one.points(ids)])
+    if not len(points):
         return
-    await repository.upsert_points(session, **columns)
+    _note_latest(points, rows, {number: name for name, number in ids.items()})
     await session.flush()
     if any(experiment.metric in s.values for s in series):
         best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
         experiment.best_trial, experiment.best_value = best or (None, None)
-    await events.append(session, experiment.id, "points", {"series": live})
+    seq = await events.next_number(session, experiment.id)
+    await repository.add_segment(session, experiment.id, seq, len(points), encode(points, with_series=True))
 
 
-async def read(
-    session: AsyncSession,
-    experiment: Experiment,
-    rows: Sequence[Trial],
-    names: Sequence[str] | None,
-    max_points: int,
-) -> MetricsRead:
-    """Series of the given trials. `names` None means every metric."""
-    numbers = {trial.id: trial.number for trial in rows}
-    points = await repository.downsampled(session, list(numbers), names, max_points)
-    series = []
-    for (trial_id, metric), group in itertools.groupby(points, key=lambda p: (p.trial_id, p.metric)):
-        found = list(group)
-        series.append(
-            SeriesRead(
-                trial=numbers[trial_id],
-                metric=metric,
-                steps=[p.step for p in found],
-                epochs=[p.epoch for p in found],
-                times=[p.time for p in found],
-                values=[p.value for p in found],
-                total=found[0].total,
-            )
-        )
-    return MetricsRead(experiment_id=experiment.id, seq=experiment.seq, series=series)
+def _note_latest(points: Points, rows: dict[int, Trial], names: dict[int, str]) -> None:
+    """Trials keep their last value of every metric: of the highest step what was measured last, as everywhere."""
+    latest: dict[int, dict[str, Any]] = {}
+    bounds = points.runs().tolist()
+    for start, end in pairwise(bounds):
+        number, metric_id = split_key(int(points.series[start]))
+        steps = points.step[start:end]
+        top = [start + int(k) for k in (steps == steps.max()).nonzero()[0]]
+        found = max(_rank(int(points.step[k]), float(points.time[k]), float(points.value[k])) for k in top)
+        known = latest.setdefault(number, dict(rows[number].latest))
+        name = names[metric_id]
+        if name not in known or _rank_of(known[name]) <= found:
+            step, time, _, value = found
+            known[name] = {"step": step, "time": time, "value": encode_float(math.nan if found[2] else value)}
+    for number, values in latest.items():
+        rows[number].latest = values
+
+
+def _rank(step: int, time: float, value: float) -> tuple[int, float, bool, float]:
+    """The order of points of one series, as `Points.settled` has it: step, time, value with NaN last."""
+    return step, time, math.isnan(value), 0.0 if math.isnan(value) else value
+
+
+def _rank_of(entry: dict[str, Any]) -> tuple[int, float, bool, float]:
+    return _rank(entry["step"], entry["time"], float(entry["value"]))  # float() reads "NaN" and "-Infinity" too

@@ -5,6 +5,8 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adadim_core.checkpoint import (
     CheckpointError,
@@ -48,6 +50,41 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         read_checkpoint(path, CPU)
 
 
+@settings(max_examples=200, deadline=None)
+@given(bit=st.integers(0, 2**20))
+def test_any_flipped_bit_is_noticed(tmp_path_factory, bit):
+    path = tmp_path_factory.getbasetemp() / "flipped.pt"
+    write_checkpoint(path, {"step": 7, "weights": torch.arange(100.0)})
+    content = bytearray(path.read_bytes())
+    bit %= 8 * len(content)
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path, CPU)
+
+
+def test_torch_reads_a_checkpoint_and_others_may(tmp_path):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, STATE)
+    assert torch.load(path, weights_only=True)["step"] == 7
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    path = tmp_path / "state.pt"
+    left, fresh = tmp_path / ".state.pt.0123.tmp", tmp_path / ".state.pt.4567.tmp"
+    for file in (left, fresh):
+        file.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    write_checkpoint(path, STATE)
+    assert not left.exists()
+    assert fresh.exists(), "another process may be writing it"
+    remove_checkpoint(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_are_something_else_are_refused(tmp_path):
     path = tmp_path / "state.pt"
     with pytest.raises(FileNotFoundError):
@@ -55,7 +92,10 @@ def test_files_that_are_something_else_are_refused(tmp_path):
     path.write_bytes(b"junk" * 1000)
     with pytest.raises(CheckpointError):
         read_checkpoint(path, CPU)
-    torch.save(torch.zeros(3), path)
+    torch.save(STATE, path)  # whole, but not written here
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read_checkpoint(path, CPU)
+    write_checkpoint(path, torch.zeros(3))
     with pytest.raises(CheckpointError, match="Tensor"):
         read_checkpoint(path, CPU)
 
@@ -70,7 +110,7 @@ class _Attack:
 
 def test_no_code_in_a_file_is_run(tmp_path):
     path, made = tmp_path / "state.pt", tmp_path / "made by the file"
-    torch.save({"step": _Attack(made)}, path)
+    write_checkpoint(path, {"step": _Attack(made)})
     with pytest.raises(CheckpointError):
         read_checkpoint(path, CPU)
     assert not made.exists()
@@ -105,7 +145,7 @@ def test_the_one_before_is_kept_and_used(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:100])
     assert read_latest_checkpoint(path, CPU) == {"step": 2}
     assert "state.pt is truncated" in caplog.text
-    path.unlink()  # as if the process had ended between the two renames
+    assert not path.exists(), "the next checkpoint would take the damaged file for the one before"
     assert read_latest_checkpoint(path, CPU) == {"step": 2}
     previous_checkpoint(path).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"state\.previous\.pt"):

@@ -46,7 +46,7 @@ def test_idx_names_with_a_dot_and_image_size(tmp_path):
         (lambda data: data + b"x", "damaged"),
         (lambda data: b"<html>not found</html>", "not an IDX file"),
         (lambda data: b"", "not an IDX file"),
-        (lambda data: data[:4] + struct.pack(">3I", 2**31, 2**20, 2**20), "more than may be held"),
+        (lambda data: data[:4] + struct.pack(">3I", 2**31, 2**20, 2**20), "more than such a set has"),
     ],
     ids=["short", "long", "other", "empty", "huge"],
 )
@@ -57,6 +57,23 @@ def test_damaged_idx_files(tmp_path, damage, reason):
     with pytest.raises(DataError, match=reason) as raised:
         load_dataset("mnist", path=tmp_path)
     assert str(file) in str(raised.value)
+
+
+def test_idx_files_may_be_links_to_files_of_any_name(tmp_path):
+    write_idx_set(tmp_path / "set")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for number, file in enumerate(sorted((tmp_path / "set").iterdir())):
+        (tmp_path / f"blob{number}").write_bytes(file.read_bytes())
+        (linked / file.name).symlink_to(tmp_path / f"blob{number}")
+    one, other = load_dataset("mnist", path=tmp_path / "set"), load_dataset("mnist", path=linked)
+    assert torch.equal(one.train_images, other.train_images)
+
+
+def test_a_pickle_cannot_claim_memory(tmp_path):
+    hostile = b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"."
+    with pytest.raises(DataError, match="not a CIFAR batch"):
+        read_batch(hostile, "data_batch_1", b"labels")
 
 
 def test_truncated_gzip_and_missing_idx_files(tmp_path):

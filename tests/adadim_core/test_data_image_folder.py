@@ -162,7 +162,6 @@ def test_links_devices_and_paths_out_of_an_archive_are_passed_over(tmp_path):
     (tmp_path / "secret.png").write_bytes(FILES["train/cat/0000.png"])
     extra = [
         special("train/cat/link.png", tarfile.SYMTYPE, str(tmp_path / "secret.png")),
-        special("train/cat/hard.png", tarfile.LNKTYPE, "train/cat/0000.png"),
         special("train/cat/device.png", tarfile.CHRTYPE),
         special("train/cat/pipe.png", tarfile.FIFOTYPE),
         special("train/cat/folder.png", tarfile.DIRTYPE),
@@ -176,6 +175,29 @@ def test_links_devices_and_paths_out_of_an_archive_are_passed_over(tmp_path):
         assert same(load_dataset("image_folder", path=path), clean)
         path.unlink()
     assert sorted(tmp_path.iterdir()) == before
+    hard = special("train/cat/hard.png", tarfile.LNKTYPE, "train/cat/0000.png")
+    with pytest.raises(DataError, match=r"hard\.png .* is a hard link to train/cat/0000\.png.*--hard-dereference"):
+        load_dataset("image_folder", path=write_tar(tmp_path / "hard.tar", FILES, hard))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_val_serves_where_the_test_images_have_no_classes(tmp_path, flat):
+    files = {name.replace("test/", "val/"): data for name, data in FILES.items()}
+    clean = load_dataset("image_folder", path=write_files(tmp_path / "clean", files))
+    if flat:
+        files |= {"test/0.png": FILES["test/cat/0000.png"]}
+    folder = write_files(tmp_path / "folder", files)
+    (folder / "test").mkdir(exist_ok=True)
+    assert same(load_dataset("image_folder", path=folder), clean)
+    assert same(load_dataset("image_folder", path=write_tar(tmp_path / "set.tar", files)), clean)
+
+
+def test_a_set_that_has_changed_is_read_again(tmp_path):
+    write_files(tmp_path, FILES)
+    before = load_dataset("image_folder", path=tmp_path)
+    assert load_dataset("image_folder", path=tmp_path) is before
+    write_files(tmp_path, {"train/cat/9999.png": FILES["train/cat/0000.png"]})
+    assert len(load_dataset("image_folder", path=tmp_path).train_images) == len(before.train_images) + 1
 
 
 def test_archives_that_claim_more_than_there_is_room_for(tmp_path, monkeypatch):

@@ -50,10 +50,11 @@ def sets(tmp_path: Path) -> dict[str, tuple[str, Path, int | None]]:
         "tar": ("image_folder", write_tar(tmp_path / "set.tar", files), None),
         "npz": ("npz", tmp_path / "set.npz", 20),
         "medmnist": ("medmnist", tmp_path / "set.npz", None),
+        "idx": ("mnist", tmp_path / "idx", None),
     }
 
 
-@pytest.mark.parametrize("kind", ["folder", "folder resized", "tar", "npz", "medmnist"])
+@pytest.mark.parametrize("kind", ["folder", "folder resized", "tar", "npz", "medmnist", "idx"])
 def test_a_streamed_set_is_the_set(tmp_path, kind, streaming, monkeypatch):
     monkeypatch.setattr(assembly, "_SAMPLE", 7)
     name, path, image_size = sets(tmp_path)[kind]

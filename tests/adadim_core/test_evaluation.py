@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.models import build_encoder
+from adadim_core.probe import linear_probe_accuracy
 from adadim_core.spec.sections import ModelSpec
 
 
@@ -40,6 +41,17 @@ def test_labels_that_the_bank_lacks_are_misses_and_nan_is_nan(draw):
     assert knn_accuracy(bank, labels, bank, torch.tensor([0, 1, 7]), k=1) == pytest.approx(2 / 3)
     bank[0, 0] = math.nan
     assert math.isnan(knn_accuracy(bank, labels, bank, labels))
+
+
+def test_what_does_not_fit_is_refused(draw):
+    x, y = draw(6, 3), torch.arange(6) % 2
+    for classifier in (knn_accuracy, linear_probe_accuracy):
+        for arguments in ((x, y, x[:, :2], y), (x, y[:5], x, y), (x, y.double(), x, y), (x, y - 1, x, y)):
+            with pytest.raises(ValueError, match=r"needed|whole numbers|negative"):
+                classifier(*arguments)
+        assert classifier(x, y.int(), x, y.int()) == classifier(x, y, x, y)
+    with pytest.raises(ValueError, match="k must be"):
+        knn_accuracy(x, y, x, y, k=0)
 
 
 def test_embedding_is_in_eval_mode_and_leaves_no_trace():

@@ -151,3 +151,15 @@ def test_views_of_different_shape_are_refused(draw, loss):
 def test_a_batch_of_one_has_no_covariance(draw, loss):
     with pytest.raises(ValueError, match="at least 2"):
         loss(draw(1, 3), draw(1, 3))
+
+
+@pytest.mark.parametrize("term", [variance_term, covariance_term])
+def test_terms_of_one_view_need_a_matrix_of_two_rows(draw, term):
+    for z in (draw(1, 3), draw(4)):
+        with pytest.raises(ValueError, match="two rows"):
+            term(z)
+
+
+def test_arrays_are_refused_by_name(draw):
+    with pytest.raises(TypeError, match="nt_xent_loss takes torch tensors"):
+        nt_xent_loss(draw(4, 3).numpy(), draw(4, 3).numpy())

@@ -118,6 +118,11 @@ def test_a_backbone_can_be_registered(monkeypatch):
     monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
     register_backbone("mean", Mean)
     register_backbone("pixels", lambda _: nn.Identity())
+    register_backbone("number", lambda _: 5)
+    with pytest.raises(ValueError, match="gave a int, not a torch module"):
+        build_encoder(ModelSpec(), **GREY, backbone="number")
+    with pytest.raises(ValueError, match="is a network of adadim_core"):
+        register_backbone("resnet18", Mean)
     spec = ModelSpec(width=5)
     encoder = build_encoder(spec, **GREY, backbone="mean")
     assert encoder.features == 5  # found by a forward pass

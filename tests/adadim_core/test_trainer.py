@@ -1,6 +1,7 @@
 """The training loop: what it reports, that it resumes exactly, survives NaN, and learns."""
 
 import math
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adadim_core import load_encoder, measurement
+from adadim_core import load_dataset, load_encoder, measurement
 from adadim_core.checkpoint import CheckpointError
 from adadim_core.models import encoder as encoder_module
 from adadim_core.models import register_backbone
@@ -52,10 +53,12 @@ def test_reports_come_when_they_should(tiny_spec):
     assert len(points) == 1 + len(steps) + 2
     assert all(isinstance(v, float) and math.isfinite(v) for _, _, values in points for v in values.values())
     assert last == {**points[-2][2], **points[-1][2]}
-    with pytest.raises(RuntimeError, match="3 epochs"):
+    with pytest.raises(RuntimeError, match="33 of 33 steps"):
         made.train_epoch()
-    with pytest.raises(RuntimeError, match="3 epochs"):
+    with pytest.raises(RuntimeError, match="33 of 33 steps"):
         made.train_steps(1)
+    with pytest.raises(ValueError, match="at least 1"):
+        made.train_steps(0)
 
 
 def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
@@ -66,6 +69,8 @@ def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
         if "loss" in v:
             parts = (1 - v["alpha"]) * v["loss_dimension"] + v["alpha"] * v["loss_sample"] + v["beta"] * v["loss_mi"]
             assert v["loss"] == pytest.approx(parts, rel=1e-5)
+            vicreg = 25 * v["loss_invariance"] + 25 * v["loss_variance"] + v["loss_covariance"]
+            assert v["loss_dimension"] == pytest.approx(vicreg, rel=1e-5)
             assert v["beta"] == pytest.approx(0.5 * v["alpha"])
 
 
@@ -340,7 +345,13 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
     made.fit()
     made.export_encoder(tmp_path)
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
-    torch.testing.assert_close(load_encoder(tmp_path)(images), made._model.encoder.eval()(images))
+    loaded = load_encoder(tmp_path)
+    assert not loaded(images).requires_grad
+    torch.testing.assert_close(loaded(images), made.encoder.eval()(images).detach())
+    torch.testing.assert_close(loaded(images.double() / 255), loaded(images))
+    for wrong in (images.long(), images[0], images.expand(-1, 3, -1, -1)):
+        with pytest.raises(ValueError, match=r"\(N, 1, H, W\) are needed|images must be uint8"):
+            loaded(wrong)
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("# tiny\n")
     assert "load_encoder" in card
@@ -352,6 +363,11 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
 def test_specs_that_cannot_be_trained_are_refused(tiny_spec):
     with pytest.raises(ValueError, match="1438 training images"):
         Trainer(tiny_spec(training={"batch_size": 4096}))
+    with pytest.raises(TypeError, match="parse_spec"):
+        Trainer("name: a")
+    oblong = replace(load_dataset("digits"), train_images=torch.zeros(256, 1, 8, 12, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"12 x 8 pixels: set data\.image_size"):
+        Trainer(tiny_spec(), data=oblong)
     search = {"algorithm": "grid", "space": {"training.seed": {"choice": [0, 1]}}}
     with pytest.raises(ValueError, match="search"):
         Trainer(tiny_spec(search=search))
@@ -366,8 +382,40 @@ def test_settings_come_from_the_spec_and_not_from_the_state(tiny_spec):
     made.train_epoch()
     assert points[0][2]["lr"] == pytest.approx(1e-3, rel=0.2)
     other, _ = recorded(tiny_spec(training={"optimizer": "sgd"}))
+    before = {name: tensor.clone() for name, tensor in other.state_dict()["model"].items()}
     with pytest.raises(CheckpointError, match="another optimiser"):
         other.load_state_dict(source.state_dict())
+    for name, tensor in other.state_dict()["model"].items():
+        assert torch.equal(tensor, before[name]), "a state that is refused changes nothing"
+
+
+def test_images_of_ones_own_are_trained(tiny_spec):
+    digits = load_dataset("digits")
+    data = replace(digits, name="mine", train_images=digits.train_images[:256], train_labels=digits.train_labels[:256])
+    made = Trainer(tiny_spec(), data=data, device="cpu")
+    assert made.steps_per_epoch == 2
+    made.train_epoch()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_loss_without_weight_costs_no_gradient_and_its_infinity_stays_out(tiny_spec, draw, alpha):
+    spec = tiny_spec().objective
+    z1, z2 = (draw(16, 8).requires_grad_() for _ in range(2))
+    terms = objective(spec, z1, z2, None, alpha=alpha, beta=0.0)
+    unused, used = (terms.sample, terms.dimension) if alpha == 0 else (terms.dimension, terms.sample)
+    assert not unused.requires_grad
+    assert terms.total.item() == used.item()
+    huge = objective(spec, 1e200 * z1, 1e200 * z2, None, alpha=1.0, beta=0.0)
+    assert not math.isfinite(huge.dimension.item())
+    assert math.isfinite(huge.total.item())
+
+
+def test_no_forward_pass_is_larger_than_a_step_in_parts(tiny_spec):
+    made, _ = recorded(tiny_spec(training={"accumulate": 4}))
+    sizes: set[int] = set()
+    made._model.encoder.register_forward_pre_hook(lambda _, images: sizes.add(len(images[0])))
+    made.train_epoch()
+    assert max(sizes) == 2 * 128 // 4
 
 
 def test_the_example_sweep_can_be_trained():

@@ -108,7 +108,7 @@ async def service(api: tuple[str, FastAPI]) -> AsyncIterator[Running]:
     url, app = api
     context: Context = app.state.context
     async with context.database.transaction() as session:
-        await session.execute(text("TRUNCATE experiments, points, metrics, tokens RESTART IDENTITY CASCADE"))
+        await session.execute(text("TRUNCATE experiments, metrics, tokens RESTART IDENTITY CASCADE"))
     token = await add_token(context.database, "submitter", "ada")
     async with client(url, token) as http:
         yield Running(url, app, context, http, token)

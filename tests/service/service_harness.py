@@ -29,6 +29,7 @@ from service.database.engine import Database
 from service.database.notify import Listener
 from service.database.tables import Attempt, Experiment
 from service.experiments import service as experiments
+from service.http_limits import BoundedHead
 from service.settings import Settings
 
 RAY_TOKEN = "ray-secret"
@@ -234,7 +235,11 @@ async def serving(app: FastAPI, *, lifespan: bool) -> AsyncIterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, lifespan="on" if lifespan else "off", log_level="error", timeout_graceful_shutdown=1
+            app,
+            http=BoundedHead,
+            lifespan="on" if lifespan else "off",
+            log_level="error",
+            timeout_graceful_shutdown=1,
         )
         server = Server(config)
         task = asyncio.create_task(server.serve([listener]))

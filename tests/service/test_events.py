@@ -12,19 +12,27 @@ from sqlalchemy import delete, func, select, text
 from service.context import Context
 from service.database import notify
 from service.database.engine import Database
-from service.database.tables import Event, Experiment
+from service.database.tables import Event, Experiment, Segment
 from service.events import endpoints as events_module
+from service.events import feed
 from service.events import repository as events
+from service.metrics import repository as points
+from service.metrics.codec import encode
+from service.metrics.points import Points, series_key
 
 
 async def append(context: Context, experiment_id: int, *marks: str) -> None:
+    """One event with one point for each mark, which is its metric's name."""
     for mark in marks:
         async with context.database.transaction() as session:
-            await events.append(session, experiment_id, "points", {"series": [], "mark": mark})
+            seq = await events.next_number(session, experiment_id)
+            ids = await points.metric_ids(session, [mark], create=True)
+            body = encode(Points.of(series_key(0, ids[mark]), [1], [0.5], [1000.0], [2.0]), with_series=True)
+            await points.add_segment(session, experiment_id, seq, 1, body)
 
 
 def marks(found: list[ServerSentEvent]) -> list[str]:
-    return [json.loads(event.data)["mark"] for event in found if event.event == "points"]
+    return [json.loads(event.data)["series"][0]["metric"] for event in found if event.event == "points"]
 
 
 async def test_a_stream_tells_what_was_and_what_comes(service: Running) -> None:
@@ -80,7 +88,7 @@ async def test_a_resumed_stream_misses_nothing_and_repeats_nothing(service: Runn
 
 
 async def test_more_events_than_fit_one_batch_all_come(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "_BATCH", 10)
+    monkeypatch.setattr(feed, "_BATCH", 10)
     monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
     experiment_id = (await service.submit())["id"]
     wanted = [str(n) for n in range(35)]
@@ -101,11 +109,16 @@ async def test_two_writers_at_once_keep_the_order(service: Running) -> None:
         assert [mark for mark in marks(found) if mark.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(20)]
 
 
+async def append_state(context: Context, experiment_id: int, mark: str) -> None:
+    async with context.database.transaction() as session:
+        await events.append(session, experiment_id, "experiment", {"mark": mark})
+
+
 async def test_a_slow_writer_holds_back_the_events_after_its_own(context: Context) -> None:
     experiment_id = await queue(context)
     async with context.database.transaction() as slow:
-        first = await events.append(slow, experiment_id, "points", {"mark": "slow"})
-        fast = asyncio.create_task(append(context, experiment_id, "fast"))
+        first = await events.append(slow, experiment_id, "experiment", {"mark": "slow"})
+        fast = asyncio.create_task(append_state(context, experiment_id, "fast"))
         await asyncio.sleep(0.1)
         assert not fast.done()
         async with context.database.transaction() as session:
@@ -119,11 +132,12 @@ async def test_a_slow_writer_holds_back_the_events_after_its_own(context: Contex
 async def test_a_transaction_that_fails_leaves_no_gap(context: Context) -> None:
     experiment_id = await queue(context)
     async with context.database.transaction() as session:
-        await events.append(session, experiment_id, "points", {})
+        await events.append(session, experiment_id, "experiment", {})
         await session.rollback()
     await append(context, experiment_id, "a")
     async with context.database.transaction() as session:
-        assert (await session.scalars(select(Event.seq).order_by(Event.seq))).all() == [1, 2]
+        assert (await session.scalars(select(Event.seq))).all() == [1]
+        assert (await session.scalars(select(Segment.seq))).all() == [2]
     assert (await load(context, experiment_id)).seq == 2
 
 
@@ -223,4 +237,4 @@ async def test_forty_readers_need_no_forty_connections_to_the_database(
     async with service.context.database.transaction() as session:
         query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         assert (await session.execute(query)).scalar_one() <= 22
-        assert (await session.scalars(select(func.count()).select_from(Event))).one() == 6
+        assert (await session.scalars(select(func.count()).select_from(Segment))).one() == 5

@@ -3,13 +3,17 @@
 import asyncio
 from typing import Any
 
+import numpy as np
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from service.database.engine import Database, alembic_config
-from service.database.tables import Base
+from service.database.tables import Base, Event, Experiment, Trial
+from service.metrics.points import Points, series_key
+from service.metrics.reading import raw_points
 
 
 async def _differences(database: Database) -> list[Any]:
@@ -78,3 +82,59 @@ def test_migrations_are_one_line_from_the_first() -> None:
     scripts = ScriptDirectory.from_config(alembic_config())
     assert len(scripts.get_heads()) == 1
     assert scripts.get_bases() == ["0001"]
+
+
+async def test_points_of_the_first_schema_become_chunks(empty_database_url: str) -> None:
+    """A database of the first release with two long series, live events, and points whose trial is gone."""
+    database = Database(empty_database_url)
+    await _upgrade_to(database, "0001")
+    async with database.transaction() as session:
+        for statement in (
+            (
+                "INSERT INTO experiments (name, owner, spec, spec_text, metric, mode, trial_count, seq)"
+                " VALUES ('a', 'a', '{}', '', 'h_r', 'max', 2, 7)"
+            ),
+            "INSERT INTO trials (experiment_id, number, params) VALUES (1, 0, '{}'), (1, 1, '{}')",
+            "INSERT INTO metrics (name) VALUES ('loss'), ('h_r')",
+            (
+                "INSERT INTO points SELECT t, m, s * 3, s / 390.0, 1700000000 + s * 0.25,"
+                " CASE WHEN s = 77 THEN 'NaN' WHEN s = 78 THEN 'Infinity' ELSE sin(s) END"
+                " FROM generate_series(0, 69999) s, (VALUES (1, 1), (2, 2), (99, 1)) AS series (t, m)"
+            ),
+            (
+                "INSERT INTO events (experiment_id, seq, kind, payload)"
+                " VALUES (1, 5, 'experiment', '{}'), (1, 6, 'points', '{\"series\": []}')"
+            ),
+        ):
+            await session.execute(text(statement))
+    await database.migrate()
+    assert await _differences(database) == []
+    async with database.snapshot() as session:
+        experiment = await session.get_one(Experiment, 1)
+        trials = (await session.scalars(select(Trial))).all()
+        batches = [part async for part in raw_points(session, experiment, trials)]
+        kinds = (await session.scalars(select(Event.kind))).all()
+    points = Points.concat(batches)
+    assert (experiment.seq, experiment.merged_seq, kinds) == (7, 6, ["experiment"])
+    steps = np.arange(70_000)
+    values = np.sin(steps)
+    values[77], values[78] = np.nan, np.inf
+    for key in (series_key(0, 1), series_key(1, 2)):
+        found = points[points.series == key]
+        np.testing.assert_array_equal(found.step, steps * 3)
+        np.testing.assert_array_equal(found.time, 1.7e9 + steps * 0.25)
+        np.testing.assert_allclose(found.value, values, rtol=1e-15)
+        np.testing.assert_allclose(found.epoch, steps / 390, rtol=1e-6)
+    assert len(points) == 140_000
+    await database.close()
+
+
+async def _upgrade_to(database: Database, revision: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async with database.connect() as connection:
+        await connection.run_sync(upgrade)
+        await connection.commit()

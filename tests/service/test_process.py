@@ -14,7 +14,7 @@ import psutil
 import pytest
 from service_harness import RAY_TOKEN, RayStandIn, Running, Worker, client, until
 
-HEAVY = {"torch", "ray", "numpy", "sklearn", "pandas", "scipy"}
+HEAVY = {"torch", "ray", "sklearn", "pandas", "scipy"}
 
 WHOLE_SERVICE = """
 import asyncio, json, sys

@@ -66,7 +66,17 @@ def test_a_date_stays_the_text_it_looks_like() -> None:
         ({"name": "a", "training": {"epochs": 0}}, "/training/epochs", "greater than or equal to 1"),
         ({"name": "a", "training": {"lr": float("nan")}}, "/training/lr", "finite number"),
         ({"name": "a", "training": {"lr": float("inf")}}, "/training/lr", "finite number"),
-        ({"name": "a", "training": {"epochs": 5}}, "/training", "warmup_epochs (10) must be smaller than epochs (5)"),
+        (
+            {"name": "a", "training": {"epochs": 5, "warmup_epochs": 5}},
+            "/training",
+            "warmup_epochs (5) must be smaller than epochs (5)",
+        ),
+        ({"name": "a", "training": {"accumulate": 129}}, "/training", "fewer than two of 256 images a part"),
+        (
+            {"name": "a", "objective": {"weighting": {"policy": "adaptive", "floor": 0.9, "ceiling": 0.1}}},
+            "/objective/weighting",
+            "floor (0.9) must not be above ceiling (0.1)",
+        ),
         ({"name": "a", "objective": {"dimension_loss": {"name": "x"}}}, "/objective/dimension_loss/name", "'vicreg'"),
         ({"name": "a", "objective": {"weighting": {"alpha": 0.5}}}, "/objective/weighting", "needs policy"),
         (
@@ -193,10 +203,15 @@ def test_values_that_fit_singly_but_not_together_are_refused(problems: Problems)
     assert "trial 1: training.epochs = 5, training.warmup_epochs = 20 is not allowed" in found[0].message
 
 
-def test_values_that_fit_together_are_accepted_though_each_contradicts_a_default() -> None:
-    space = {"training.epochs": {"choice": [5, 8]}, "training.warmup_epochs": {"choice": [1, 2]}}
+def test_values_that_fit_together_are_accepted_though_one_contradicts_a_default() -> None:
+    space = {"training.accumulate": {"choice": [200, 250]}, "training.batch_size": {"choice": [600, 700]}}
     spec = validate_spec({"name": "a", "search": {"algorithm": "grid", "space": space}})
-    assert spec.training.warmup_epochs == 10  # which no epochs of the sweep would allow
+    assert spec.training.batch_size == 256  # which no accumulate of the sweep would allow
+
+
+def test_the_warm_up_is_a_tenth_of_a_short_training() -> None:
+    for epochs, warmup in ((1, 0), (5, 0), (30, 3), (400, 10)):
+        assert validate_spec({"name": "a", "training": {"epochs": epochs}}).training.warmup == warmup
 
 
 BOMB = "name: a\nx: &a [1,1]\ny: &b [*a,*a,*a]\nz: [*b,*b,*b]\n"

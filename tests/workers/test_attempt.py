@@ -41,7 +41,7 @@ def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
 
 def test_a_heartbeat_comes_without_news(service: FakeService, attempt: Attempt) -> None:
     wait_for(lambda: len(service.accepted) >= 2, seconds=5)
-    assert service.accepted[1] == {"trials": [], "series": [], "waiting": None, "outcome": None}
+    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None, "waiting": None}
 
 
 def test_a_state_is_told_at_once_and_not_repeated(service: FakeService, attempt: Attempt) -> None:

@@ -13,7 +13,6 @@ import workers.run
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
 from workers.__main__ import main
 from workers.attempt import Attempt
-from workers.budget import Budget
 from workers.context import RunContext
 from workers.errors import RunError
 from workers.interruption import Interruption
@@ -100,7 +99,7 @@ def test_only_trials_without_a_result_are_run(
     write_result(Storage(tmp_path), TrialResult(1, {"training.lr": 0.01}, "succeeded", 2, 2, {"knn_top1": 0.9}))
     ran = []
 
-    def train(context: RunContext, plans: list[TrialPlan], budget: Budget, progress: Progress, *_: Any) -> None:
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
         for plan in plans:
             ran.append(plan.number)
             progress.update(TrialResult(plan.number, plan.params, "succeeded", 2, 2, {"knn_top1": 0.5}))
@@ -118,7 +117,7 @@ def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
 ) -> None:
     errors = ["ValueError: rare\n\nwhere", "OutOfMemoryError: often\n\nhere", "OutOfMemoryError: often\n\nthere"]
 
-    def train(context: RunContext, plans: list[TrialPlan], budget: Budget, progress: Progress, *_: Any) -> None:
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
         for plan in plans:
             progress.update(TrialResult(plan.number, plan.params, "failed", error=errors[plan.number]))
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from array import array
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 import psutil
 from moto.server import ThreadedMotoServer
 
+from adadim_core.spec import report_binary
+from adadim_core.spec.report import encode_float
 from workers.connection import ServiceAddress
 
 TOKEN = "secret-attempt-token"
@@ -37,6 +40,26 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0, what: str =
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         time.sleep(0.02)
     return value
+
+
+def decoded(content_type: str, body: bytes) -> dict[str, Any]:
+    """A report of either form as its JSON has it."""
+    if content_type != report_binary.MEDIA_TYPE:
+        found: dict[str, Any] = json.loads(body)
+        return found
+    head, rest = report_binary.split(body)
+    series = []
+    for one in head.series:
+        columns = []
+        for kind in "qdd" + "d" * len(one.metrics):
+            columns.append(array(kind, rest[: 8 * one.steps].tobytes()).tolist())
+            rest = rest[8 * one.steps :]
+        steps, epochs, times, *values = columns
+        named = {
+            name: [encode_float(value) for value in column] for name, column in zip(one.metrics, values, strict=True)
+        }
+        series.append({"trial": one.trial, "steps": steps, "epochs": epochs, "times": times, "values": named})
+    return head.model_dump(mode="json") | {"series": series}
 
 
 class FakeService:
@@ -91,7 +114,7 @@ class FakeService:
                 if self.server is not service._server:  # stopped: the connection breaks, as that of a dead process
                     self.close_connection = True
                     return
-                report = json.loads(body)
+                report = decoded(self.headers["Content-Type"], body)
                 assert self.path == "/api/v1/attempts/a1/reports"
                 service.tokens.add(self.headers["Authorization"])
                 answer = service.answer(report, len(body))

@@ -75,6 +75,18 @@ class ExperimentPage {
     }
   }
 
+  /** Points were missed while away: read the series once more; the stream goes on meanwhile, and points merge. */
+  async reload() {
+    try {
+      const { series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), this.closed.signal);
+      this.store.merge(series);
+      await this.readStates();
+      this.batch.request();
+    } catch (problem) {
+      this.failed(problem);
+    }
+  }
+
   async readStates() {
     const { signal } = this.closed;
     const [experiment, trials] = await Promise.all([getExperiment(this.id, signal), getTrials(this.id, signal)]);
@@ -169,6 +181,10 @@ class ExperimentPage {
   }
 
   take(kind, data) {
+    if (kind === "reset") {
+      this.reload();
+      return;
+    }
     if (kind === "points") this.store.merge(data.series);
     else if (kind === "trial") this.trials.set(data.number, data);
     else if (kind === "experiment") this.experiment = { ...this.experiment, ...data };

@@ -31,6 +31,8 @@ export class LiveStream {
         this.onEvent(kind, JSON.parse(event.data));
       });
     }
+    // Points from before here come no more as events: whoever listens reads the series anew.
+    this.source.addEventListener("reset", () => this.onEvent("reset", null));
     // The server ends every stream after a while: taking up at once is not an outage.
     this.source.addEventListener("reconnect", (event) => this.open(event.lastEventId || this.after));
     this.source.onerror = () => this.retry();

@@ -1,14 +1,10 @@
-"""Why a trial was stopped early.
-
-Revision ID: 0002
-Revises: 0001
-"""
+"""Trials say why they were stopped early."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

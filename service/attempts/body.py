@@ -1,0 +1,86 @@
+"""The body of a report in either form, checked and brought into arrays. Nothing in it is trusted."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from adadim_core.spec import report_binary
+from adadim_core.spec.report import Outcome, Report, TrialUpdate
+from service.metrics.reported import ReportedSeries
+from service.problems import Problem
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One report as the service works on it."""
+
+    trials: list[TrialUpdate]
+    series: list[ReportedSeries]
+    outcome: Outcome | None
+    size: int = 0
+    """Bytes of its body."""
+    waiting: str | None = None
+
+    @classmethod
+    def of(cls, report: Report, size: int = 0) -> "Delivery":
+        return cls(
+            report.trials, [ReportedSeries.of(one) for one in report.series], report.outcome, size, report.waiting
+        )
+
+
+def parse(body: bytes, content_type: str) -> Delivery:
+    """Read a report.
+
+    Raises:
+        RequestValidationError, Problem: 422 naming what is wrong, 415 for a content type that is neither form's.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    try:
+        if kind == report_binary.MEDIA_TYPE:
+            return _from_binary(body)
+        if kind in ("application/json", ""):
+            return Delivery.of(_from_json(body), len(body))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+    except (ValueError, RecursionError) as error:
+        raise Problem(422, "Invalid report", str(error)) from None
+    raise Problem(415, "Unsupported media type", f"Send application/json or {report_binary.MEDIA_TYPE}.")
+
+
+def _from_json(body: bytes) -> Report:
+    try:
+        return Report.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] != "json_invalid":
+            raise
+        # Half a surrogate pair in a worker's last words is no reason to lose them: the slow parser takes it.
+        try:
+            found = json.loads(body)
+        except ValueError:
+            raise error from None
+        return Report.model_validate(found)
+
+
+def _from_binary(body: bytes) -> Delivery:
+    head, columns = report_binary.split(body)
+    series, at = [], 0
+    for one in head.series:
+        steps = np.frombuffer(columns, "<i8", one.steps, at)
+        rows = np.frombuffer(columns, "<f8", one.steps * (2 + len(one.metrics)), at + 8 * one.steps)
+        epochs, times, *values = rows.reshape(-1, one.steps)
+        at += one.size
+        _require(steps, (steps >= 0) & (steps <= 2**62), one.trial, "steps must lie between 0 and 2**62")
+        _require(epochs, (epochs >= 0) & (epochs <= 1e9), one.trial, "epochs must lie between 0 and 1e9")
+        _require(times, np.isfinite(times), one.trial, "times must be finite")
+        series.append(ReportedSeries(one.trial, steps, epochs, times, dict(zip(one.metrics, values, strict=True))))
+    return Delivery(head.trials, series, head.outcome, len(body), head.waiting)
+
+
+def _require(column: Any, right: Any, trial: int, rule: str) -> None:
+    if not right.all():
+        raise ValueError(f"series of trial {trial}: {rule}, one is {column[int(np.argmin(right))]}")

@@ -1,0 +1,34 @@
+"""How many requests a token may make: a token bucket for each, in the memory of this replica.
+
+Costs about a microsecond and no query. With n replicas behind a balancer a token gets up to n times the rate.
+"""
+
+import time
+from collections.abc import Callable
+
+BURST_S = 2.0
+"""A token that was idle may spend the requests of so many seconds at once."""
+
+
+class RateLimiter:
+    """Counts requests by key. A bucket is one number, and one that is full again is forgotten."""
+
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic, remember: int = 10_000) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._step = 1.0 / rate
+        self._full_at: dict[bytes, float] = {}
+        """Key to the time at which its bucket is full again."""
+        self._remember = self._sweep_at = remember
+
+    def take(self, key: bytes) -> float:
+        """Count one request. Returns 0.0, or the seconds to wait if it is one too many."""
+        now = self._clock()
+        full_at = max(self._full_at.get(key, now), now) + self._step
+        if full_at > now + BURST_S + 1e-9:
+            return full_at - now - BURST_S
+        self._full_at[key] = full_at
+        if len(self._full_at) > self._sweep_at:
+            self._full_at = {k: at for k, at in self._full_at.items() if at > now}
+            self._sweep_at = max(self._remember, 2 * len(self._full_at))
+        return 0.0

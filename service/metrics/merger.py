@@ -1,0 +1,161 @@
+"""Moves points from segments into chunks in the background, drops what is merged, and ages points out.
+
+Any number of replicas may run it: an advisory lock gives each experiment to one of them, and everything a merge
+changes is one transaction, so that a reader or a crash sees all of it or nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from itertools import pairwise
+
+from service.database.engine import DATABASE_ERRORS, Database
+from service.experiments import repository as experiments
+from service.metrics import codec, repository
+from service.metrics.chunks import NewChunk, Span, build, place
+from service.metrics.points import Points, split_key
+from service.trials import repository as trials
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
+_LEAST_POINTS = 50_000
+"""Worth a merge. More, where they spread over many series."""
+_POINTS_A_SERIES = 32
+_MOST_POINTS = 1_000_000
+"""Of one merge, and of what readers may find unmerged before one is due in any case."""
+_MOST_SEGMENTS = 1_000
+_IDLE_S = 10.0
+"""After so long without a report everything is merged."""
+_KEEP_SEGMENTS_S = 300.0
+"""Merged segments stay so long for live followers; who comes back later reads the series anew."""
+_AGE_OUT_EVERY_S = 600.0
+
+
+class Merger:
+    """The background task of one service."""
+
+    def __init__(self, database: Database, keep_points_days: float | None) -> None:
+        self._database = database
+        self._keep_days = keep_points_days
+        self._series: dict[int, int] = {}
+        """Series the last merge of an experiment met."""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="merger")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_age_out = loop.time()
+        while True:
+            try:
+                await self.merge_due()
+                await self.drop_merged()
+                if self._keep_days is not None and loop.time() >= next_age_out:
+                    next_age_out = loop.time() + _AGE_OUT_EVERY_S
+                    await age_out(self._database, self._keep_days)
+            except DATABASE_ERRORS as error:
+                logger.warning("cannot merge points, trying again: %s", error)
+            except Exception:
+                logger.exception("merging points failed")  # points stay readable where they are
+            await asyncio.sleep(_PAUSE_S)
+
+    async def merge_due(self) -> None:
+        """Merge what is worth it."""
+        async with self._database.transaction() as session:
+            tails = await repository.tails(session)
+        for tail in tails:
+            enough = max(_LEAST_POINTS, _POINTS_A_SERIES * self._series.get(tail.experiment_id, 0))
+            full = tail.points >= min(enough, _MOST_POINTS) or tail.segments >= _MOST_SEGMENTS
+            if full or tail.idle >= _IDLE_S:
+                self._series[tail.experiment_id] = await merge(self._database, tail.experiment_id)
+        with contextlib.suppress(KeyError):
+            for experiment_id in set(self._series) - {tail.experiment_id for tail in tails}:
+                del self._series[experiment_id]
+
+    async def drop_merged(self) -> None:
+        while True:
+            async with self._database.transaction() as session:
+                if await repository.drop_merged(session, _KEEP_SEGMENTS_S, 1000) < 1000:
+                    return
+
+
+async def merge(database: Database, experiment_id: int) -> int:
+    """Move the oldest unmerged points of an experiment into chunks. How many series there were.
+
+    Nobody waits for it: it takes no lock that a report or a reader needs.
+    """
+    async with database.transaction() as session:
+        if not await repository.lock_for_merging(session, experiment_id):
+            return 0
+        segments = await repository.unmerged_segments(session, experiment_id, _MOST_POINTS)
+        if not segments:
+            return 0
+        points = await asyncio.to_thread(lambda: Points.concat([codec.decode(row.body) for row in segments]).settled())
+        bounds = points.runs().tolist()
+        fresh = [points[start:end] for start, end in pairwise(bounds)]
+        keys = [split_key(int(part.series[0])) for part in fresh]
+        ids = {t.number: t.id for t in await trials.by_number(session, experiment_id, {number for number, _ in keys})}
+        series = [(ids[number], metric_id) for number, metric_id in keys]
+        found = await repository.chunks_to_merge(session, series, [int(part.step[0]) for part in fresh])
+        spans: dict[tuple[int, int], list[Span]] = defaultdict(list)
+        for row in found:
+            spans[row.trial_id, row.metric_id].append(Span(row.first_step, row.last_step, row.points))
+        groups = [
+            (one, taken, part) for one, new in zip(series, fresh, strict=True) for taken, part in place(new, spans[one])
+        ]
+        replaced = [(*one, span.first_step) for one, taken, _ in groups for span in taken]
+        bodies = await repository.chunk_bytes(session, replaced, "body")
+        chunks = await asyncio.to_thread(_rebuild, groups, bodies)
+        await repository.delete_chunks(session, replaced)
+        await repository.add_chunks(session, chunks)
+        await repository.mark_merged(session, experiment_id, [row.seq for row in segments])
+    return len(series)
+
+
+def _rebuild(
+    groups: list[tuple[tuple[int, int], list[Span], Points]], bodies: list[bytes]
+) -> list[tuple[int, int, NewChunk]]:
+    chunks = []
+    left = iter(bodies)
+    for one, taken, new in groups:
+        old = [codec.decode(next(left), int(new.series[0])) for _ in taken]
+        chunks += [(*one, chunk) for chunk in build(Points.concat([*old, new]).settled())]
+    return chunks
+
+
+async def age_out(database: Database, days: float) -> int:
+    """Delete the points of experiments that ended so many days ago; their states and last values stay.
+
+    Returns how many experiments lost their points.
+    """
+    done = 0
+    while True:
+        async with database.transaction() as session:
+            old = await repository.aged(session, days, limit=10)
+        for experiment_id in old:
+            await delete_points(database, experiment_id)
+            async with database.transaction() as session:
+                experiment = await experiments.get(session, experiment_id, lock=True)
+                if experiment is not None:
+                    experiment.merged_seq = experiment.seq
+            logger.info("points of experiment %d deleted: it ended over %g days ago", experiment_id, days)
+        done += len(old)
+        if len(old) < 10:
+            return done
+
+
+async def delete_points(database: Database, experiment_id: int, *, at_once: int = 500) -> None:
+    """Delete every point of an experiment in small transactions, so that nobody waits."""
+    while True:
+        async with database.transaction() as session:
+            if not await repository.delete_points(session, experiment_id, at_once):
+                return

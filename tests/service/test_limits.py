@@ -1,0 +1,130 @@
+"""Rates and sizes: what the limit is, and when to go on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from service_harness import Running, add_token, client
+from test_reports import Reporter
+
+from service.auth.denials import DENIED
+from service.auth.rate import BURST_S, RateLimiter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(
+    rate=st.integers(1, 1000),
+    pauses=st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=300),
+)
+def test_never_more_than_the_burst_and_the_rate(rate: int, pauses: list[float]) -> None:
+    """In any span of t seconds a key gets at most rate * (t + burst) requests, and waits no longer than it must."""
+    clock = Clock()
+    limiter = RateLimiter(rate, clock=clock)
+    taken: list[float] = []
+    for pause in pauses:
+        clock.now += pause / rate
+        wait = limiter.take(b"key")
+        if wait == 0:
+            taken.append(clock.now)
+            continue
+        assert wait <= 1 / rate + 1e-6
+        clock.now += wait
+        assert limiter.take(b"key") == 0, "after the time it was told to wait"
+        taken.append(clock.now)
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= rate * (taken[last] - taken[first] + BURST_S) + 1 + 1e-6
+
+
+def test_keys_do_not_touch_each_other_and_idle_ones_are_forgotten() -> None:
+    clock = Clock()
+    limiter = RateLimiter(10, clock=clock, remember=100)
+    while limiter.take(b"busy") == 0:
+        pass
+    assert limiter.take(b"other") == 0
+    for k in range(1000):
+        assert limiter.take(str(k).encode()) == 0
+        clock.now += 0.001
+    clock.now += BURST_S + 1
+    for k in range(300):
+        limiter.take(b"new %d" % k)
+        clock.now += 1
+    assert len(limiter._full_at) <= 110
+    assert limiter.take(b"busy") == 0
+
+
+@pytest.fixture
+async def slow(service: Running) -> AsyncIterator[Running]:
+    """The service, taking 5 requests and 10 reports a second."""
+    context = service.context
+    before = context.request_rates, context.report_rates
+    context.request_rates, context.report_rates = RateLimiter(5), RateLimiter(10)
+    yield service
+    context.request_rates, context.report_rates = before
+
+
+def denied() -> float:
+    return DENIED.labels(429, "rate")._value.get()
+
+
+async def test_one_token_too_fast_is_429_and_others_are_not(slow: Running) -> None:
+    other = await add_token(slow.context.database, "viewer")
+    before = denied()
+    answers = await asyncio.gather(*(slow.http.get("/api/v1/session") for _ in range(40)))
+    refused = [a for a in answers if a.status_code == 429]
+    assert {a.status_code for a in answers} == {200, 429}
+    assert denied() - before == len(refused)
+    assert refused[0].headers["content-type"] == "application/problem+json"
+    assert refused[0].headers["retry-after"] == "1"
+    assert refused[0].json()["detail"] == "This access token may make 5 requests a second; go on in 1 s."
+    async with client(slow.url, other) as http:
+        assert (await http.get("/api/v1/session")).status_code == 200
+    await asyncio.sleep(1.0)  # what Retry-After says
+    assert (await slow.http.get("/api/v1/session")).status_code == 200
+
+
+async def test_wrong_tokens_and_logins_are_counted_too(slow: Running) -> None:
+    async with client(slow.url, "adadim_wrong") as http:
+        wrong = await asyncio.gather(*(http.get("/api/v1/session") for _ in range(20)))
+        logins = await asyncio.gather(
+            *(http.post("/api/v1/session", json={"token": "adadim_other"}) for _ in range(20))
+        )
+    assert {a.status_code for a in wrong} == {401, 429}
+    assert {a.status_code for a in logins} == {401, 429}
+
+
+async def test_reports_have_their_own_limit(slow: Running) -> None:
+    reporter = await Reporter.open(slow)
+    async with client(slow.url, reporter.token) as http:
+        path = f"/api/v1/attempts/{reporter.attempt_id}/reports"
+        answers = await asyncio.gather(*(http.post(path, json={}) for _ in range(40)))
+    assert {a.status_code for a in answers} == {200, 429}
+    assert sum(a.status_code == 200 for a in answers) >= 20
+    (detail,) = {a.json()["detail"] for a in answers if a.status_code == 429}
+    assert detail == "This attempt's token may make 10 requests a second; go on in 1 s."
+
+
+async def test_a_sweep_has_at_most_as_many_trials_as_the_service_takes(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded = service.context.settings.model_copy(update={"max_trials": 3})
+    monkeypatch.setattr(service.context, "settings", bounded)
+
+    def spec(trials: int) -> str:
+        return f"{{name: a, search: {{trials: {trials}, space: {{training.lr: {{uniform: [0.1, 0.2]}}}}}}}}"
+
+    for options in ({}, {"dry_run": "true"}):
+        assert (await service.http.post("/api/v1/experiments", content=spec(3), params=options)).is_success
+        refused = await service.http.post("/api/v1/experiments", content=spec(4), params=options)
+        assert refused.status_code == 422
+        (error,) = refused.json()["errors"]
+        assert error == {"pointer": "/search", "detail": "4 trials; this service takes at most 3"}

@@ -1,0 +1,146 @@
+"""The two forms of a report mean the same, and nothing that is no report gets in."""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from service_harness import Running, client
+from test_reports import Reporter, points
+
+from adadim_core.spec import report_binary
+from adadim_core.spec.report import Report, Series
+from service.attempts import inbox as inbox_module
+from service.attempts.body import parse
+from service.attempts.inbox import Inbox
+from service.problems import Problem
+
+_NAMES = ["h_r", "loss", "alpha"]
+_SERIES = st.integers(1, 8).flatmap(
+    lambda n: st.builds(
+        Series,
+        trial=st.integers(0, 2**31 - 1),
+        steps=st.lists(st.integers(0, 2**62), min_size=n, max_size=n),
+        epochs=st.lists(st.floats(0, 1e9, width=32), min_size=n, max_size=n),
+        times=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=n, max_size=n),
+        values=st.dictionaries(
+            st.sampled_from(_NAMES), st.lists(st.none() | st.floats(), min_size=n, max_size=n), min_size=1
+        ),
+    )
+)
+
+
+def listed(body: bytes, kind: str) -> list[tuple[str, ...]]:
+    """Every measured point."""
+    ids = {name: number for number, name in enumerate(_NAMES)}
+    found = []
+    for one in parse(body, kind).series:
+        for part in one.points(ids):
+            columns = (part.series, part.step, part.epoch, part.time, part.value)
+            found += [tuple(map(repr, row)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    return sorted(found)
+
+
+@given(st.lists(_SERIES, max_size=3))
+def test_both_forms_say_the_same(series: list[Series]) -> None:
+    report = Report(series=series, trials=[], outcome=None)
+    binary = listed(report_binary.encode(report), report_binary.MEDIA_TYPE)
+    assert binary == listed(report.model_dump_json().encode(), "application/json; charset=utf-8")
+    assert len(binary) == sum(one.point_count for one in series)
+
+
+def body_of(steps: Sequence[int] = (1,), time: float = 1.0, epoch: float = 0.0) -> bytes:
+    head = b'{"series": [{"trial": 0, "steps": %d, "metrics": ["h_r"]}]}' % len(steps)
+    n = len(steps)
+    columns = struct.pack(f"<{n}q{3 * n}d", *steps, *[epoch] * n, *[time] * n, *[5.0] * n)
+    return b"ADR1" + struct.pack("<I", len(head)) + head + columns
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"ADR1", b"ADR2" + body_of()[4:], body_of()[:-1], body_of() + b"x", b"ADR1\xff\xff\xff\xff{}",
+        body_of(steps=[-1]), body_of(steps=[2**63 - 1]), body_of(time=float("nan")), body_of(epoch=float("nan")),
+        body_of(epoch=-1.0), body_of().replace(b'"h_r"', b'"H R"'), body_of().replace(b'"steps"', b'"steqs"'),
+        body_of(steps=range(50_001)),
+    ],
+)  # fmt: skip
+async def test_a_binary_report_that_is_none_is_422(service: Running, body: bytes) -> None:
+    reporter = await Reporter.open(service)
+    response = await post(reporter, body)
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert await reporter.series() == []
+
+
+async def post(reporter: Reporter, body: bytes, kind: str = report_binary.MEDIA_TYPE) -> Any:
+    async with client(reporter.service.url, reporter.token) as http:
+        path = f"/api/v1/attempts/{reporter.attempt_id}/reports"
+        return await http.post(path, content=body, headers={"Content-Type": kind})
+
+
+async def test_a_binary_report_is_taken_and_other_types_are_415(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    assert (await post(reporter, body_of([1, 2]))).status_code == 200
+    assert (await reporter.series())[0]["steps"] == [1, 2]
+    assert (await post(reporter, body_of(), "application/x-pickle")).status_code == 415
+
+
+async def test_one_report_that_is_wrong_does_not_fail_those_committed_with_it(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    inbox, attempt = service.context.inbox, reporter.attempt_id
+
+    def delivery(trial: int, step: int) -> Any:
+        return parse(Report(series=[Series(**points(trial, [step], [1.0]))]).model_dump_json().encode(), "")
+
+    answers = await asyncio.gather(
+        *(inbox.deliver(attempt, delivery(99 if step == 5 else 0, step)) for step in range(10)), return_exceptions=True
+    )
+    assert [isinstance(a, Problem) and a.details.status for a in answers] == [False] * 5 + [422] + [False] * 4
+    assert (await reporter.series())[0]["steps"] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert (inbox._reports, inbox._bytes, inbox._queues) == (0, 0, {})
+
+
+async def test_reports_after_an_outcome_in_the_same_group_are_409(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    bodies = [Report(), Report(outcome={"state": "succeeded"}), Report(series=[Series(**points(0, [1], [1.0]))])]
+    deliveries = [parse(body.model_dump_json().encode(), "") for body in bodies]
+    async with service.context.database.transaction() as lock:  # so that they wait together
+        await lock.execute(inbox_lock(reporter.experiment_id))
+        first = asyncio.create_task(service.context.inbox.deliver(reporter.attempt_id, deliveries[0]))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(service.context.inbox.deliver(reporter.attempt_id, d)) for d in deliveries]
+        await asyncio.sleep(0.05)
+    await first
+    answers = await asyncio.gather(*others, return_exceptions=True)
+    assert [isinstance(a, Problem) and a.details.status for a in answers] == [False, False, 409]
+    assert await reporter.series() == []
+
+
+def inbox_lock(experiment_id: int) -> Any:
+    from sqlalchemy import text
+
+    return text(f"SELECT 1 FROM experiments WHERE id = {experiment_id} FOR UPDATE")
+
+
+async def test_too_much_waiting_is_429_and_nothing_is_lost(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the experiment is locked reports wait, in bounded number and on one connection; then all are taken."""
+    monkeypatch.setattr(inbox_module, "MAX_WAITING", 5)
+    reporter = await Reporter.open(service)
+    async with service.context.database.transaction() as lock:
+        await lock.execute(inbox_lock(reporter.experiment_id))
+        posts = [asyncio.create_task(post(reporter, body_of([step]))) for step in range(12)]
+        done, waiting = await asyncio.wait(posts, timeout=5, return_when=asyncio.ALL_COMPLETED)
+        assert len(waiting) == 5
+        assert {p.result().status_code for p in done} == {429}
+        assert {p.result().headers["retry-after"] for p in done} == {"1"}
+        # readers are not held up
+        assert (await service.http.get(f"/api/v1/experiments/{reporter.experiment_id}")).status_code == 200
+    taken = [p.result().status_code for p in (await asyncio.wait(waiting))[0]]
+    assert taken == [200] * 5
+    assert len((await reporter.series())[0]["steps"]) == 5
+    assert isinstance(service.context.inbox, Inbox)
+    service.context.inbox.require_room()
