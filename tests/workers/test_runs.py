@@ -178,7 +178,7 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
     assert "last lines of the log:" in errors[1]
     assert "trial 1 goes on from its last checkpoint after: DataError" in errors[1]
     assert errors[3].startswith("Diverged: the loss is nan at step ")
-    assert math.nan in {float(value) for _, value in service.points(3, "loss")} or service.points(3, "loss")
+    assert service.points(3, "loss")[-1][1] == "NaN"
     arrived = dict.fromkeys(step for step, _ in service.points(trial=0))  # a delivery may repeat, order stays
     assert list(arrived) == [0, 2, 4, 5, 6, 8, 10]
     assert dict(service.points(2, "knn_top1")).keys() == {5, 10}
