@@ -216,9 +216,14 @@ class RayHead:
         """A second node of 1 CPU, with its own raylet. Its processes have these variables."""
         return RayNode(self, environment)
 
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs of it."""
+        return self._process_tree_root().children(recursive=True)
+
     def kill(self) -> None:
         """The whole cluster is gone at once, as when the power fails."""
         kill_all(self._process_tree_root())
+        self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -226,6 +231,8 @@ class RayHead:
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     def stop(self) -> None:
+        if self._process.poll() is not None:
+            return
         processes = [self._process_tree_root(), *self._process_tree_root().children(recursive=True)]
         self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=4)
