@@ -15,7 +15,7 @@ from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_sp
 from adadim_core.spec.report import Outcome
 from workers import importing
 from workers.attempt import Attempt
-from workers.connection import ServiceAddress
+from workers.connection import ServiceAddress, with_own_token
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.run import run_experiment
@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
     interruption = Interruption()
+    if service is not None:
+        service = with_own_token(service)
     attempt = Attempt(service, on_stop=interruption.request)
     storage: Storage | None = None
     try:
