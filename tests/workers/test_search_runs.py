@@ -1,6 +1,7 @@
 """Sweeps with searchers and schedulers on a real Ray cluster: early ends, kills in between, nodes that join."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ def test_asha_stops_trials_of_two_workers_and_everything_they_held_comes_back(
         assert (run.storage / "trials" / f"{number:04d}" / "encoder.safetensors").exists()
     # Between any two trials, and after the last, the cluster was as free as before the first.
     free = [sample["free"] for sample in samples(log)]
-    came_back = sum(a < 2.0 <= b for a, b in zip(free, free[1:], strict=False))
+    came_back = sum(a < 2.0 <= b for a, b in itertools.pairwise(free))
     assert came_back >= 3, free
 
 
