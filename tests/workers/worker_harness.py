@@ -167,7 +167,11 @@ class RayHead:
             self._process = subprocess.Popen(
                 command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(self._answers, seconds=60, what=f"Ray head up, see {self._log}")
+        try:
+            wait_for(self._answers, seconds=180, what=f"Ray head up, see {self._log}")
+        except BaseException:
+            self.stop()
+            raise
 
     def environment(self) -> dict[str, str]:
         """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
