@@ -120,7 +120,7 @@ async def _apply(
     if updates:
         experiment.trials_done = await trials.count_ended(session, experiment.id)
     for delivery in deliveries:
-        await _note_waiting(session, experiment, delivery.waiting)
+        _note_waiting(experiment, delivery.waiting)
     series = [one for delivery in deliveries for one in delivery.series]
     if series:
         await metrics.write(session, experiment, series, rows)
@@ -133,7 +133,7 @@ async def _apply(
 
 def _figures(experiment: Experiment) -> tuple[object, ...]:
     """What lists show of an experiment beside its state."""
-    return experiment.trials_done, experiment.best_trial, experiment.best_value
+    return experiment.trials_done, experiment.best_trial, experiment.best_value, experiment.state_reason
 
 
 async def _trials(session: AsyncSession, experiment_id: int, deliveries: Sequence[Delivery]) -> dict[int, Trial]:
@@ -150,13 +150,10 @@ async def _mark_running(session: AsyncSession, experiment: Experiment, attempt: 
         await change_state(session, experiment, "running", by="worker")
 
 
-async def _note_waiting(session: AsyncSession, experiment: Experiment, waiting: str | None) -> None:
+def _note_waiting(experiment: Experiment, waiting: str | None) -> None:
     """Show what the attempt waits for as the reason of the experiment's state, until it says that it is over."""
-    if waiting is None or experiment.state != "running" or (waiting or None) == experiment.state_reason:
-        return
-    experiment.state_reason = waiting or None
-    await session.flush()
-    await events.append(session, experiment.id, "experiment", {"state": experiment.state})
+    if waiting is not None and experiment.state == "running":
+        experiment.state_reason = waiting or None
 
 
 async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate) -> None:
