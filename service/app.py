@@ -27,6 +27,7 @@ from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
 from service.http_limits import BodyLimits
+from service.imports import endpoints as imports
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
 from service.metrics.merger import Merger
@@ -59,7 +60,9 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     install_problems(app)
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
-    for part in (experiments, trials, metrics, exports, events, logs, attempts, auth, tokens, health, dashboard):
+    for part in (
+        imports, experiments, trials, metrics, exports, events, logs, attempts, auth, tokens, health, dashboard,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app
