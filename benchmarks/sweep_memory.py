@@ -76,9 +76,9 @@ def memory_of(pid: int) -> dict[str, float]:
     found = {"driver": driver.memory_info().rss / MB}
     for process in driver.children(recursive=True):
         try:
-            if process.name().startswith("ray::TrialActor"):
+            if "TrialActor" in " ".join(process.cmdline()):
                 found[f"trial process {process.pid}"] = process.memory_info().rss / MB
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             continue
     return found
 
