@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -42,7 +43,7 @@ class Supervisor:
                 with self.locks[part.name]:
                     if not part.runs and not self._closed.is_set():
                         part.kill()  # what is left of it, as the end of a container would
-                        with suppress(OSError, RuntimeError):
+                        with suppress(OSError, subprocess.TimeoutExpired):
                             part.start()
 
 
