@@ -14,7 +14,7 @@ from pathlib import Path
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
 from adadim_core.spec.report import Outcome
 from workers.attempt import Attempt
-from workers.connection import ServiceAddress
+from workers.connection import ServiceAddress, with_own_token
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.run import run_experiment
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
     interruption = Interruption()
+    if service is not None:
+        service = with_own_token(service)
     attempt = Attempt(service, on_stop=interruption.request)
     storage: Storage | None = None
     try:

@@ -41,6 +41,16 @@ class Superseded(Problem):
         super().__init__(409, "Superseded", "This attempt is over; its worker should end.")
 
 
+async def replace_token(session: AsyncSession, attempt_id: int, token: str | None, new_hash: bytes) -> None:
+    """Void the token an attempt was started with, which its cluster shows, for one its worker made.
+
+    Raises a 401 problem unless `token` is the attempt's, 409 once the attempt is over.
+    """
+    await authenticate(session, attempt_id, token)
+    if not await repository.replace_token(session, attempt_id, old=hash_token(token or ""), new=new_hash):
+        raise Superseded
+
+
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
     """Apply one report of an authenticated attempt. Applied twice it changes nothing more.
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import FakeService, wait_for
+from worker_harness import TOKEN, FakeService, wait_for
 
-from adadim_core.spec.report import Outcome
+from adadim_core.spec.report import Outcome, Report
 from workers.attempt import Attempt
-from workers.connection import ServiceAddress
+from workers.connection import Connection, ServiceAddress, Superseded, with_own_token
 from workers.interruption import Interrupted, Interruption
 from workers.spool import Spool
 
@@ -109,7 +109,44 @@ def test_without_a_service_there_is_nothing_to_deliver() -> None:
 
 
 def test_a_token_does_not_show() -> None:
-    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden"))
+    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden", spare="hidden"))
+
+
+@pytest.mark.parametrize("exchange", ["taken", "lost", "refused"])
+def test_the_token_of_the_job_is_exchanged_and_whatever_becomes_of_that_reports_arrive(
+    service: FakeService, exchange: str
+) -> None:
+    service.exchange = exchange
+    connection = Connection(with_own_token(service.address))
+    for _ in range(2):
+        assert connection.post(Report()).directive == "continue"
+    connection.close()
+    (used,) = service.tokens
+    assert (used == f"Bearer {TOKEN}") == (exchange == "refused")
+
+
+def test_a_service_that_is_away_delays_no_start(service: FakeService) -> None:
+    service.stop()
+    began = time.monotonic()
+    address = with_own_token(service.address)
+    assert time.monotonic() - began < 2
+    service.start()
+    connection = Connection(address)
+    assert connection.post(Report()).directive == "continue"
+    connection.close()
+
+
+def test_a_second_process_with_the_token_of_the_job_is_turned_away(service: FakeService) -> None:
+    """As one that read it in the cluster's API, or a driver that was started again by somebody."""
+    first = with_own_token(service.address)
+    service.exchange = "refused"
+    second = Connection(with_own_token(service.address))
+    with pytest.raises(Superseded):
+        second.post(Report())
+    second.close()
+    connection = Connection(first)
+    assert connection.post(Report()).directive == "continue"
+    connection.close()
 
 
 def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:

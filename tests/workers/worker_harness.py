@@ -1,5 +1,7 @@
 """What the worker tests share: a service that can misbehave, a Ray head, and `python -m workers` as a process."""
 
+import contextlib
+import hashlib
 import json
 import os
 import random
@@ -38,6 +40,10 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0, what: str =
     return value
 
 
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
 def decoded(content_type: str, body: bytes) -> dict[str, Any]:
     """A report of either form as its JSON has it."""
     if content_type != report_binary.MEDIA_TYPE:
@@ -65,6 +71,9 @@ class FakeService:
         self.accepted: list[dict[str, Any]] = []
         self.refused = 0
         self.tokens: set[str] = set()
+        self.token_sha256 = _sha256(TOKEN)
+        self.exchange = "taken"
+        """What becomes of a worker's wish for its own token: taken, lost (taken without an answer), refused."""
         self.directive = "continue"
         self.answer: Callable[[dict[str, Any], int], Answer | None] = lambda report, size: None
         self._server: ThreadingHTTPServer | None = None
@@ -99,6 +108,16 @@ class FakeService:
     def outcomes(self) -> list[dict[str, Any]]:
         return [report["outcome"] for report in list(self.accepted) if report["outcome"]]
 
+    def opens(self, authorization: str) -> bool:
+        return _sha256(authorization.removeprefix("Bearer ")) == self.token_sha256
+
+    def exchange_token(self, authorization: str, sha256: str) -> int | None:
+        """The status to answer with; None for no answer."""
+        assert authorization == f"Bearer {TOKEN}"
+        if self.exchange != "refused":
+            self.token_sha256 = sha256
+        return {"taken": 204, "refused": 503, "lost": None}[self.exchange]
+
     def start(self) -> None:
         service = self
 
@@ -110,8 +129,11 @@ class FakeService:
                 if self.server is not service._server:  # stopped: the connection breaks, as that of a dead process
                     self.close_connection = True
                     return
-                report = decoded(self.headers["Content-Type"], body)
                 assert self.path == "/api/v1/attempts/a1/reports"
+                if not service.opens(self.headers["Authorization"]):
+                    self._say(401, b"{}")
+                    return
+                report = decoded(self.headers["Content-Type"], body)
                 service.tokens.add(self.headers["Authorization"])
                 answer = service.answer(report, len(body))
                 if answer is None:
@@ -124,6 +146,21 @@ class FakeService:
                 kind = "application/json" if status < 400 else "application/problem+json"
                 for name, value in ({"Content-Type": kind, "Content-Length": str(len(content))} | headers).items():
                     self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_PUT(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.path == "/api/v1/attempts/a1/token"
+                if status := service.exchange_token(self.headers["Authorization"], body["sha256"]):
+                    self._say(status, b"" if status == 204 else b"{}")
+                self.close_connection = True
+
+            def _say(self, status: int, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/problem+json")
+                if status != 204:
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -167,7 +204,12 @@ class RayHead:
             self._process = subprocess.Popen(
                 command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(self._answers, seconds=60, what=f"Ray head up, see {self._log}")
+        try:
+            wait_for(self._answers, seconds=120, what=f"Ray head up, see {self._log}")
+        except BaseException:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.stop()
+            raise
 
     def environment(self) -> dict[str, str]:
         """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
