@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo serve test lint clean
+.PHONY: help install demo serve test chaos lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -26,6 +26,9 @@ serve: $(STAMP)  ## Run the service and keep it up
 
 test: $(STAMP)  ## Run all tests
 	$(BIN)/python -m pytest
+
+chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
+	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP)  ## Check format, lint, types and import rules
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from service.attempts import endpoints as attempts
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
 from service.auth.service import ensure_admin_token
+from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
 from service.context import Context
@@ -17,8 +18,9 @@ from service.dashboard import endpoints as dashboard
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
+from service.dispatch.closing import interrupt_in_flight, keep_logs
 from service.dispatch.dispatcher import Dispatcher
-from service.dispatch.service import interrupt_in_flight, keep_logs
+from service.dispatch.repository import release_all
 from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.health import endpoints as health
@@ -68,6 +70,9 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
         database_url = await embedded.start()
     database = Database(database_url)
     stack.push_async_callback(database.close)
+    claim = Claim(database_url, shared=settings.ray_address is not None)
+    stack.push_async_callback(claim.release)
+    await claim.take()
     await database.migrate()
     await ensure_admin_token(database, settings.state_dir / "token")
 
@@ -90,6 +95,9 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
         stack.push_async_callback(local.stop)
         stack.push_async_callback(keep_logs, context)
         local.start()
+        # Nobody else uses this database: what is leased was leased by a service that was killed.
+        async with database.transaction() as session:
+            await release_all(session)
 
     dispatcher = Dispatcher(context, url)
     dispatcher.start()

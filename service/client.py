@@ -49,12 +49,15 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def submit(self, spec: str, *, dry_run: bool = False, idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(
+        self, spec: str, *, dry_run: bool = False, idempotency_key: str | None = None, priority: int = 0
+    ) -> dict[str, Any]:
         """Submit YAML text. Returns the experiment; with `dry_run`, the plan."""
         headers = {"Content-Type": "application/yaml"}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params={"dry_run": dry_run})
+        params = {"dry_run": dry_run, "priority": priority}
+        return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params=params)
 
     def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest experiments."""
@@ -74,9 +77,28 @@ class Client:
         params = {"metrics": ",".join(names), "max_points": max_points}
         return self._json("GET", f"/experiments/{experiment_id}/metrics", params=params)
 
+    def act(self, action: str, experiment_id: int) -> dict[str, Any]:
+        """cancel, pause, resume or retry an experiment. The answer's `message` says what was done."""
+        return self._json("POST", f"/experiments/{experiment_id}/{action}")
+
     def cancel(self, experiment_id: int) -> dict[str, Any]:
         """Ask for an experiment to end."""
-        return self._json("POST", f"/experiments/{experiment_id}/cancel")
+        return self.act("cancel", experiment_id)
+
+    def delete(self, experiment_id: int, *, confirm: bool = False) -> dict[str, Any]:
+        """Delete an experiment with all it left behind. Unconfirmed it is refused with what would go."""
+        return self._json("DELETE", f"/experiments/{experiment_id}", params={"confirm": confirm})
+
+    def clone(
+        self, experiment_id: int, changes: dict[str, Any] | None = None, *, priority: int | None = None
+    ) -> dict[str, Any]:
+        """Submit an experiment's spec anew, with fields changed: dotted paths to values."""
+        body = {"changes": changes or {}, "priority": priority}
+        return self._json("POST", f"/experiments/{experiment_id}/clone", json=body)
+
+    def history(self, experiment_id: int) -> list[dict[str, Any]]:
+        """Every transition of an experiment, oldest first."""
+        return self._all(f"/experiments/{experiment_id}/history", limit=1000)
 
     def create_token(self, name: str, role: str, *, expires_in_days: int | None = 90) -> dict[str, Any]:
         """Make a token (admins only). The answer has its value, this once."""

@@ -58,6 +58,9 @@ class Settings(BaseModel):
     slots: Annotated[
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
     ] = 4
+    owner_slots: Annotated[
+        int | None, Field(ge=1, le=10_000, description="ADADIM_OWNER_SLOTS: of these at most so many of one owner.")
+    ] = None
     max_trials: Annotated[
         int, Field(ge=1, le=MAX_TRIALS, description="ADADIM_MAX_TRIALS: trials a sweep may have.")
     ] = MAX_TRIALS
@@ -91,6 +94,7 @@ class Settings(BaseModel):
             "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
             "storage": "ADADIM_STORAGE",
             "slots": "ADADIM_SLOTS",
+            "owner_slots": "ADADIM_OWNER_SLOTS",
             "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
             "max_trials": "ADADIM_MAX_TRIALS",
             "request_rate": "ADADIM_REQUEST_RATE",

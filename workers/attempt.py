@@ -75,8 +75,11 @@ class Attempt:
         if self._connection is None or self.superseded:
             return self._connection is None
         try:
-            if points is not None:
-                replay(points, self._connection, timeout=timeout / 2)
+            complete = points is None or replay(points, self._connection, timeout=timeout / 2)
+            if not complete and outcome.state != "interrupted":
+                # A final outcome would be the last word on points not yet told; the next attempt delivers both.
+                logger.warning("points are left in their spools: the outcome %r waits for them", outcome.state)
+                return False
             return self._post_outcome(self._connection, outcome, deadline)
         except Superseded as reason:
             logger.warning("the service no longer takes this attempt's reports: %s", reason)

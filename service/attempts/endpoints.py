@@ -4,10 +4,11 @@ import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
+from sqlalchemy import func
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report
-from service.attempts import service
+from service.attempts import repository, service
 from service.attempts.body import parse
 from service.auth.denials import too_many
 from service.auth.dependencies import bearer_token
@@ -79,5 +80,10 @@ _REPORT_BODY: dict[str, Any] = {
 async def receive_report(attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
     delivery = parse(await request.body(), request.headers.get("content-type", ""))
-    reply = await context.inbox.deliver(attempt_id, delivery)
+    try:
+        reply = await context.inbox.deliver(attempt_id, delivery)
+    except service.Superseded:
+        async with context.database.transaction() as session:
+            await repository.change(session, attempt_id, refused_at=func.now())
+        raise
     return Response(reply.model_dump_json(), media_type="application/json")

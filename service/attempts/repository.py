@@ -1,9 +1,8 @@
 """Queries on attempts."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Attempt
@@ -30,10 +29,18 @@ async def current(session: AsyncSession, experiment_id: int) -> Attempt | None:
     return (await session.scalars(query)).one_or_none()
 
 
-async def in_states(session: AsyncSession, experiment_id: int, states: Sequence[str]) -> int:
-    """How many attempts of an experiment ended (or are) in one of these states."""
-    query = select(Attempt.id).where(Attempt.experiment_id == experiment_id, Attempt.state.in_(states))
-    return len((await session.scalars(query)).all())
+async def any_open(session: AsyncSession, experiment_id: int) -> bool:
+    """Whether an attempt of the experiment may still report."""
+    query = select(Attempt.id).where(Attempt.experiment_id == experiment_id, Attempt.ended_at.is_(None)).limit(1)
+    return (await session.scalars(query)).first() is not None
+
+
+async def lost_since(session: AsyncSession, experiment_id: int, number: int) -> int:
+    """How many attempts after the one of this number were lost."""
+    query = select(func.count()).where(
+        Attempt.experiment_id == experiment_id, Attempt.number > number, Attempt.state == "lost"
+    )
+    return (await session.scalars(query)).one()
 
 
 async def change(session: AsyncSession, attempt_id: int, **values: Any) -> None:

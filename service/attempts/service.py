@@ -34,11 +34,19 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     return attempt.token_hash
 
 
+class Superseded(Problem):
+    """409: the attempt is over or superseded; its worker should end."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "Superseded", "This attempt is over; its worker should end.")
+
+
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
     """Apply one report of an authenticated attempt. Applied twice it changes nothing more.
 
     Raises:
-        Problem: 409 once the attempt is over or superseded; 422 for a trial the experiment does not have.
+        Superseded: the attempt is over, or a later one runs.
+        Problem: 422 for a trial the experiment does not have.
     """
     (answer,) = await receive_all(session, attempt_id, [Delivery.of(report)])
     if isinstance(answer, Problem):
@@ -55,12 +63,12 @@ async def receive_all(
     """
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
-        raise Problem(409, "Superseded", "This attempt is gone; its worker should end.")
+        raise Superseded
     # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
     experiment = await experiments.get(session, attempt.experiment_id, lock=True)
     await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
-        return [_superseded() for _ in deliveries]
+        return [Superseded() for _ in deliveries]
     rows = await _trials(session, experiment.id, deliveries)
     outcome: Outcome | None = None
     answers: list[ReportReply | Problem] = []
@@ -68,20 +76,16 @@ async def receive_all(
     for delivery in deliveries:
         numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
         if outcome is not None:
-            answers.append(_superseded())
+            answers.append(Superseded())
         elif unknown := sorted(numbers - rows.keys()):
             answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
         else:
-            answers.append(ReportReply(directive="stop" if experiment.desired_state == "cancel" else "continue"))
+            answers.append(ReportReply(directive="continue" if experiment.desired_state == "run" else "stop"))
             taken.append(delivery)
             outcome = delivery.outcome
     if taken:
         await _apply(session, experiment, attempt, taken, rows)
     return answers
-
-
-def _superseded() -> Problem:
-    return Problem(409, "Superseded", "This attempt is over; its worker should end.")
 
 
 async def _apply(
@@ -92,6 +96,8 @@ async def _apply(
     rows: dict[int, Trial],
 ) -> None:
     attempt.heartbeat_at = func.now()  # the database's clock, not this machine's
+    if attempt.started_at is None:
+        attempt.started_at = func.now()
     before = _figures(experiment)
     if attempt.state == "starting":
         await _mark_running(session, experiment, attempt)
@@ -146,8 +152,8 @@ async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attemp
     attempt.state = outcome.state
     attempt.error = outcome.error
     attempt.ended_at = func.now()
-    if outcome.state == "interrupted":
-        # Whether that was wanted (cancelled) or not (the node goes away) the dispatcher decides.
+    if outcome.state == "interrupted" or experiment.state == "deleting":
+        # Whether that was wanted (paused, cancelled) or not (the node goes away) the dispatcher decides.
         await experiments.make_due(session, experiment.id)
         await notify.notify(session, notify.DISPATCH)
     elif experiment.state not in EXPERIMENT_ENDED:

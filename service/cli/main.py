@@ -10,7 +10,8 @@ from rich.table import Table
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
-from service.cli.output import console, readable_errors
+from service.cli.lifecycle import app as lifecycle_app
+from service.cli.output import ExperimentArgument, console, readable_errors
 from service.cli.tokens import app as tokens_app
 from service.cli.watch import watch as watch_experiment
 from service.client import ClientError
@@ -21,9 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(lifecycle_app)
 app.add_typer(tokens_app, name="token")
 
-ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
 ]
@@ -48,12 +49,13 @@ def submit(
     spec: SpecArgument,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; submit nothing.")] = False,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
     follow: Annotated[bool, typer.Option("--watch", "-w", help="Watch the experiment afterwards.")] = False,
 ) -> None:
     """Submit a spec as an experiment."""
     with readable_errors(), connect() as client:
         text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
-        answer = client.submit(text, dry_run=dry_run)
+        answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             console.print(f"The spec is valid; it would run {len(answer['trials'])} trials:")
             for trial in answer["trials"]:
@@ -78,7 +80,9 @@ def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="Ho
             best = "-" if value is None else f"{e['metric']} {value:.3f} (trial {e['best_trial']})"
             created = e["created_at"][:16].replace("T", " ")
             trials = f"{e['trials_done']}/{e['trial_count']}"
-            table.add_row(str(e["id"]), e["name"], e["state"], trials, best, e["owner"], created)
+            waiting = e["waiting"]
+            state = f"queued: {waiting['reason']} (place {waiting['position']})" if waiting else e["state"]
+            table.add_row(str(e["id"]), e["name"], state, trials, best, e["owner"], created)
         console.print(table)
 
 
@@ -101,14 +105,6 @@ def logs(
         for piece in client.logs(experiment, follow=follow):
             sys.stdout.write(piece)
             sys.stdout.flush()
-
-
-@app.command()
-def cancel(experiment: ExperimentArgument) -> None:
-    """Cancel an experiment."""
-    with readable_errors(), connect() as client:
-        answer = client.cancel(experiment)
-        console.print(f"Experiment {experiment} is {answer['state']}.")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +13,8 @@ from service.settings import SettingsError
 
 # A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
 console = Console() if sys.stdout.isatty() else Console(width=140)
+
+ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 
 
 @contextlib.contextmanager

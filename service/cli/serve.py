@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from rich.console import Console
 
 from service.app import create_app
+from service.cluster.claim import Claim, DatabaseInUse
 from service.context import Context
 from service.database.engine import DATABASE_ERRORS, Database
 from service.http_limits import BoundedHead
@@ -39,7 +40,7 @@ def serve(settings: Settings) -> None:
     os.umask(0o077)  # logs, results and sockets are this user's, as the token is
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.database_url is not None:
-        asyncio.run(_check_database(settings.database_url))
+        asyncio.run(_check_database(settings.database_url, shared=settings.ray_address is not None))
     with _only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
@@ -96,16 +97,20 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def _check_database(url: str) -> None:
+async def _check_database(url: str, *, shared: bool) -> None:
     """One line now instead of a trace later."""
-    database = Database(url)
+    database, claim = Database(url), Claim(url, shared=shared)
     try:
         await database.ping()
+        await claim.take()
+    except DatabaseInUse as error:
+        raise ServeError(f"{error}; set it, or give this service a DATABASE_URL of its own") from None
     except DATABASE_ERRORS as error:
         place = f"{database.url.host or 'local socket'}/{database.url.database}"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ServeError(f"no answer from the database at {place} ({reason}); check DATABASE_URL") from None
     finally:
+        await claim.release()
         await database.close()
 
 

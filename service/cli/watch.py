@@ -18,7 +18,7 @@ from service.experiments.states import EXPERIMENT_ENDED
 _COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
 _COLOURS = {
     "succeeded": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "stopped": "yellow",
-    "interrupted": "yellow", "cancelling": "yellow",
+    "interrupted": "yellow", "cancelling": "yellow", "pausing": "yellow", "paused": "yellow", "deleting": "red",
 }  # fmt: skip
 
 

@@ -77,6 +77,18 @@ class RayJobs:
         details = _json(response)
         return Job(submission_id, str(details["status"]), str(details.get("message") or ""))
 
+    async def all(self) -> list[Job]:
+        """Every job with a submission id that Ray knows, ended ones too. Raises ClusterUnavailable."""
+        response = await self._request("GET", "/api/jobs/")
+        found = _parsed(response)
+        if not isinstance(found, list):
+            raise ClusterUnavailable(f"not a Ray dashboard: {self.address}")
+        return [
+            Job(str(details["submission_id"]), str(details["status"]), str(details.get("message") or ""))
+            for details in found
+            if details.get("submission_id")
+        ]
+
     async def stop(self, submission_id: str) -> bool:
         """Ask Ray to end a job; False if Ray does not know it. Raises ClusterUnavailable."""
         return await self._request("POST", f"/api/jobs/{submission_id}/stop", missing_ok=True) is not None
@@ -107,12 +119,16 @@ class RayJobs:
 
 
 def _json(response: httpx.Response | None) -> dict[str, Any]:
+    body = _parsed(response)
+    if not isinstance(body, dict):
+        raise ClusterUnavailable("not a Ray dashboard: its answer is no object")
+    return body
+
+
+def _parsed(response: httpx.Response | None) -> Any:
     if response is None:
         raise ClusterUnavailable("Ray gave no answer")
     try:
-        body = response.json()
+        return response.json()
     except ValueError:
         raise ClusterUnavailable(f"not a Ray dashboard: {response.url}") from None
-    if not isinstance(body, dict):
-        raise ClusterUnavailable(f"not a Ray dashboard: {response.url}")
-    return body

@@ -30,6 +30,11 @@ def normalize_url(url: str) -> URL:
     return normalized
 
 
+def plain_dsn(url: str) -> str:
+    """The same URL for asyncpg itself, which reads it as libpq does."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 class Database:
     """A pool of connections. `transaction()` is the only way in; no network call belongs inside one."""
 

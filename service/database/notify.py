@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import asyncpg
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database.engine import plain_dsn
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,7 @@ class Listener:
     """Receives notifications and sets the events of those who wait for them."""
 
     def __init__(self, url: str) -> None:
-        # asyncpg itself reads a URL as libpq does.
-        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._dsn = plain_dsn(url)
         self._waiters: dict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 

@@ -87,6 +87,7 @@ class Experiment(Base):
     __table_args__ = (
         Index("ix_experiments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_experiments_state", "state"),
+        Index("ix_experiments_queue", "owner", "priority", "id", postgresql_where=text("state = 'queued'")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -105,6 +106,12 @@ class Experiment(Base):
     best_value: Mapped[float | None]
     attempt: Mapped[int] = mapped_column(server_default="0")
     """Number of the current attempt; 0 before the first."""
+    forgiven: Mapped[int] = mapped_column(server_default="0")
+    """Attempts up to this number do not count against the spec's retries: a user said `retry` after them."""
+    priority: Mapped[int] = mapped_column(server_default="0")
+    """Higher ones start first."""
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Since when it waits, or when it last began to."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -147,12 +154,46 @@ class Attempt(Base):
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     submitted_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    """When its worker first reported."""
     heartbeat_at: Mapped[datetime | None]
+    """When its worker's last report was taken."""
+    refused_at: Mapped[datetime | None]
+    """When a report of its worker was last refused because the attempt is over."""
     ended_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     """When the Ray job was seen to be gone and its log kept."""
     log: Mapped[str | None] = mapped_column(deferred=True)
     """The end of the driver's log, kept when the attempt is closed."""
+
+
+class Transition(Base):
+    """One step in an experiment's life: from which state to which, when, by whom and why. Rows never change."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index("ix_transitions_experiment_id", "experiment_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    source: Mapped[str | None]
+    """The state before; null for the submission."""
+    target: Mapped[str]
+    by: Mapped[str]
+    """A user's name, or dispatcher, or worker."""
+    reason: Mapped[str | None]
+    attempt: Mapped[int]
+    """Number of the attempt it belongs to; 0 before the first."""
+
+
+class QueueTurn(Base):
+    """When an owner last had a turn at a priority: who waits too long is let forward."""
+
+    __tablename__ = "queue_turns"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    priority: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
 
 
 class Trial(Base):

@@ -10,18 +10,20 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database import notify
 from service.database.engine import DATABASE_ERRORS
 from service.database.tables import Attempt, Experiment
-from service.dispatch import repository, service
+from service.dispatch import closing, repository, service
+from service.queue import service as queue
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_RECONCILE_S = 10.0
 _MAX_TASKS = 32
 _SUBMIT_FOR_S = 60.0
 _CLOSE_AFTER = timedelta(seconds=5)
@@ -33,34 +35,46 @@ class Dispatcher:
     def __init__(self, context: Context, url: str) -> None:
         self._context = context
         self._url = url
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], tuple[int, UUID]] = {}
+        """What is being worked on: experiment and lease."""
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to dispatch, in tasks of its own: a cluster that is slow to close attempts delays no new one."""
-        self._loops = [
-            asyncio.create_task(self._repeat(step), name=f"dispatcher{step.__name__}")
-            for step in (self._lease_work, self._close_attempts)
-        ]
+        loops = (self._when_notified(self._lease_work), self._when_notified(self._close_attempts), self._reconcile())
+        self._loops = [asyncio.create_task(loop, name="dispatcher") for loop in loops]
 
     async def stop(self) -> None:
         """Stop, and give the leases back; those that cannot be given back expire by themselves."""
+        leases = list(self._tasks.values())
         tasks = [*self._loops, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for experiment_id, lease in leases:  # the next dispatcher should not wait for them to expire
+            await self._give_back(experiment_id, lease)
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Nothing but `stop` ends this loop: nothing would be dispatched ever after."""
+    async def _when_notified(self, step: Callable[[], Awaitable[None]]) -> None:
         with self._context.listener.subscribe(notify.DISPATCH) as wake:
             while True:
-                try:
-                    await step()
-                except DATABASE_ERRORS as error:
-                    logger.warning("dispatch: the database is away, trying again: %s", error)
-                except Exception:
-                    logger.exception("dispatch failed; trying again")
+                await self._survive(step)
                 await notify.wait(wake, _POLL_S)
+
+    async def _reconcile(self) -> None:
+        while True:
+            await self._survive(lambda: closing.stop_unknown_jobs(self._context))
+            await asyncio.sleep(_RECONCILE_S)
+
+    async def _survive(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Nothing but `stop` ends a loop: nothing would be dispatched ever after."""
+        try:
+            await step()
+        except ClusterUnavailable:
+            pass  # what needs the cluster waits for it; those who look after experiments say so
+        except DATABASE_ERRORS as error:
+            logger.warning("dispatch: the database is away, trying again: %s", error)
+        except Exception:
+            logger.exception("dispatch failed; trying again")
 
     async def _lease_work(self) -> None:
         free = _MAX_TASKS - len(self._tasks)
@@ -73,20 +87,20 @@ class Dispatcher:
         if self._context.jobs.address is None:
             return  # the cluster is still starting: what is queued stays queued
         async with self._context.database.transaction() as session:
-            queued = await repository.lease_queued(session, self._context.settings.slots)
-            started = [(row, lease, *await service.start_attempt(session, row)) for row, lease in queued]
-        for experiment, lease, attempt, token in started:
+            lease = uuid4()
+            queued = await queue.lease(session, self._context.settings, lease, repository.LEASE)
+            started = [(row, *await service.start_attempt(session, row)) for row in queued]
+        for experiment, attempt, token in started:
             self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, token))
 
     def _spawn(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._with_lease(experiment_id, lease, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = (experiment_id, lease)
+        task.add_done_callback(self._tasks.pop)
 
     async def _with_lease(self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None]) -> None:
         """Do the work while keeping its lease alive; give the lease back at the end, whatever happened."""
         heart = asyncio.create_task(self._keep_lease(experiment_id, lease))
-        give_back = True
         try:
             await work
         except service.LeaseLost:
@@ -95,13 +109,15 @@ class Dispatcher:
             logger.warning("experiment %d: the database is away: %s", experiment_id, error)
         except Exception:
             logger.exception("experiment %d: dispatch failed; trying again when the lease is over", experiment_id)
-            give_back = False
-        finally:  # also when the service stops: the next one should not wait for the lease to expire
+            return
+        finally:
             heart.cancel()
-            if give_back:
-                with contextlib.suppress(*DATABASE_ERRORS):
-                    async with self._context.database.transaction() as session:
-                        await repository.release(session, experiment_id, lease)
+        await self._give_back(experiment_id, lease)
+
+    async def _give_back(self, experiment_id: int, lease: UUID) -> None:
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with self._context.database.transaction() as session:
+                await repository.release(session, experiment_id, lease)
 
     async def _keep_lease(self, experiment_id: int, lease: UUID) -> None:
         while True:
@@ -116,7 +132,7 @@ class Dispatcher:
         delay, give_up_at = 0.5, time.monotonic() + _SUBMIT_FOR_S
         while True:
             try:
-                await service.submit(self._context, experiment, attempt, token, self._url)
+                await service.submit(self._context, experiment, lease, attempt, token, self._url)
                 break
             except ClusterUnavailable as error:
                 if time.monotonic() >= give_up_at:
@@ -133,7 +149,4 @@ class Dispatcher:
         async with self._context.database.transaction() as session:
             over = await repository.attempts_to_close(session, _CLOSE_AFTER, 8)
         for attempt in over:
-            try:
-                await service.close_attempt(self._context, attempt)
-            except ClusterUnavailable:
-                return
+            await closing.close_attempt(self._context, attempt)

@@ -1,57 +1,30 @@
-"""Queries of the dispatcher: leases, slots, and attempts whose job must be seen off."""
+"""Queries of the dispatcher: leases, and attempts whose job must be seen off."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Attempt, Experiment
-from service.experiments.states import EXPERIMENT_IN_FLIGHT
+from service.experiments.states import EXPERIMENT_DISPATCHED
 
-LEASE = timedelta(seconds=30)
-_SLOTS_LOCK = 0x_ADAD_1_0002
+LEASE = timedelta(seconds=9)
+"""Extended by heartbeats every third of it; a replica that dies holds its work up for as long at most."""
 
 
 async def lease_due(session: AsyncSession, limit: int) -> Sequence[tuple[int, UUID]]:
-    """Lease experiments in flight that are due, longest due first: pairs of id and lease token."""
+    """Lease experiments the dispatcher looks after that are due, longest due first: pairs of id and lease token."""
     token = uuid4()
     due = (
         select(Experiment.id)
-        .where(Experiment.due_at <= func.now(), Experiment.state.in_(EXPERIMENT_IN_FLIGHT), _unleased())
+        .where(Experiment.due_at <= func.now(), Experiment.state.in_(EXPERIMENT_DISPATCHED), _unleased())
         .order_by(Experiment.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     return [(experiment_id, token) for experiment_id in await _lease(session, due, token)]
-
-
-async def lease_queued(session: AsyncSession, slots: int) -> Sequence[tuple[Experiment, UUID]]:
-    """Lease queued experiments, oldest first, for as many slots as are free.
-
-    Replicas take turns here, so that together they never fill more slots than there are.
-    """
-    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SLOTS_LOCK})
-    used = await slots_in_use(session)
-    if used >= slots:
-        return []
-    token = uuid4()
-    queued = (
-        select(Experiment.id)
-        .where(Experiment.state == "queued", Experiment.due_at <= func.now(), _unleased())
-        .order_by(Experiment.id)
-        .limit(slots - used)
-        .with_for_update(skip_locked=True)
-    )
-    ids = await _lease(session, queued, token)
-    rows = (await session.scalars(select(Experiment).where(Experiment.id.in_(ids)).order_by(Experiment.id))).all()
-    return [(row, token) for row in rows]
-
-
-async def slots_in_use(session: AsyncSession) -> int:
-    """Experiments that have an attempt on the cluster."""
-    return (await session.scalars(select(func.count()).where(Experiment.state.in_(EXPERIMENT_IN_FLIGHT)))).one()
 
 
 async def extend_lease(session: AsyncSession, experiment_id: int, token: UUID) -> bool:
@@ -74,9 +47,16 @@ async def release(session: AsyncSession, experiment_id: int, token: UUID) -> Non
     )
 
 
-async def in_flight(session: AsyncSession) -> Sequence[int]:
-    """Every experiment with an attempt on the cluster."""
-    return (await session.scalars(select(Experiment.id).where(Experiment.state.in_(EXPERIMENT_IN_FLIGHT)))).all()
+async def release_all(session: AsyncSession) -> None:
+    """Take over the leases of whoever used this database before."""
+    await session.execute(
+        update(Experiment).where(Experiment.lock_token.is_not(None)).values(lock_token=None, lock_expires_at=None)
+    )
+
+
+async def dispatched(session: AsyncSession) -> Sequence[int]:
+    """Every experiment the dispatcher looks after."""
+    return (await session.scalars(select(Experiment.id).where(Experiment.state.in_(EXPERIMENT_DISPATCHED)))).all()
 
 
 async def open_attempts(session: AsyncSession) -> Sequence[Attempt]:
@@ -85,17 +65,31 @@ async def open_attempts(session: AsyncSession) -> Sequence[Attempt]:
 
 
 async def attempts_to_close(session: AsyncSession, ended_before: timedelta, limit: int) -> Sequence[Attempt]:
-    """Attempts that are over for a while and whose Ray job has not been seen off yet.
+    """Attempts that are over and whose Ray job has not been seen off yet.
 
-    In random order: jobs that do not end however often they are told to must not keep the others waiting.
+    Their drivers get a while to end by themselves, unless the experiment waits for its next attempt. In random
+    order: jobs that do not end however often they are told to must not keep the others waiting.
     """
     query = (
         select(Attempt)
-        .where(Attempt.closed_at.is_(None), Attempt.ended_at < func.now() - ended_before)
+        .join(Experiment)
+        .where(
+            Attempt.closed_at.is_(None),
+            or_(
+                Attempt.ended_at < func.now() - ended_before,
+                and_(Attempt.ended_at.is_not(None), Experiment.state == "queued"),
+            ),
+        )
         .order_by(func.random())
         .limit(limit)
     )
     return (await session.scalars(query)).all()
+
+
+async def open_of(session: AsyncSession, submission_ids: Sequence[str]) -> set[str]:
+    """Those of the given Ray jobs that belong to an attempt which has not been seen off."""
+    query = select(Attempt.submission_id).where(Attempt.submission_id.in_(submission_ids), Attempt.closed_at.is_(None))
+    return set(await session.scalars(query))
 
 
 def _unleased() -> ColumnElement[bool]:

@@ -4,6 +4,7 @@ Ray's word on a job is a hint; the worker's reports, fenced by the attempt's tok
 counts as lost only when Ray says its job is over (or nothing at all) and the worker has fallen silent.
 """
 
+import asyncio
 import json
 import logging
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from service.attempts.service import end_experiment
 from service.auth.service import hash_token, new_token
 from service.cluster.jobs import ClusterUnavailable, Job
 from service.context import Context
+from service.database import notify
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository
+from service.events import repository as events
+from service.experiments import artefacts
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
-from service.experiments.states import EXPERIMENT_IN_FLIGHT
+from service.experiments.states import EXPERIMENT_DISPATCHED
 from service.trials import repository as trials
 
 logger = logging.getLogger(__name__)
@@ -35,11 +39,11 @@ SILENCE_AFTER_JOB = timedelta(seconds=8)
 """A worker whose Ray job is over reports within this, or never will."""
 SILENCE = timedelta(seconds=90)
 """A worker that says nothing for so long has its job stopped, whatever Ray says of it."""
-_CANCEL_INTERVAL = timedelta(seconds=1)
-_SUBMIT_GRACE = timedelta(seconds=60)
-"""Time to hand a job to Ray, and for a dead dispatcher's submission to show up."""
+_STOP_INTERVAL = timedelta(seconds=1)
+SUBMIT_GRACE = timedelta(seconds=5)
+"""Whoever looks at an attempt that was never submitted holds its lease: the dispatcher that was handing it over is
+gone, and what it had sent Ray shows up within this. Later it would be stopped as a job nobody knows."""
 _MAX_BACKOFF = timedelta(seconds=60)
-MAX_LOG_CHARS = 1_000_000
 
 
 class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica has the work
@@ -49,25 +53,33 @@ class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica ha
 async def start_attempt(session: AsyncSession, experiment: Experiment) -> tuple[Attempt, str]:
     """Open the next attempt of a leased, queued experiment. Returns it and its token, which only its job gets."""
     token = new_token()
-    number = experiment.attempt + 1
+    experiment.attempt += 1
+    await change_state(session, experiment, "starting", by="dispatcher")
     key = await experiments.installation_key(session)
     attempt = await attempts.add(
         session,
         experiment_id=experiment.id,
-        number=number,
-        submission_id=f"adadim-{key}-{experiment.id}-{number}",
+        number=experiment.attempt,
+        submission_id=f"{job_prefix(key)}{experiment.id}-{experiment.attempt}",
         token_hash=hash_token(token),
     )
-    experiment.attempt = number
-    await change_state(session, experiment, "starting", by="dispatcher")
     return attempt, token
 
 
-async def submit(context: Context, experiment: Experiment, attempt: Attempt, token: str, url: str) -> None:
-    """Hand an attempt to Ray as one job. Raises ClusterUnavailable; trying again is safe."""
+def job_prefix(installation_key: str) -> str:
+    """How the names of this installation's Ray jobs begin."""
+    return f"adadim-{installation_key}-"
+
+
+async def submit(context: Context, experiment: Experiment, lease: UUID, attempt: Attempt, token: str, url: str) -> None:
+    """Hand an attempt to Ray as one job. Raises ClusterUnavailable, and trying again is safe; raises LeaseLost."""
     if await context.jobs.find(attempt.submission_id) is not None:
         return  # an earlier try got through although its answer was lost
-    storage = f"{context.settings.storage_root.rstrip('/')}/{attempt.submission_id.rpartition('-')[0]}"
+    async with context.database.transaction() as session:
+        # Ray may have taken long to answer: another dispatcher may have given this attempt up meanwhile.
+        if not await repository.extend_lease(session, experiment.id, lease):
+            raise LeaseLost
+    storage = artefacts.folder(context.settings, attempt.submission_id)
     await context.jobs.submit(
         attempt.submission_id,
         ENTRYPOINT,
@@ -84,21 +96,28 @@ async def submit(context: Context, experiment: Experiment, attempt: Attempt, tok
 
 
 async def check(context: Context, experiment_id: int, lease: UUID) -> None:
-    """Look at an experiment in flight and take it one step further. Raises LeaseLost."""
+    """Look at an experiment and take it one step further. Raises LeaseLost."""
     async with context.database.transaction() as session:
-        experiment = await _leased(session, experiment_id, lease)
+        experiment = await leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
         now = (await session.scalars(select(func.now()))).one()
-    view = await _look(context, attempt, now, cancelling=experiment.desired_state == "cancel")
+    view = await _look(context, attempt, now, wanted=experiment.desired_state == "run")
     async with context.database.transaction() as session:
-        experiment = await _leased(session, experiment_id, lease)
+        experiment = await leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
-        if experiment.state not in EXPERIMENT_IN_FLIGHT:
+        if experiment.state not in EXPERIMENT_DISPATCHED:
             return  # the worker reported its outcome meanwhile
-        if experiment.desired_state == "cancel":
-            await _apply_cancel(session, experiment, attempt, view)
-        else:
+        if experiment.desired_state == "run":
             await _apply_run(session, experiment, attempt, view)
+            return
+        if not _stopped(experiment, attempt, view):
+            experiment.due_at = _from_now(_STOP_INTERVAL)
+            return
+        if experiment.desired_state != "delete":
+            await apply_stopped(session, experiment, by="dispatcher")
+            return
+        key = await experiments.installation_key(session)
+    await _delete(context, experiment, lease, f"{job_prefix(key)}{experiment.id}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,7 @@ class _View:
         return self.reachable and (self.job is None or self.job.ended)
 
 
-async def _look(context: Context, attempt: Attempt | None, now: datetime, *, cancelling: bool) -> _View:
+async def _look(context: Context, attempt: Attempt | None, now: datetime, *, wanted: bool) -> _View:
     """Ask Ray about an open attempt, and have it stop a job that is not wanted or has fallen silent.
 
     Only a job that is gone lets the next attempt start: two must never run at once.
@@ -132,7 +151,7 @@ async def _look(context: Context, attempt: Attempt | None, now: datetime, *, can
         job = await context.jobs.find(attempt.submission_id)
         # PENDING jobs wait for room on the cluster. An attempt that is over is closed by `close_attempt`.
         silent = silence > SILENCE and attempt.ended_at is None and job is not None and job.status != "PENDING"
-        if job is not None and not job.ended and (cancelling or silent):
+        if job is not None and not job.ended and (silent or not wanted):
             await context.jobs.stop(attempt.submission_id)
     except ClusterUnavailable as error:
         logger.warning("experiment %d: %s", attempt.experiment_id, error)
@@ -140,21 +159,53 @@ async def _look(context: Context, attempt: Attempt | None, now: datetime, *, can
     return _View(reachable=True, job=job, silence=silence)
 
 
-async def _leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:
+async def leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:
     experiment = await experiments.get(session, experiment_id, lock=True)
     if experiment is None or experiment.lock_token != lease:
         raise LeaseLost
     return experiment
 
 
-async def _apply_cancel(session: AsyncSession, experiment: Experiment, attempt: Attempt | None, view: _View) -> None:
-    if attempt is not None and attempt.ended_at is None:
-        # A cluster that stays away does not keep a user waiting: its job is stopped when it is back.
-        if not view.job_gone and (view.reachable or view.silence < SILENCE):
-            experiment.due_at = _from_now(_CANCEL_INTERVAL)
-            return
-        _end(attempt, "interrupted", experiment.state_reason)
-    await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by="dispatcher")
+def _stopped(experiment: Experiment, attempt: Attempt | None, view: _View) -> bool:
+    """Whether the cluster has nothing left of an experiment that is to stop; its attempt is over then."""
+    if attempt is None:
+        return True
+    # A cluster that stays away does not keep a user waiting: its job is stopped when it is back.
+    if not view.job_gone and (view.reachable or view.silence < SILENCE):
+        return False
+    if attempt.ended_at is None:
+        end_attempt(attempt, "interrupted", experiment.state_reason)
+    return True
+
+
+async def apply_stopped(session: AsyncSession, experiment: Experiment, *, by: str) -> None:
+    """Bring an experiment whose attempt is over to the rest its user wants."""
+    if experiment.desired_state == "pause":
+        await trials.interrupt_running(session, experiment.id)
+        await change_state(session, experiment, "paused", reason=experiment.state_reason, by=by)
+        experiment.due_at = None
+        await notify.notify(session, notify.DISPATCH)
+    elif experiment.desired_state == "cancel":
+        await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by=by)
+
+
+async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_name: str) -> None:
+    """Remove the artefacts, then the row: a dispatcher that dies in between leaves the row for the next one."""
+    folder = artefacts.folder(context.settings, folder_name)
+    try:
+        await asyncio.to_thread(artefacts.remove, folder)
+    except OSError as error:
+        logger.warning("experiment %d: cannot remove %s: %s", experiment.id, folder, error)
+        async with context.database.transaction() as session:
+            row = await leased(session, experiment.id, lease)
+            row.state_reason = f"cannot remove {folder}: {error.strerror or error}; trying again"
+            row.due_at = _from_now(_MAX_BACKOFF)
+        return
+    async with context.database.transaction() as session:
+        await leased(session, experiment.id, lease)
+        await experiments.remove(session, experiment.id)
+        await notify.notify(session, notify.EVENTS, str(experiment.id))
+    logger.info("experiment %d is deleted, with %s", experiment.id, folder)
 
 
 async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Attempt | None, view: _View) -> None:
@@ -165,21 +216,21 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         if view.job_gone:
             await requeue(session, experiment, reason=attempt.error, by="worker")
         else:
-            experiment.due_at = _from_now(_CANCEL_INTERVAL)
+            experiment.due_at = _from_now(_STOP_INTERVAL)
         return
     if view.job is not None and view.job.status == "PENDING":
         attempt.submitted_at = func.now()  # it waits for room on the cluster: no silence yet
     never_submitted = attempt.submitted_at is None and view.job is None
-    if view.job_gone and never_submitted and view.silence > _SUBMIT_GRACE:
+    if view.job_gone and never_submitted and view.silence > SUBMIT_GRACE:
         # The dispatcher that was handing it to Ray died, and the attempt's token with it.
-        _end(attempt, "interrupted", "never reached the cluster")
+        end_attempt(attempt, "interrupted", "never reached the cluster")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
         said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
         # A run that ended well while the service was away only has to be collected: that costs no retry.
         collect = view.job is not None and view.job.status == "SUCCEEDED" and attempt.heartbeat_at is not None
         state = "interrupted" if collect else "lost"
-        _end(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
+        end_attempt(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
@@ -187,7 +238,7 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
 
 async def requeue(session: AsyncSession, experiment: Experiment, *, reason: str | None, by: str) -> None:
     """Queue the next attempt, or fail the experiment when too many were lost. An interruption costs no retry."""
-    lost = await attempts.in_states(session, experiment.id, ["lost"])
+    lost = await attempts.lost_since(session, experiment.id, experiment.forgiven)
     retries = int(experiment.spec["retries"])
     if lost > retries:
         reason = f"{lost} attempts lost, retries: {retries}; the last: {reason}"
@@ -196,73 +247,30 @@ async def requeue(session: AsyncSession, experiment: Experiment, *, reason: str 
     await trials.interrupt_running(session, experiment.id)
     await change_state(session, experiment, "queued", reason=reason, by=by)
     experiment.due_at = _from_now(min(timedelta(seconds=2**lost), _MAX_BACKOFF) if lost else timedelta(0))
-
-
-async def interrupt_in_flight(context: Context) -> None:
-    """The local cluster has been stopped with the service: queue again what ran on it."""
-    async with context.database.transaction() as session:
-        for experiment_id in await repository.in_flight(session):
-            experiment = await experiments.get(session, experiment_id, lock=True)
-            attempt = await attempts.current(session, experiment_id)
-            if experiment is None or experiment.state not in EXPERIMENT_IN_FLIGHT:
-                continue
-            if attempt is not None and attempt.ended_at is None:
-                _end(attempt, "interrupted", "the service was stopped")
-            if experiment.desired_state == "cancel":
-                await end_experiment(session, experiment, "cancelled", reason=experiment.state_reason, by="dispatcher")
-            else:
-                await requeue(session, experiment, reason="the service was stopped", by="dispatcher")
+    await notify.notify(session, notify.DISPATCH)
 
 
 async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, why: str) -> None:
     """Ray gave no answer for long. It may have the job all the same: `check` finds out when Ray is back."""
     async with context.database.transaction() as session:
-        experiment = await _leased(session, experiment_id, lease)
+        experiment = await leased(session, experiment_id, lease)
         if experiment.state == "starting":
-            await change_state(session, experiment, "starting", reason=why, by="dispatcher")
+            experiment.state_reason = why
+            await session.flush()
+            await events.append(session, experiment.id, "experiment", {"state": experiment.state})
 
 
 async def mark_submitted(context: Context, experiment_id: int, lease: UUID, attempt_id: int) -> None:
     """Ray has the job."""
     async with context.database.transaction() as session:
-        experiment = await _leased(session, experiment_id, lease)
+        experiment = await leased(session, experiment_id, lease)
         await attempts.change(session, attempt_id, submitted_at=func.now())
-        if experiment.desired_state != "cancel":  # cancelled meanwhile: it is due at once
+        if experiment.desired_state == "run":  # else it is due at once
             experiment.due_at = _from_now(CHECK_INTERVAL)
 
 
-async def close_attempt(context: Context, attempt: Attempt) -> None:
-    """See off the Ray job of an attempt that is over: stop it if it still runs, keep its log if it has ended."""
-    job = await context.jobs.find(attempt.submission_id)
-    if job is not None and not job.ended:
-        await context.jobs.stop(attempt.submission_id)
-        return
-    if job is not None:
-        await _keep_log(context, attempt)
-    async with context.database.transaction() as session:
-        await attempts.change(session, attempt.id, closed_at=func.now())
-
-
-async def keep_logs(context: Context) -> None:
-    """The local cluster is about to end: keep the logs it has."""
-    async with context.database.transaction() as session:
-        open_attempts = await repository.open_attempts(session)
-    for attempt in open_attempts:
-        try:
-            await _keep_log(context, attempt)
-        except ClusterUnavailable as error:
-            logger.warning("the log of %s is lost: %s", attempt.submission_id, error)
-            return
-
-
-async def _keep_log(context: Context, attempt: Attempt) -> None:
-    log = await context.jobs.logs(attempt.submission_id)
-    if log:
-        async with context.database.transaction() as session:
-            await attempts.change(session, attempt.id, log=log.replace("\0", "")[-MAX_LOG_CHARS:])
-
-
-def _end(attempt: Attempt, state: str, error: str | None) -> None:
+def end_attempt(attempt: Attempt, state: str, error: str | None) -> None:
+    """An attempt is over: from now on its reports are refused."""
     attempt.state = state
     attempt.error = error
     attempt.ended_at = func.now()

@@ -7,13 +7,29 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_trials
 from service.auth.dependencies import Submitter, Viewer
-from service.context import CurrentContext
-from service.experiments import repository, service
+from service.auth.service import Principal
+from service.context import Context, CurrentContext
+from service.experiments import actions, repository, service
 from service.experiments.dependencies import ExperimentId, Owner
-from service.experiments.schemas import ExperimentDetail, ExperimentPage, ExperimentRead, PlanRead, TrialPlanRead
+from service.experiments.lifecycle import ActionName
+from service.experiments.schemas import (
+    ActionRead,
+    CloneRequest,
+    ExperimentDetail,
+    ExperimentPage,
+    ExperimentRead,
+    HistoryPage,
+    PlanRead,
+    Priority,
+    TransitionRead,
+    TrialPlanRead,
+)
 from service.problems import PROBLEM_RESPONSES, Problem
+from service.queue import service as queue
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
 
 _SPEC_BODY: dict[str, Any] = {
     "requestBody": {
@@ -41,7 +57,8 @@ async def submit_experiment(
     context: CurrentContext,
     *,
     dry_run: Annotated[bool, Query(description="Check and plan only; nothing is stored.")] = False,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[!-~]+$")] = None,
+    priority: Annotated[Priority, Query()] = 0,
+    idempotency_key: IdempotencyKey = None,
 ) -> ExperimentDetail | PlanRead:
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
     body = await request.body()
@@ -53,7 +70,12 @@ async def submit_experiment(
         return PlanRead(spec=spec.model_dump(mode="json"), trials=trials)
     async with context.database.transaction() as session:
         experiment = await service.submit(
-            session, spec, text=body.decode(), owner=principal.name, idempotency_key=idempotency_key
+            session,
+            spec,
+            text=body.decode(),
+            owner=principal.name,
+            idempotency_key=idempotency_key,
+            priority=priority,
         )
         detail = ExperimentDetail.model_validate(experiment)
     response.headers["Location"] = f"/api/v1/experiments/{detail.id}"
@@ -71,7 +93,10 @@ async def list_experiments(
     """Experiments, newest first."""
     async with context.database.transaction() as session:
         rows = await repository.page(session, before=int(cursor) if cursor else None, limit=limit + 1)
+        waiting = await queue.waiting(session, context, rows[:limit])
     items = [ExperimentRead.model_validate(row) for row in rows[:limit]]
+    for item in items:
+        item.waiting = waiting.get(item.id)
     return ExperimentPage(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
 
 
@@ -79,14 +104,109 @@ async def list_experiments(
 async def read_experiment(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> ExperimentDetail:
     """One experiment with its spec."""
     async with context.database.transaction() as session:
-        return ExperimentDetail.model_validate(await service.find(session, experiment_id))
+        experiment = await service.find(session, experiment_id)
+        waiting = await queue.waiting(session, context, [experiment])
+    detail = ExperimentDetail.model_validate(experiment)
+    detail.waiting = waiting.get(experiment_id)
+    return detail
+
+
+@router.get("/experiments/{experiment_id}/history")
+async def read_history(
+    experiment_id: ExperimentId,
+    _: Viewer,
+    context: CurrentContext,
+    *,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
+) -> HistoryPage:
+    """Every transition of an experiment: from which state to which, when, by whom and why. Oldest first."""
+    async with context.database.transaction() as session:
+        await service.find(session, experiment_id)
+        after = int(cursor) if cursor else None
+        rows = await repository.transitions(session, experiment_id, after=after, limit=limit + 1)
+    items = [TransitionRead.model_validate(row) for row in rows[:limit]]
+    return HistoryPage(items=items, next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None)
+
+
+async def _act(context: Context, name: ActionName, experiment_id: int, principal: Principal) -> ActionRead:
+    async with context.database.transaction() as session:
+        done = await actions.act(session, name, experiment_id, by=principal.name)
+        await session.refresh(done.experiment)
+        shown = ExperimentRead.model_validate(done.experiment)
+    return ActionRead(**shown.model_dump(), changed=done.changed, message=done.message)
 
 
 @router.post("/experiments/{experiment_id}/cancel")
-async def cancel_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ExperimentRead:
-    """Ask for an experiment to end. An experiment that has ended stays as it is."""
+async def cancel_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
+    """End an experiment. What it has reported stays; `retry` goes on from its checkpoints."""
+    return await _act(context, "cancel", experiment_id, principal)
+
+
+@router.post("/experiments/{experiment_id}/pause")
+async def pause_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
+    """Free the cluster: the job ends, its trials keep their checkpoints until `resume`."""
+    return await _act(context, "pause", experiment_id, principal)
+
+
+@router.post("/experiments/{experiment_id}/resume")
+async def resume_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
+    """Queue a paused experiment again; it goes on from its checkpoints."""
+    return await _act(context, "resume", experiment_id, principal)
+
+
+@router.post("/experiments/{experiment_id}/retry")
+async def retry_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
+    """Queue a failed or cancelled experiment again: trials that did not finish go on from their checkpoints."""
+    return await _act(context, "retry", experiment_id, principal)
+
+
+@router.post("/experiments/{experiment_id}/clone", status_code=201)
+async def clone_experiment(
+    experiment_id: ExperimentId,
+    clone: CloneRequest,
+    response: Response,
+    principal: Submitter,
+    context: CurrentContext,
+    *,
+    idempotency_key: IdempotencyKey = None,
+) -> ExperimentDetail:
+    """Submit an experiment's spec as a new one, with some fields changed if you like."""
     async with context.database.transaction() as session:
-        return ExperimentRead.model_validate(await service.cancel(session, experiment_id, by=principal.name))
+        experiment = await actions.clone(
+            session,
+            experiment_id,
+            clone.changes,
+            priority=clone.priority,
+            owner=principal.name,
+            idempotency_key=idempotency_key,
+            max_trials=context.settings.max_trials,
+        )
+        detail = ExperimentDetail.model_validate(experiment)
+    response.headers["Location"] = f"/api/v1/experiments/{detail.id}"
+    return detail
+
+
+@router.delete("/experiments/{experiment_id}", status_code=202)
+async def delete_experiment(
+    experiment_id: ExperimentId,
+    principal: Owner,
+    context: CurrentContext,
+    *,
+    confirm: Annotated[bool, Query(description="Its checkpoints, encoders and results go too: say true.")] = False,
+) -> ActionRead:
+    """Delete an experiment with its points, logs and artefacts. It is gone when its job is; until then `deleting`."""
+    if not confirm:
+        async with context.database.transaction() as session:
+            experiment = await service.find(session, experiment_id)
+        raise Problem(
+            409,
+            "Confirmation needed",
+            f"Deleting experiment {experiment_id} ({experiment.name}) removes its {experiment.trial_count} trials, "
+            "all their points and logs, and its folder with checkpoints, encoders and results, for good. "
+            "Send ?confirm=true to do it.",
+        )
+    return await _act(context, "delete", experiment_id, principal)
 
 
 @router.get("/spec/schema")

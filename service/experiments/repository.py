@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import TrialPlan
-from service.database.tables import Experiment, IdempotencyKey, Installation, Trial
+from service.database.tables import Experiment, IdempotencyKey, Installation, Transition, Trial
 
 
 async def installation_key(session: AsyncSession) -> str:
@@ -67,3 +67,34 @@ async def change(session: AsyncSession, experiment_id: int, **values: Any) -> No
 async def make_due(session: AsyncSession, experiment_id: int, at: datetime | None = None) -> None:
     """Have the dispatcher look at an experiment: now, or at a time."""
     await change(session, experiment_id, due_at=at or func.now())
+
+
+async def add_transition(
+    session: AsyncSession, experiment: Experiment, source: str | None, *, by: str, reason: str | None
+) -> None:
+    """Write down that an experiment came from `source` to the state it has now."""
+    await session.execute(
+        insert(Transition).values(
+            experiment_id=experiment.id,
+            source=source,
+            target=experiment.state,
+            by=by,
+            reason=reason,
+            attempt=experiment.attempt,
+        )
+    )
+
+
+async def transitions(
+    session: AsyncSession, experiment_id: int, *, after: int | None, limit: int
+) -> Sequence[Transition]:
+    """What happened to an experiment, oldest first, from the one after transition `after` on."""
+    query = select(Transition).where(Transition.experiment_id == experiment_id).order_by(Transition.id).limit(limit)
+    if after is not None:
+        query = query.where(Transition.id > after)
+    return (await session.scalars(query)).all()
+
+
+async def remove(session: AsyncSession, experiment_id: int) -> None:
+    """Delete an experiment and everything the database has of it."""
+    await session.execute(delete(Experiment).where(Experiment.id == experiment_id))

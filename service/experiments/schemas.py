@@ -1,12 +1,16 @@
 """What the API says of experiments."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from adadim_core.spec.report import JsonFloat
 from service.experiments.states import DesiredState, ExperimentState
+from service.queue.schemas import WaitingRead
+
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher ones start first.")]
 
 
 class ExperimentRead(BaseModel):
@@ -20,7 +24,10 @@ class ExperimentRead(BaseModel):
     state: ExperimentState
     state_reason: str | None
     """Why it is in this state, where that is not plain."""
+    waiting: WaitingRead | None = None
+    """While it is queued: its place and what it waits for. Not in events."""
     desired_state: DesiredState
+    priority: int
     trial_count: int
     trials_done: int
     attempt: int
@@ -42,6 +49,49 @@ class ExperimentDetail(ExperimentRead):
     """The spec with every default filled in."""
     spec_text: str
     """The spec as it was submitted."""
+
+
+class ActionRead(ExperimentRead):
+    """An experiment after an action."""
+
+    changed: bool
+    """False: it was so already, and nothing was done."""
+    message: str
+    """What was done, in a sentence."""
+
+
+class CloneRequest(BaseModel):
+    """What a clone has different."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    changes: Annotated[dict[Annotated[str, Field(max_length=200)], Any], Field(max_length=100)] = {}
+    """Dotted path of a spec field to its new value."""
+    priority: Priority | None = None
+    """Default: that of the experiment it is cloned from."""
+
+
+class TransitionRead(BaseModel):
+    """One step in an experiment's life."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    source: ExperimentState | None
+    """The state before; null for the submission."""
+    target: ExperimentState
+    by: str
+    """A user's name, or dispatcher, or worker."""
+    reason: str | None
+    attempt: int
+    """Number of the attempt it belongs to; 0 before the first."""
+
+
+class HistoryPage(BaseModel):
+    """A page of an experiment's history, oldest first."""
+
+    items: list[TransitionRead]
+    next_cursor: str | None
 
 
 class ExperimentPage(BaseModel):

@@ -1,17 +1,19 @@
-"""Submitting, reading and cancelling experiments: the decisions, without HTTP."""
+"""Submitting and reading experiments, and moving them from state to state: the decisions, without HTTP."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import ExperimentSpec, SpecError, parse_spec, plan_trials
 from adadim_core.spec.search import MAX_TRIALS
+from service.attempts import repository as attempts
 from service.database import notify
 from service.database.tables import Experiment
 from service.events import repository as events
 from service.experiments import repository
-from service.experiments.states import EXPERIMENT_ENDED
+from service.experiments.lifecycle import Facts, check_transition
 from service.problems import FieldError, Problem, not_found
 
 
@@ -34,13 +36,20 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MA
 
 
 async def submit(
-    session: AsyncSession, spec: ExperimentSpec, *, text: str, owner: str, idempotency_key: str | None
+    session: AsyncSession,
+    spec: ExperimentSpec,
+    *,
+    text: str,
+    owner: str,
+    idempotency_key: str | None,
+    priority: int = 0,
+    reason: str | None = None,
 ) -> Experiment:
     """Store a spec as a queued experiment; with a key seen before, give that experiment again.
 
-    Raises a 409 problem if the key was used for another body.
+    Raises a 409 problem if the key was used for another body or priority.
     """
-    body_hash = hashlib.sha256(text.encode()).digest()
+    body_hash = hashlib.sha256((f"{priority}\n{text}" if priority else text).encode()).digest()
     if idempotency_key is not None:
         earlier = await repository.claim_key(session, owner, idempotency_key)
         if earlier is not None:
@@ -55,6 +64,7 @@ async def submit(
             owner=owner,
             spec=spec.model_dump(mode="json"),
             spec_text=text,
+            priority=priority,
             metric=spec.search.metric if spec.search else "knn_top1",
             mode=spec.search.mode if spec.search else "max",
             trial_count=len(trials),
@@ -63,7 +73,8 @@ async def submit(
     )
     if idempotency_key is not None:
         await repository.keep_key(session, owner, idempotency_key, body_hash, experiment.id)
-    await events.append(session, experiment.id, "experiment", {"state": "queued", "by": owner})
+    await repository.add_transition(session, experiment, None, by=owner, reason=reason)
+    await events.append(session, experiment.id, "experiment", {"state": "queued"})
     await notify.notify(session, notify.DISPATCH)
     return experiment
 
@@ -76,24 +87,19 @@ async def find(session: AsyncSession, experiment_id: int, *, lock: bool = False)
     return experiment
 
 
-async def cancel(session: AsyncSession, experiment_id: int, *, by: str) -> Experiment:
-    """Ask for an experiment to end. Idempotent; an experiment that ended stays as it is."""
-    experiment = await find(session, experiment_id, lock=True)
-    if experiment.state in EXPERIMENT_ENDED or experiment.desired_state == "cancel":
-        return experiment
-    experiment.desired_state = "cancel"
-    await change_state(session, experiment, "cancelling", reason=f"cancelled by {by}", by=by)
-    await repository.make_due(session, experiment.id)
-    await notify.notify(session, notify.DISPATCH)
-    return experiment
-
-
 async def change_state(
     session: AsyncSession, experiment: Experiment, state: str, *, reason: str | None = None, by: str
 ) -> None:
-    """Move a locked experiment to another state and write down that it happened."""
-    changed: dict[str, Any] = {"state": state, "from": experiment.state, "reason": reason, "by": by}
-    experiment.state = state
+    """Move a locked experiment to another state and write down who did it and why.
+
+    Raises IllegalTransition if the table of the life cycle does not allow it; nothing is changed then.
+    """
+    attempt_open = await attempts.any_open(session, experiment.id)
+    check_transition(experiment.state, state, Facts(experiment.desired_state, attempt_open))
+    source, experiment.state = experiment.state, state
     experiment.state_reason = reason
+    if state == "queued":
+        experiment.queued_at = func.now()
     await session.flush()
-    await events.append(session, experiment.id, "experiment", changed)
+    await repository.add_transition(session, experiment, source, by=by, reason=reason)
+    await events.append(session, experiment.id, "experiment", {"state": state})

@@ -1,13 +1,15 @@
-"""The states of experiments and attempts. The life cycle is drawn in docs/architecture.md."""
+"""The states of experiments and attempts. How one follows another is in lifecycle.py."""
 
 from typing import Literal
 
-ExperimentState = Literal["queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled"]
-DesiredState = Literal["run", "cancel"]
+ExperimentState = Literal[
+    "queued", "starting", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled", "deleting"
+]
+DesiredState = Literal["run", "pause", "cancel", "delete"]
 AttemptState = Literal["starting", "running", "succeeded", "failed", "interrupted", "lost"]
 
 EXPERIMENT_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
-"""Nothing more happens to such an experiment."""
+"""Nothing more happens to such an experiment by itself."""
 
-EXPERIMENT_IN_FLIGHT: frozenset[str] = frozenset({"starting", "running", "cancelling"})
-"""Such an experiment has an attempt on the cluster and takes a slot."""
+EXPERIMENT_DISPATCHED: frozenset[str] = frozenset({"starting", "running", "pausing", "cancelling", "deleting"})
+"""The dispatcher looks after such an experiment; most have an attempt on the cluster."""

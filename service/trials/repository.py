@@ -54,6 +54,11 @@ async def interrupt_running(session: AsyncSession, experiment_id: int) -> None:
     await _move(session, experiment_id, ("running",), "interrupted")
 
 
+async def take_up_again(session: AsyncSession, experiment_id: int) -> None:
+    """The experiment is to go on after its end: trials that did not finish wait for it."""
+    await _move(session, experiment_id, ("stopped", "failed"), "interrupted", ended_at=None, error=None)
+
+
 async def _move(session: AsyncSession, experiment_id: int, states: tuple[str, ...], state: str, **values: Any) -> None:
     moved = await session.scalars(
         update(Trial)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from service.app import create_app
 from service.context import Context
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
+from service.dispatch import dispatcher
+from service.dispatch import service as dispatch
 
 _numbers = itertools.count()
 
@@ -75,6 +78,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture
+def quick_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks often, so that tests wait for what happens and not for intervals."""
+    monkeypatch.setattr(dispatcher, "_POLL_S", 0.02)
+    monkeypatch.setattr(dispatcher, "_RECONCILE_S", 0.02)
+    monkeypatch.setattr(dispatcher, "_CLOSE_AFTER", timedelta(0))
+    monkeypatch.setattr(dispatch, "CHECK_INTERVAL", timedelta(milliseconds=20))
+    monkeypatch.setattr(dispatch, "_STOP_INTERVAL", timedelta(milliseconds=20))
+    monkeypatch.setattr(dispatch, "_MAX_BACKOFF", timedelta(0))
 
 
 @pytest.fixture

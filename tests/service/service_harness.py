@@ -168,6 +168,11 @@ class RayStandIn:
                 return self._submit(json.loads(body))
             case _, ["jobs", submission_id, *_] if submission_id not in self.jobs:
                 return 404, f"Job {submission_id} does not exist"
+            case "GET", ["jobs"]:
+                return 200, [
+                    {"submission_id": job.submission_id, "status": job.status, "message": job.message}
+                    for job in list(self.jobs.values())
+                ]
             case "GET", ["jobs", submission_id]:
                 job = self.jobs[submission_id]
                 return 200, {"submission_id": submission_id, "status": job.status, "message": job.message}

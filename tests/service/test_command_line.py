@@ -86,11 +86,44 @@ async def test_list_shows_every_experiment_whatever_its_best_value(adadim: Adadi
     assert (await adadim("list", "--limit", "1")).output.count("listed") == 1
 
 
-async def test_cancel_says_the_state(adadim: Adadim, service: Running) -> None:
-    experiment = await service.submit()
-    result = await adadim("cancel", str(experiment["id"]))
-    assert (result.exit_code, result.output.strip()) == (0, f"Experiment {experiment['id']} is cancelling.")
+async def test_actions_say_what_they_did(adadim: Adadim, service: Running) -> None:
+    number = str((await service.submit())["id"])
+    for action, said in (
+        ("pause", f"Experiment {number} was queued; it is paused now."),
+        ("pause", f"Experiment {number} is paused already; nothing was done."),
+        ("resume", f"Experiment {number} was paused; it is queued now."),
+        ("cancel", f"Experiment {number} was queued; it is cancelling now."),
+    ):
+        result = await adadim(action, number)
+        assert (result.exit_code, result.output.strip()) == (0, said)
+    refused(await adadim("retry", number), "it is being cancelled; wait until it is cancelled, then retry")
     refused(await adadim("cancel", "4711"), "There is no experiment 4711.")
+    history = (await adadim("history", number)).output
+    for word in ("queued", "paused by ada", "resumed by ada", "cancelling"):
+        assert word in history
+
+
+async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Running, spec_file: str) -> None:
+    await adadim("submit", spec_file, "--priority", "3")
+    source = (await service.http.get("/api/v1/experiments")).json()["items"][0]
+    assert source["priority"] == 3
+    assert "(place 1)" in (await adadim("list")).output
+    result = await adadim("clone", str(source["id"]), "--set", "training.epochs=17", "--set", "name=second")
+    assert "(second) is queued" in result.output
+    copy = await service.experiment(source["id"] + 1)
+    assert copy["spec"]["training"]["epochs"] == 17
+    refused(await adadim("clone", str(source["id"]), "--set", "training.epochs"), "write field=value")
+    refused(await adadim("clone", str(source["id"]), "--set", "training.epochs=-1"), "/training/epochs")
+
+
+async def test_delete_asks_first(adadim: Adadim, service: Running) -> None:
+    number = str((await service.submit("name: dear"))["id"])
+    kept = await adadim("delete", number, input="n\n")
+    assert kept.exit_code == 1
+    assert "dear" in kept.output
+    assert (await service.experiment(int(number)))["state"] == "queued"
+    assert "it is deleting now" in (await adadim("delete", number, input="y\n")).output
+    assert "deleting already" in (await adadim("delete", number, "--yes")).output
 
 
 async def test_logs_of_what_has_none_are_empty(adadim: Adadim, service: Running) -> None:

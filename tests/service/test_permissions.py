@@ -90,6 +90,8 @@ def test_the_rules_are_of_the_right_kind() -> None:
             continue
         if method in ("GET", "HEAD"):
             assert rule in ("viewer", "admin"), (method, path)
+        elif path.endswith("/clone"):  # reads one experiment and submits another
+            assert rule == "submitter", (method, path)
         elif "{experiment_id}" in path:
             assert rule == "owner", (method, path)
         else:

@@ -13,6 +13,11 @@ from typing import Any
 import psutil
 import pytest
 from service_harness import RAY_TOKEN, RayStandIn, Running, Worker, client, until
+from sqlalchemy import text
+
+from service.cluster import claim as claim_module
+from service.cluster.claim import Claim, DatabaseInUse
+from service.database.engine import Database
 
 HEAVY = {"torch", "ray", "sklearn", "pandas", "scipy"}
 
@@ -167,3 +172,47 @@ async def test_two_services_on_one_database_share_the_work(start_service: Callab
         await Worker.of(one.context, job).report(outcome={"state": "succeeded"})
     await until(lambda: len(ray.jobs) == 3)
     assert (await one.http.get("/readyz")).json()["cluster"] == "ok"
+
+
+async def test_a_service_with_a_local_cluster_does_not_share_its_database(
+    serve: Callable[..., Served], ray: RayStandIn, database_url: str
+) -> None:
+    """Its jobs would run where the others cannot see them."""
+    alone = Claim(database_url, shared=False)
+    await alone.take()
+    refused = serve()
+    assert await asyncio.to_thread(refused.process.wait, 30) == 1
+    assert "another service uses this database with another Ray cluster" in refused.log.read_text()
+    assert "Traceback" not in refused.log.read_text()
+    await alone.release()
+    sharing = [Claim(database_url, shared=True) for _ in range(2)]
+    for claim in sharing:
+        await claim.take()
+    with pytest.raises(DatabaseInUse):
+        await alone.take()
+    for claim in sharing:
+        await claim.release()
+    await alone.take()
+    await alone.release()
+
+
+async def test_a_claim_outlives_the_databases_absence(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_module, "_CHECK_S", 0.02)
+    monkeypatch.setattr(claim_module, "_PATIENCE_S", 0.0)
+    claim = Claim(database_url, shared=False)
+    await claim.take()
+    admin = Database(database_url)
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock"
+    async with admin.connect() as connection:
+        await connection.execute(text(kill), {"lock": claim_module._LOCK & 0xFFFFFFFF})
+
+    async def taken_again() -> bool:
+        async with admin.connect() as connection:
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock"
+            return bool((await connection.execute(text(held), {"lock": claim_module._LOCK & 0xFFFFFFFF})).scalar_one())
+
+    await until(taken_again)
+    with pytest.raises(DatabaseInUse):
+        await Claim(database_url, shared=True).take()
+    await claim.release()
+    await admin.close()

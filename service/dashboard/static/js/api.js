@@ -22,7 +22,9 @@ export const signOut = () => request("DELETE", "/session", { quiet: true }).catc
 export const getExperiments = (limit, cursor, signal) =>
   request("GET", `/experiments?${query({ limit, cursor })}`, { signal });
 export const getExperiment = (id, signal) => request("GET", `/experiments/${id}`, { signal });
-export const cancelExperiment = (id) => request("POST", `/experiments/${id}/cancel`);
+export const actOn = (id, action) => request("POST", `/experiments/${id}/${action}`);
+export const cloneExperiment = (id) => request("POST", `/experiments/${id}/clone`, { body: {} });
+export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?confirm=true`);
 export const getMetrics = (id, metrics, maxPoints, signal) =>
   request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints })}`, { signal });
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });

@@ -20,6 +20,7 @@ import { TrialTable } from "./trials.js";
 const CHARTS = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
 const CHOSEN_AT_FIRST = "erank_r";
 const POINTS_AT_ONCE = 24_000; // of one metric over all trials: what a screen can show
+const QUEUE_MS = 4000; // between two looks at the place in the queue
 const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
 
 export function mountExperiment(root, { id, session, page }) {
@@ -40,6 +41,7 @@ class ExperimentPage {
     this.batch = new FrameBatch(() => this.render());
     this.stream = new LiveStream(id, (kind, data) => this.take(kind, data), (status) => this.showLive(status));
     this.clock = setInterval(() => this.header?.tick(), 1000);
+    this.queueClock = setInterval(() => this.watchQueue(), QUEUE_MS);
     const { signal } = this.closed;
     document.addEventListener("visibilitychange", () => this.lookedAt(!document.hidden), { signal });
     onThemeChange(() => this.redraw(), signal);
@@ -49,6 +51,7 @@ class ExperimentPage {
   dispose() {
     this.closed.abort();
     clearInterval(this.clock);
+    clearInterval(this.queueClock);
     clearTimeout(this.lingering);
     this.stream.close();
     this.batch.dispose();
@@ -75,6 +78,27 @@ class ExperimentPage {
     }
   }
 
+  /** A user's action: what had ended may run again, what is deleted will soon not be there. */
+  acted(changed) {
+    this.experiment = { ...this.experiment, ...changed };
+    clearTimeout(this.lingering);
+    this.lingering = null;
+    this.load();
+  }
+
+  /** No event tells when others in the queue move on. */
+  async watchQueue() {
+    if (this.experiment?.state !== "queued" || document.hidden || this.asking) return;
+    this.asking = true;
+    try {
+      this.take("experiment", await getExperiment(this.id, this.closed.signal));
+    } catch (problem) {
+      if (problem.status === 404) this.root.replaceChildren(problemNotice(problem, null, true));
+    } finally {
+      this.asking = false;
+    }
+  }
+
   /** Points were missed while away: read the series once more; the stream goes on meanwhile, and points merge. */
   async reload() {
     try {
@@ -96,7 +120,7 @@ class ExperimentPage {
 
   failed(problem) {
     if (problem.name === "AbortError" || problem.status === 401) return;
-    if (!this.header) {
+    if (!this.header || problem.status === 404) {
       this.root.replaceChildren(problemNotice(problem, () => this.load(), true));
       return;
     }
@@ -117,8 +141,12 @@ class ExperimentPage {
     const { store, selection, tooltip } = this;
     const label = (number) => this.labelOf(number);
     const score = (number) => this.trials.get(number)?.latest?.[this.experiment.metric];
-    const mayWrite = ["admin", "submitter"].includes(this.session?.role);
-    this.header = new ExperimentHeader({ mayWrite, onExperiment: (changed) => this.take("experiment", changed) });
+    const { role, name } = this.session ?? {};
+    this.header = new ExperimentHeader({
+      mayChange: ({ owner }) => role === "admin" || (role === "submitter" && owner === name),
+      mayClone: () => role === "admin" || role === "submitter",
+      onExperiment: (changed) => this.acted(changed),
+    });
     this.table = new TrialTable(selection);
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(

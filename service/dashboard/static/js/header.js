@@ -1,28 +1,25 @@
-// The head of an experiment's page: name, state and reason, progress, time, best trial, cancel.
+// The head of an experiment's page: name, state and reason, progress, time, best trial, actions.
 
-import { cancelExperiment } from "./api.js";
+import { ActionButtons } from "./actions.js";
 import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
 import { absolute, ago, elapsed, isTerminal, metricValue } from "./format.js";
 import { metricInfo } from "./metrics.js";
 
 export class ExperimentHeader {
-  constructor({ mayWrite, onExperiment }) {
-    this.mayWrite = mayWrite;
-    this.onExperiment = onExperiment;
+  constructor(rights) {
+    this.actions = new ActionButtons(rights);
     this.name = el("h1");
     this.id = el("span", { class: "muted number" });
     this.state = stateBadge(true);
     this.reason = el("p", { class: "reason" });
-    this.failure = el("p", { class: "failure", role: "alert" });
     this.progress = progressBar("Trials done");
     this.facts = {};
-    this.cancel = el("button", { type: "button", class: "danger", hidden: true, onclick: () => this.askCancel() }, "Cancel");
     this.node = el(
       "header",
       { class: "experiment-head" },
-      el("div", { class: "experiment-title" }, this.name, this.id, this.state, this.cancel),
+      el("div", { class: "experiment-title" }, this.name, this.id, this.state, this.actions.node),
       this.reason,
-      this.failure,
+      this.actions.message,
       el(
         "dl",
         { class: "facts" },
@@ -46,15 +43,16 @@ export class ExperimentHeader {
     setText(this.name, experiment.name);
     setText(this.id, `#${experiment.id}`);
     setState(this.state, experiment.state);
-    setText(this.reason, experiment.state_reason ?? "");
+    const { waiting } = experiment;
+    const place = waiting ? `Waiting: ${waiting.reason}. Place ${waiting.position} in the queue.` : "";
+    setText(this.reason, [experiment.state_reason, place].filter(Boolean).join(" · "));
     this.reason.classList.toggle("failure", experiment.state === "failed");
     this.progress.set(experiment.trials_done, experiment.trial_count);
     setText(this.facts.Best, bestOf(experiment));
     setText(this.facts.Attempt, String(experiment.attempt ?? "–"));
     setText(this.facts.Owner, experiment.owner ?? "–");
     setAttribute(this.facts.Created, "title", absolute(experiment.created_at));
-    this.cancel.hidden = !this.mayWrite || isTerminal(experiment.state);
-    this.cancel.disabled = experiment.state === "cancelling" || experiment.desired_state === "cancel";
+    this.actions.update(experiment);
     this.tick();
   }
 
@@ -64,19 +62,6 @@ export class ExperimentHeader {
     const { started_at: start, ended_at: end, created_at: created } = this.experiment;
     setText(this.facts.Duration, elapsed(start, end));
     setText(this.facts.Created, ago(created));
-  }
-
-  async askCancel() {
-    const { id, name } = this.experiment;
-    if (!window.confirm(`Cancel “${name}”? Its running trials stop; what they have reported stays.`)) return;
-    setText(this.failure, "");
-    this.cancel.disabled = true;
-    try {
-      this.onExperiment(await cancelExperiment(id));
-    } catch (problem) {
-      this.cancel.disabled = false;
-      setText(this.failure, `Not cancelled. ${problem.message}`);
-    }
   }
 }
 

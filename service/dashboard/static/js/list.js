@@ -46,6 +46,7 @@ class ExperimentList {
     try {
       const first = await getExperiments(PAGE_SIZE, null, this.closed.signal);
       if (this.oldestCursor === undefined) this.oldestCursor = first.next_cursor;
+      this.forgetDeleted(first.items);
       this.show(first.items);
       this.page.setLive(null);
     } catch (problem) {
@@ -72,6 +73,17 @@ class ExperimentList {
     if (problem.name === "AbortError" || problem.status === 401) return;
     if (this.table) this.page.setLive("lost", "reconnecting");
     else this.root.replaceChildren(problemNotice(problem, () => this.refresh()));
+  }
+
+  /** What the newest page no longer has, though it is newer than its oldest, was deleted. */
+  forgetDeleted(newest) {
+    const present = new Set(newest.map(({ id }) => id));
+    const oldest = newest.length < PAGE_SIZE ? 0 : Math.min(...present);
+    for (const [id, row] of this.rows) {
+      if (id < oldest || present.has(id)) continue;
+      row.node.remove();
+      this.rows.delete(id);
+    }
   }
 
   show(experiments) {
@@ -102,6 +114,7 @@ class ExperimentList {
 class Row {
   constructor({ id, name }) {
     this.state = stateBadge();
+    this.waiting = el("span", { class: "muted waiting" });
     this.progress = progressBar("Trials done");
     this.best = el("span", { class: "number" });
     this.bestMetric = el("span", { class: "muted" });
@@ -113,7 +126,7 @@ class Row {
       {},
       el("td", { class: "number muted medium-up" }, String(id)),
       el("th", { scope: "row" }, el("a", { class: "row-link", href: experimentPath(id) }, name)),
-      el("td", {}, this.state),
+      el("td", {}, this.state, this.waiting),
       el("td", {}, this.progress.node),
       el("td", { class: "medium-up" }, this.best, " ", this.bestMetric),
       this.owner,
@@ -125,6 +138,8 @@ class Row {
   update(experiment) {
     setState(this.state, experiment.state);
     setAttribute(this.state, "title", experiment.state_reason);
+    const { waiting } = experiment;
+    setText(this.waiting, waiting ? `${waiting.position}.: ${waiting.reason}` : "");
     this.progress.set(experiment.trials_done, experiment.trial_count);
     const hasBest = experiment.best_value !== null;
     setText(this.best, hasBest ? metricValue(experiment.best_value, experiment.metric) : "–");

@@ -1,0 +1,101 @@
+"""Commands on experiments that exist: cancel, pause, resume, retry, clone, delete, history."""
+
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from service.cli.connection import connect
+from service.cli.output import ExperimentArgument, console, readable_errors
+from service.client import ClientError
+
+app = typer.Typer()
+
+
+def _act(action: str, experiment: int) -> None:
+    with readable_errors(), connect() as client:
+        console.print(client.act(action, experiment)["message"], highlight=False)
+
+
+@app.command()
+def cancel(experiment: ExperimentArgument) -> None:
+    """End an experiment; `retry` can take it up again."""
+    _act("cancel", experiment)
+
+
+@app.command()
+def pause(experiment: ExperimentArgument) -> None:
+    """Free the cluster: trials keep their checkpoints until `resume`."""
+    _act("pause", experiment)
+
+
+@app.command()
+def resume(experiment: ExperimentArgument) -> None:
+    """Queue a paused experiment again; it goes on from its checkpoints."""
+    _act("resume", experiment)
+
+
+@app.command()
+def retry(experiment: ExperimentArgument) -> None:
+    """Queue a failed or cancelled experiment again; it goes on from its checkpoints."""
+    _act("retry", experiment)
+
+
+@app.command()
+def clone(
+    experiment: ExperimentArgument,
+    *,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A field to change, as training.epochs=200; may be repeated.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Default: that of the original.")] = None,
+) -> None:
+    """Submit an experiment's spec as a new one, with some fields changed."""
+    with readable_errors(), connect() as client:
+        answer = client.clone(experiment, dict(_change(text) for text in changes or []), priority=priority)
+        console.print(
+            f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}",
+            highlight=False,
+        )
+
+
+def _change(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ClientError(f"--set {text}: write field=value, as training.epochs=200")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return path, value
+
+
+@app.command()
+def delete(
+    experiment: ExperimentArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete an experiment: points, logs, checkpoints, encoders and results."""
+    with readable_errors(), connect() as client:
+        found = client.experiment(experiment)
+        if not yes:
+            typer.confirm(
+                f"Delete experiment {experiment} ({found['name']}, {found['trial_count']} trials) with its points, "
+                "logs, checkpoints, encoders and results?",
+                abort=True,
+            )
+        console.print(client.delete(experiment, confirm=True)["message"], highlight=False)
+
+
+@app.command()
+def history(experiment: ExperimentArgument) -> None:
+    """Show what happened to an experiment: when, by whom and why."""
+    with readable_errors(), connect() as client:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("time (UTC)", "state", "attempt", "by", "why"):
+            table.add_column(head)
+        for step in client.history(experiment):
+            at = step["at"][:19].replace("T", " ")
+            table.add_row(at, step["target"], str(step["attempt"] or "-"), step["by"], step["reason"] or "")
+        console.print(table)

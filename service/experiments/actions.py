@@ -1,0 +1,104 @@
+"""What users do to experiments that exist: cancel, pause, resume, retry, delete, clone. The rules: lifecycle.py."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from adadim_core.spec import validate_spec
+from adadim_core.spec.experiment import set_paths
+from service.database import notify
+from service.database.tables import Experiment
+from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
+from service.experiments.service import change_state, find, read_spec, submit
+from service.problems import FieldError, Problem
+from service.trials import repository as trials
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an action did."""
+
+    experiment: Experiment
+    changed: bool
+    """False: it was so already."""
+    message: str
+
+
+async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by: str) -> Done:
+    """Do one of the actions of the life cycle. Idempotent.
+
+    Raises a 404 problem, or a 409 problem that says what to do instead.
+    """
+    experiment = await find(session, experiment_id, lock=True)
+    action, state = ACTIONS[name], experiment.state
+    if state in action.already:
+        return Done(experiment, False, f"Experiment {experiment.id} is {state} already; nothing was done.")
+    if state not in action.moves:
+        raise Problem(409, "Conflict", f"Cannot {name} experiment {experiment.id}: {action.advice[state]}.")
+    experiment.desired_state = action.desired
+    if name == "retry":
+        await _begin_again(session, experiment)
+    try:
+        await change_state(session, experiment, action.moves[state], reason=f"{action.done} by {by}", by=by)
+    except IllegalTransition as error:
+        raise Problem(409, "Conflict", f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
+    experiment.due_at = None if experiment.state == "paused" else func.now()
+    await notify.notify(session, notify.DISPATCH)
+    return Done(experiment, True, f"Experiment {experiment.id} was {state}; it is {experiment.state} now.")
+
+
+async def _begin_again(session: AsyncSession, experiment: Experiment) -> None:
+    """Losses so far no longer count, and trials that did not finish are to be taken up again."""
+    experiment.forgiven = experiment.attempt
+    experiment.ended_at = None
+    await trials.take_up_again(session, experiment.id)
+    experiment.trials_done = await trials.count_ended(session, experiment.id)
+
+
+async def clone(
+    session: AsyncSession,
+    experiment_id: int,
+    changes: Mapping[str, Any],
+    *,
+    priority: int | None,
+    owner: str,
+    idempotency_key: str | None,
+    max_trials: int,
+) -> Experiment:
+    """Submit an experiment's spec anew, with some fields changed: dotted paths to values.
+
+    Raises a 404 problem, or a 422 problem that names the field which is wrong.
+    """
+    source = await find(session, experiment_id)
+    text = _changed(source.spec, changes) if changes else source.spec_text
+    spec = read_spec(text.encode(), "json", max_trials) if changes else validate_spec(source.spec)
+    return await submit(
+        session,
+        spec,
+        text=text,
+        owner=owner,
+        idempotency_key=idempotency_key,
+        priority=source.priority if priority is None else priority,
+        reason=f"clone of experiment {source.id}",
+    )
+
+
+def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """The spec with every default filled in and some fields set, as JSON."""
+    fields = copy.deepcopy(dict(spec))
+    for path, value in changes.items():
+        try:
+            set_paths(fields, {path: value})
+        except (KeyError, TypeError):
+            raise Problem(
+                422,
+                "Invalid change",
+                f"The spec has no field {path}.",
+                [FieldError(pointer=path, detail="no such field")],
+            ) from None
+    return json.dumps(fields, indent=2)

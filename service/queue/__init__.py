@@ -1,0 +1,1 @@
+"""The queue: which experiment starts next, and what the others wait for."""
