@@ -6,8 +6,8 @@ Owns what the service is told about the attempt as a whole. Metric points are re
 import logging
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
 from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
@@ -20,13 +20,19 @@ _STATE_SECONDS = 0.25
 _MAX_ERROR = 20_000
 
 
+class OnStop(Protocol):
+    """Called when the service wants the run to end; `at_once`: without saving anything more."""
+
+    def __call__(self, reason: str, *, at_once: bool = False) -> None: ...
+
+
 class Attempt:
     """What is known of every trial, told to the service as it changes. Without a service it only keeps it.
 
     `update` may be called from any thread; `start`, `finish` and `abandon` belong to the driver's main thread.
     """
 
-    def __init__(self, address: ServiceAddress | None, on_stop: Callable[[str], None]) -> None:
+    def __init__(self, address: ServiceAddress | None, on_stop: OnStop) -> None:
         self._connection = Connection(address) if address is not None else None
         self._on_stop = on_stop
         self._lock = threading.Lock()
@@ -35,6 +41,7 @@ class Attempt:
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._waiting: str | None = None
         self.superseded = False
 
     def start(self) -> None:
@@ -44,9 +51,27 @@ class Attempt:
             self._thread.start()
 
     def update(
-        self, number: int, state: TrialState, *, epoch: int | None = None, epochs: int = 0, error: str | None = None
+        self,
+        number: int,
+        state: TrialState,
+        *,
+        epoch: int | None = None,
+        epochs: int = 0,
+        error: str | None = None,
+        reason: str | None = None,
+        params: dict[str, Any] | None = None,
     ) -> None:
-        """A trial's state changed. The latest one is delivered; those in between may be skipped."""
+        """A trial's state changed. The latest one is delivered; those in between may be skipped.
+
+        Args:
+            number: The trial.
+            state: What it is in now.
+            epoch: Epochs completed; None: as before.
+            epochs: Epochs it will run; 0: as before.
+            error: Why it failed.
+            reason: Why it was stopped.
+            params: Its values, if they are not the planned ones.
+        """
         with self._lock:
             before = self._trials.get(number)
             update = TrialUpdate(
@@ -54,9 +79,17 @@ class Attempt:
                 state=state,
                 epoch=epoch if epoch is not None else before.epoch if before else 0,
                 epochs=epochs or (before.epochs if before else 0),
-                error=_shortened(error),
+                error=shortened(error),
+                reason=reason[:1000] if reason else None,
+                params=params,
             )
             self._trials[number] = self._changed[number] = update
+        self._wake.set()
+
+    def wait_for(self, what: str) -> None:
+        """Say what the attempt waits for; an empty text: for nothing any more."""
+        with self._lock:
+            self._waiting = what
         self._wake.set()
 
     def finish(self, outcome: Outcome, points: Path | None, *, timeout: float) -> bool:
@@ -86,7 +119,7 @@ class Attempt:
             return False
 
     def _post_outcome(self, connection: Connection, outcome: Outcome, deadline: float) -> bool:
-        outcome = Outcome(state=outcome.state, error=_shortened(outcome.error))
+        outcome = Outcome(state=outcome.state, error=shortened(outcome.error))
         backoff = Backoff(longest=5.0)
         while True:
             with self._lock:
@@ -114,12 +147,14 @@ class Attempt:
         while not self._ended.is_set():
             with self._lock:
                 changed = list(self._changed.values())[:MAX_TRIALS_PER_REPORT]
+                waiting = self._waiting
             pause = _STATE_SECONDS
             try:
-                reply = connection.post(Report(trials=changed))
+                reply = connection.post(Report(trials=changed, waiting=waiting))
             except Superseded as reason:
                 self.superseded = True
-                self._on_stop(f"this attempt was superseded ({reason})")
+                # Another attempt may own the checkpoints by now.
+                self._on_stop(f"this attempt was superseded ({reason})", at_once=True)
                 return
             except Refused as error:
                 logger.error("the service refused trial states: %s", error)
@@ -148,8 +183,8 @@ class Attempt:
                     del self._changed[update.number]
 
 
-def _shortened(error: str | None) -> str | None:
-    """Keeps both ends of a long error: what was run, and what went wrong in the end."""
+def shortened(error: str | None) -> str | None:
+    """An error of a length the service takes; of a long one both ends: what was run, and what went wrong at last."""
     if error is None or len(error) <= _MAX_ERROR:
         return error
     half = _MAX_ERROR // 2 - 20

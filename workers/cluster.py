@@ -6,12 +6,16 @@ Owns ray.init and the translation of the spec's resources into Ray's. Starts no 
 import logging
 import math
 import os
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import ray
 
 from adadim_core.spec.sections import ResourcesSpec
 from workers.errors import RunError
+
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,9 @@ class Room:
     gpus: float
     """GPUs of one process of a trial."""
     slots: int
-    """Trials that fit at once, at least one."""
+    """Trials that fit at once; 0 while the cluster is too small for one."""
+    shortage: str = ""
+    """Why none fits, for people."""
 
 
 def connect(resources: ResourcesSpec) -> None:
@@ -52,26 +58,77 @@ def connect(resources: ResourcesSpec) -> None:
 
 
 def room_for(resources: ResourcesSpec) -> Room:
-    """The cluster's room for trials of these resources.
-
-    Raises:
-        RunError: a cluster that only this run uses, and so will not grow, cannot hold one trial.
-    """
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cluster_cpus, cluster_gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+    """The cluster's room for trials of these resources, as it is now."""
+    nodes: list[dict[str, float]] = [
+        node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
     cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     if gpus == "auto":
-        gpus = 1.0 if cluster_gpus else 0.0
-    fit = math.floor(cluster_cpus / cpus)
-    if gpus:
-        fit = min(fit, math.floor(cluster_gpus / gpus + 1e-9))
-    slots = fit // resources.workers
+        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
+    processes = sum(_fit(node, cpus, float(gpus)) for node in nodes)
+    slots = processes // resources.workers
+    shortage = ""
     if slots == 0:
-        message = (
-            f"one trial takes {resources.workers} x ({cpus} CPUs, {gpus:g} GPUs); "
-            f"the cluster has {cluster_cpus:g} CPUs and {cluster_gpus:g} GPUs"
+        have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes[:5])
+        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+        shortage = (
+            f"one trial takes {resources.workers} x ({cpus} CPUs, {gpus:g} GPUs); the nodes of the cluster have "
+            f"{have}{more}"
         )
-        if not os.environ.get("RAY_ADDRESS"):
-            raise RunError(f"{message}. Lower `resources` in the spec, or set RAY_ADDRESS to a larger cluster.")
-        print(f"{message}: waiting for nodes to join", flush=True)
-    return Room(cpus=cpus, gpus=float(gpus), slots=max(slots, 1))
+    return Room(cpus=cpus, gpus=float(gpus), slots=slots, shortage=shortage)
+
+
+def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
+    """Processes a node holds: none is spread over two nodes, and a fraction of a GPU never over two GPUs."""
+    fit = math.floor(node.get("CPU", 0.0) / cpus)
+    if 0 < gpus < 1:
+        return min(fit, math.floor(node.get("GPU", 0.0)) * math.floor(1 / gpus + 1e-9))
+    return min(fit, math.floor(node.get("GPU", 0.0) / gpus)) if gpus else fit
+
+
+class RoomWatch:
+    """Follows the room of a cluster whose nodes come and go. `slots` may be asked as often as one likes."""
+
+    def __init__(self, resources: ResourcesSpec, say: Callable[[str], None]) -> None:
+        """
+        Args:
+            resources: What one trial takes.
+            say: Told what the run waits for; an empty text: for nothing any more.
+
+        Raises:
+            RunError: a cluster that only this run uses, and so will not grow, cannot hold one trial.
+        """
+        self._resources = resources
+        self._say = say
+        self.room = room_for(resources)
+        self._looked = time.monotonic()
+        if self.room.slots == 0:
+            if not os.environ.get("RAY_ADDRESS"):
+                raise RunError(
+                    f"{self.room.shortage}. Lower `resources` in the spec, or set RAY_ADDRESS to a larger cluster."
+                )
+            self._wait_for_nodes()
+
+    def slots(self) -> int:
+        """Trials that may run at once. One at least, so that a cluster that scales itself sees what is wanted."""
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._look()
+        return min(max(self.room.slots, 1), self._resources.max_concurrent_trials or self.room.slots or 1)
+
+    def _look(self) -> None:
+        before, self.room = self.room, replace(room_for(self._resources), gpus=self.room.gpus)
+        self._looked = time.monotonic()
+        if self.room.slots == before.slots:
+            return
+        if self.room.slots == 0:
+            self._wait_for_nodes()
+            return
+        if before.slots == 0:
+            self._say("")
+        print(f"the cluster has room for {self.room.slots} trials at once now, before for {before.slots}", flush=True)
+
+    def _wait_for_nodes(self) -> None:
+        print(f"{self.room.shortage}: waiting for nodes to join", flush=True)
+        self._say(f"waiting for nodes: {self.room.shortage}")

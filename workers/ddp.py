@@ -1,13 +1,19 @@
 """A trial of several processes: Ray Train's TorchTrainer (DDP over gloo or NCCL) inside one Tune trial.
 
-Owns how the processes are started and how their progress reaches Tune. What each of them does is
-trial.py's `TrialRun`. This is Ray's documented way; it costs seconds a trial, so trials of one process
-do not go through here.
+Owns how the processes are started, how their epochs reach Tune, and how Tune's verdict on each comes back. What each
+of them does is trial.py's `TrialRun`. TorchTrainer costs seconds a trial, so trials of one process do without it.
+
+After every epoch the processes wait for the verdict. So a stopped trial ends as any other does, by itself: Ray Train
+takes its processes and their placement group down in order, and nothing is left behind (as in ray#54305, where a
+trial was killed from outside).
 """
 
+import asyncio
 import logging
+import threading
 from typing import Any
 
+import ray
 import ray.train
 from ray import tune
 
@@ -15,51 +21,160 @@ from adadim_core.spec import TrialPlan
 from workers.cluster import Room
 from workers.context import RunContext
 from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, TrialRun, describe
+from workers.trial import FLUSH_SECONDS, Diverged, TrialRun, describe
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_END_SECONDS = 120.0
+"""How long ending processes may take to write what they have, over a slow network say."""
 
 
-def train_distributed(config: dict[str, Any], context: RunContext, plans: list[TrialPlan], room: Room) -> None:
-    """Tune trainable: run one trial's processes to the end."""
-    # Here and not above: it imports torch, which the driver does without.
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
+class DistributedTrialActor(tune.Trainable):
+    """Ray Tune's view of trials of several processes: it only waits for them. Reused, as its import takes seconds."""
 
-    number = config["trial"]
-    plan = next(plan for plan in plans if plan.number == number)
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"context": context, "plan": plan},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=context.spec.resources.workers,
-            use_gpu=room.gpus > 0,
-            resources_per_worker={"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            name=f"train-{number:04d}",
-            storage_path=str(context.storage.tune),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-        ),
-    )
-    try:
-        trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        first = next(iter(error.worker_failures.values()), error)
-        tune.report({"error": describe(first)})
+    def setup(self, config: dict[str, Any], context: RunContext, room: Room) -> None:  # type: ignore[override] # noqa: ARG002
+        self._context, self._room = context, room
+        self._gate: Any = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
+        self._end("another trial follows")
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch of all processes. What the trial raises is its result."""
+        if self._thread is None:
+            self._start()
+        else:
+            self._gate.answer.remote("")
+        result = self._next()
+        if result is None or result["done"]:
+            self._join()  # from here on the processes and what they held are gone
+        if result is None:
+            return {"error": describe(self._error or RuntimeError("the trial ended without a result")), "done": True}
+        return result
+
+    def end_early(self, reason: str) -> None:
+        """The trial is not to go on. Returns when its processes are gone."""
+        self._end(reason)
+
+    def cleanup(self) -> None:
+        self._end("the run ends")
+
+    def _start(self) -> None:
+        self._gate = _Gate.remote()  # type: ignore[attr-defined]
+        self._error = None
+        self._thread = threading.Thread(target=self._fit, name="torch-trainer", daemon=True)
+        self._thread.start()
+
+    def _fit(self) -> None:
+        """Run the processes to the end, again after failures as often as the spec allows."""
+        for _ in range(self._context.spec.resources.max_failures + 1):
+            self._fit_once()
+            if self._error is None or isinstance(self._error, Diverged):
+                return
+            logger.warning("trial %s failed: %s", self.config["trial"], describe(self._error))
+            ray.get(self._gate.restart.remote())
+
+    def _fit_once(self) -> None:
+        # Here and not above: it imports torch, which the driver does without.
+        from ray.train.torch import TorchTrainer
+
+        self._error = None
+        room, number = self._room, self.config["trial"]
+        plan = TrialPlan(number, self.config["params"])
+        try:
+            TorchTrainer(
+                _train_worker,
+                train_loop_config={"context": self._context, "plan": plan, "gate": self._gate},
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=self._context.spec.resources.workers,
+                    use_gpu=room.gpus > 0,
+                    resources_per_worker={"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}),
+                ),
+                run_config=ray.train.RunConfig(name=f"train-{number:04d}", storage_path=self._context.storage.train),
+            ).fit()
+        except ray.train.WorkerGroupError as error:
+            self._error = next(iter(error.worker_failures.values()), error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it fails this trial only
+            self._error = error
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next epoch's result; None if the processes ended without one."""
+        wanted = self._gate.next.remote()
+        while self._thread is not None:
+            alive = self._thread.is_alive()
+            ready, _ = ray.wait([wanted], timeout=_POLL_SECONDS)
+            if ready:
+                result: dict[str, Any] = ray.get(wanted)
+                return result
+            if not alive:
+                break
+        return None
+
+    def _end(self, reason: str) -> None:
+        if self._thread is not None:
+            self._gate.answer.remote(reason)
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join(_END_SECONDS)
+            if self._thread.is_alive():
+                logger.warning("trial %s: its processes do not end", self.config["trial"])
+            ray.kill(self._gate)
+        self._thread = None
+
+
+@ray.remote(num_cpus=0)
+class _Gate:
+    """Between the first of a trial's processes and Tune: epochs go one way, verdicts the other."""
+
+    def __init__(self) -> None:
+        self._results: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[str] = asyncio.Queue()
+
+    async def report(self, result: dict[str, Any]) -> str:
+        """Takes an epoch's result. Returns why training should end, empty: it should not. Waits until that is known."""
+        self._results.put_nowait(result)
+        return "" if result["done"] else await self._answers.get()
+
+    async def next(self) -> dict[str, Any]:
+        """The next result, once there is one."""
+        return await self._results.get()
+
+    def restart(self) -> None:
+        """New processes report from here on; a verdict meant for those before must not reach them."""
+        self._answers = asyncio.Queue()
+
+    def answer(self, reason: str) -> None:
+        """The verdict on the last result."""
+        self._answers.put_nowait(reason)
 
 
 def _train_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
+    from adadim_core import distributed
+
     context: RunContext = config["context"]
-    # Ray prints every report of every process; the driver prints one line for all.
     logging.getLogger().setLevel(logging.WARNING)
     leads = ray.train.get_context().get_world_rank() == 0
     reporter = PointReporter(context.service if leads else None)
     run = TrialRun(context, config["plan"], reporter, device=get_device(), leads=leads)
     try:
-        while not run.done:
+        while True:
             metrics = run.step()
-            ray.train.report({**metrics, "epoch": run.trainer.epoch, "epochs": run.trainer.epochs})
+            reason = ""
+            if leads:
+                reason = ray.get(config["gate"].report.remote(run.result(metrics)))
+            if run.done:
+                break
+            if distributed.broadcast_float(float(bool(reason)), run.trainer.device):
+                run.end_early(reason)
+                break
     finally:
         run.close()
         reporter.close(FLUSH_SECONDS)

@@ -1,8 +1,11 @@
 """Follows the trials of a run: keeps their latest results, tells the service, prints lines a person can follow."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+from adadim_core.spec import TrialPlan
 from workers.attempt import Attempt
 from workers.results import TrialResult
 
@@ -13,8 +16,9 @@ _SHOWN = {"loss": "loss", "h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "kn
 class Progress:
     """The latest result of every trial, by number."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, plans: Iterable[TrialPlan]) -> None:
         self.results: dict[int, TrialResult] = {}
+        self._planned = {plan.number: plan.params for plan in plans}
         self._attempt = attempt
         self._printed: dict[int, float] = {}
 
@@ -24,10 +28,26 @@ class Progress:
         if before is not None and not result.metrics:
             result = replace(result, metrics=before.metrics, epoch=max(result.epoch, before.epoch))
         self.results[result.number] = result
-        self._attempt.update(result.number, result.state, epoch=result.epoch, epochs=result.epochs, error=result.error)
+        self._attempt.update(
+            result.number,
+            result.state,
+            epoch=result.epoch,
+            epochs=result.epochs,
+            error=result.error,
+            reason=result.reason,
+            params=result.params if result.params != self._planned[result.number] else None,
+        )
         if self._worth_a_line(result):
             self._printed[result.number] = time.monotonic()
             print(_line(result), flush=True)
+
+    def change(self, number: int, params: dict[str, Any]) -> None:
+        """A trial goes on with other values."""
+        self.update(replace(self.results[number], params=params))
+
+    def wait_for(self, what: str) -> None:
+        """The run waits for something; an empty text: for nothing any more."""
+        self._attempt.wait_for(what)
 
     def interrupt(self) -> None:
         """The run ends here: what was running is interrupted."""
@@ -48,5 +68,7 @@ def _line(result: TrialResult) -> str:
         head += f"  {result.state}"
     if result.error:
         return f"{head}: {result.error.splitlines()[0]}"
+    if result.reason:
+        head += f" ({result.reason})"
     values = (f"{label} {result.metrics[name]:.4g}" for name, label in _SHOWN.items() if name in result.metrics)
     return "  ".join([head, *values])

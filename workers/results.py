@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from adadim_core.spec import ExperimentSpec, trial_label
+from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
 from adadim_core.spec.report import TrialState, decode_float, encode_float
-from workers.storage import Storage, read_json, write_json
+from workers.storage import Storage, read_json
 
+ENDED_WELL = ("succeeded", "stopped")
 _COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "knn_top1": "k-NN"}
 
 
@@ -35,20 +36,25 @@ class TrialResult:
     seconds: float = 0.0
     """Time in the process that finished it."""
     error: str | None = None
+    reason: str | None = None
+    """Why it was stopped early."""
 
 
 def write_result(storage: Storage, result: TrialResult) -> None:
     """Store a finished trial's result; from then on no attempt runs it again."""
-    write_json(storage.result(result.number), _document(result))
+    storage.write_json(storage.result(result.number), _document(result))
 
 
 def read_result(storage: Storage, number: int) -> TrialResult | None:
     """A finished trial's result, or None if it has not finished."""
     document = read_json(storage.result(number))
-    if document is None:
-        return None
-    document["metrics"] = {name: decode_float(value) for name, value in document["metrics"].items()}
-    return TrialResult(**document)
+    return None if document is None else _result(document)
+
+
+def read_results(storage: Storage) -> list[TrialResult]:
+    """What `write_results` stored."""
+    document = read_json(storage.results) or {"trials": []}
+    return [_result(trial) for trial in document["trials"]]
 
 
 def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
@@ -56,7 +62,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
     results = list(results)
     metric, mode = ranking(spec)
     winner = best(spec, results)
-    write_json(
+    storage.write_json(
         storage.results,
         {
             "name": spec.name,
@@ -69,11 +75,16 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
 
 
 def best(spec: ExperimentSpec, results: Iterable[TrialResult]) -> TrialResult | None:
-    """The finished trial that ranks first; None if none has a number for the metric."""
+    """The finished trial that ranks first, stopped ones included; None if none has a number for the metric."""
     metric, mode = ranking(spec)
-    ranked = [r for r in results if r.state == "succeeded" and math.isfinite(r.metrics.get(metric, math.nan))]
+    ranked = [r for r in results if r.state in ENDED_WELL and math.isfinite(r.metrics.get(metric, math.nan))]
     sign = 1.0 if mode == "max" else -1.0
     return max(ranked, key=lambda result: (sign * result.metrics[metric], -result.number), default=None)
+
+
+def chosen(storage: Storage, plan: TrialPlan) -> TrialPlan:
+    """A trial of the plan with the values it was given when it ran, where those differ from the planned ones."""
+    return TrialPlan(plan.number, read_json(storage.params(plan.number)) or plan.params)
 
 
 def ranking(spec: ExperimentSpec) -> tuple[str, str]:
@@ -84,6 +95,8 @@ def ranking(spec: ExperimentSpec) -> tuple[str, str]:
 def commonest_error(results: Iterable[TrialResult]) -> str:
     """Why trials failed: the commonest reason first, with one full account of it."""
     errors = [result.error or "no reason given" for result in results if result.state == "failed"]
+    if not errors:
+        return "no trial came to its first result"
     reasons = Counter(error.splitlines()[0] for error in errors).most_common()
     summary = "\n".join(f"{count} of {len(errors)} failed trials: {reason}" for reason, count in reasons[:5])
     example = next(error for error in errors if error.splitlines()[0] == reasons[0][0])
@@ -107,7 +120,7 @@ def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
             str(result.number),
             trial_label(spec, result.params),
             *(_shown(result.metrics.get(name)) for name in columns),
-            "best" if first else result.state,
+            "best" if first else f"stopped at {result.epoch}" if result.state == "stopped" else result.state,
             style="bold green" if first else "red" if result.state == "failed" else None,
         )
     # A job's log is no terminal: rich would fold the table to 80 columns.
@@ -120,6 +133,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def _result(document: dict[str, Any]) -> TrialResult:
+    fields = {key: value for key, value in document.items() if key != "label"}
+    fields["metrics"] = {name: decode_float(value) for name, value in fields["metrics"].items()}
+    return TrialResult(**fields)
 
 
 def _document(result: TrialResult) -> dict[str, Any]:

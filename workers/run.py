@@ -1,15 +1,28 @@
 """The order of one run: storage -> plan -> what is left of it -> cluster -> trials -> results -> outcome."""
 
 import time
+from dataclasses import replace
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, plan_trials
 from adadim_core.spec.report import Outcome
 from workers.attempt import Attempt
+from workers.budget import Budget
 from workers.connection import ServiceAddress
 from workers.context import RunContext
 from workers.interruption import Interrupted, Interruption
+from workers.points import write_points
 from workers.progress import Progress
-from workers.results import TrialResult, best, commonest_error, print_table, ranking, read_result, write_results
+from workers.results import (
+    ENDED_WELL,
+    TrialResult,
+    best,
+    chosen,
+    commonest_error,
+    print_table,
+    ranking,
+    read_result,
+    write_results,
+)
 from workers.storage import Storage
 
 
@@ -24,12 +37,14 @@ def run_experiment(
     """
     storage.prepare(spec)
     plans = plan_trials(spec.search)
-    progress = Progress(attempt)
+    progress = Progress(attempt, plans)
+    budget = Budget(spec.stop.minutes, storage)
     left = _take_up(spec, storage, plans, progress)
-    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.root}", flush=True)
+    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.location}", flush=True)
     try:
         if left:
-            _train(RunContext(spec, storage.root, _run_name(service), service), left, progress, interruption)
+            context = RunContext(spec, storage.location, _run_name(service), service)
+            _train(context, left, progress, interruption, budget)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -37,9 +52,13 @@ def run_experiment(
     finally:
         results = [progress.results[plan.number] for plan in plans]
         write_results(storage, spec, results)
+    storage.fetch_records()
+    write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
-    if any(result.state == "succeeded" for result in results):
+    if any(result.state in ENDED_WELL and result.epoch for result in results):
         return Outcome(state="succeeded")
+    if budget.used_up:
+        return Outcome(state="failed", error=f"{budget.reason} before any trial came to its first result")
     return Outcome(state="failed", error=f"every trial failed\n{commonest_error(results)}")
 
 
@@ -48,6 +67,7 @@ def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], pro
     left = []
     for plan in plans:
         finished = read_result(storage, plan.number)
+        plan = chosen(storage, plan)  # noqa: PLW2901 - from here on that is the plan
         epochs = spec.with_params(plan.params).training.epochs
         progress.update(finished or TrialResult(plan.number, plan.params, "pending", epochs=epochs))
         if finished is None:
@@ -55,16 +75,33 @@ def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], pro
     return left
 
 
-def _train(context: RunContext, plans: list[TrialPlan], progress: Progress, interruption: Interruption) -> None:
-    # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
-    from workers.cluster import connect, room_for
-    from workers.sweep import run_trials
+def _train(
+    context: RunContext,
+    plans: list[TrialPlan],
+    progress: Progress,
+    interruption: Interruption,
+    budget: Budget,
+) -> None:
+    finished = [result for result in progress.results.values() if result.state in ENDED_WELL]
+    if not budget.used_up:
+        # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
+        from workers.cluster import connect
+        from workers.ending import Ending
+        from workers.sweep import Listener, run_trials
 
-    connect(context.spec.resources)
-    interruption.install()
-    with interruption.deferred():
-        interruption.check()
-        run_trials(context, plans, room_for(context.spec.resources), progress.update, interruption.check)
+        connect(context.spec.resources)
+        interruption.install()
+        try:
+            with interruption.deferred():
+                interruption.check()
+                ending = Ending(context.run, interruption)
+                listener = Listener(progress.update, progress.change, progress.wait_for, ending.check)
+                run_trials(context, plans, finished, budget, listener)
+        finally:
+            budget.store()
+    for result in list(progress.results.values()):
+        if result.state == "pending":
+            progress.update(replace(result, state="stopped", reason=budget.reason))
 
 
 def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialResult]) -> None:
@@ -73,8 +110,8 @@ def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialRe
     if winner is not None:
         metric, _ = ranking(spec)
         print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
-        print(f"its encoder: {storage.trial(winner.number)}")
-    print(f"results: {storage.results}", flush=True)
+        print(f"its encoder: {storage.shown(storage.trial(winner.number))}")
+    print(f"results: {storage.shown(storage.results)}", flush=True)
 
 
 def _run_name(service: ServiceAddress | None) -> str:

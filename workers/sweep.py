@@ -1,7 +1,7 @@
-"""Runs trials with Ray Tune: the plan's trials in the plan's order, as many at once as the cluster holds.
+"""Runs trials with Ray Tune, in processes that are reused.
 
-Owns the Tuner and what its events mean. What was finished before is not its business: it gets the trials that
-are left. Tune's own files under tune/ are scratch; trials resume from their own checkpoints (trial.py), which
+Owns the Tuner and what its events mean. Which trial starts when is trial_queue.py's, which ends early stopping.py's.
+Tune's own files under tune/ are scratch; trials resume from their own checkpoints (trial.py), which
 hold however Tune, the driver or the cluster ended.
 """
 
@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 # Read by Ray Tune when it is imported or first used.
@@ -16,6 +17,9 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # __main__ handles both signals the same way
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "600")  # Tune's state is not used
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a metric may be measured every few epochs only
+# How many start at once is the queue's decision; Tune's own would start them one after the other.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -23,11 +27,16 @@ from ray.tune.experiment import Trial
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import TrialState
-from workers.cluster import Room
+from adadim_core.spec.scheduler import PopulationBasedTraining
+from workers.budget import Budget
+from workers.cluster import RoomWatch
 from workers.context import RunContext
-from workers.ddp import train_distributed
-from workers.results import TrialResult, read_result
+from workers.ddp import DistributedTrialActor
+from workers.population import Population
+from workers.results import TrialResult, chosen, read_result
+from workers.stopping import StopRules, number_of
 from workers.trial import TrialActor
+from workers.trial_queue import TrialQueue
 
 # It misses the result files of the loggers turned off above, once a trial.
 logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
@@ -38,45 +47,70 @@ LOST_PROCESS_RETRIES = 3
 OnUpdate = Callable[[TrialResult], None]
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of the trials. All of it is called in the thread of `run_trials`."""
+
+    update: OnUpdate
+    """A trial started, completed an epoch, or ended."""
+    change: Callable[[int, dict[str, Any]], None]
+    """A trial goes on with other values."""
+    wait_for: Callable[[str], None]
+    """The run waits for something; empty: for nothing any more."""
+    check: Callable[[list[Trial]], None]
+    """Called with all trials several times a second. What it raises ends the run."""
+
+
 def run_trials(
-    context: RunContext, plans: list[TrialPlan], room: Room, on_update: OnUpdate, check: Callable[[], None]
+    context: RunContext, plans: list[TrialPlan], finished: list[TrialResult], budget: Budget, listener: Listener
 ) -> None:
-    """Run trials to their ends. Returns when each has finished or failed.
+    """Run trials to their ends. Returns when each has finished or failed, or the budget is used up.
 
     Args:
         context: The run they belong to.
         plans: The trials to run.
-        room: What one trial takes, and how many fit.
-        on_update: Called in this thread whenever a trial starts, completes an epoch, or ends.
-        check: Called in this thread several times a second. What it raises ends the run; trials then end with
-            the process, having saved what they save while they run.
+        finished: Those that ended before: searchers and schedulers learn from them.
+        budget: The time there is.
+        listener: Who hears of them.
+
+    Raises:
+        RunError: a cluster that only this run uses cannot hold one trial.
     """
-    resources = context.spec.resources
-    concurrent = resources.max_concurrent_trials
-    if resources.workers == 1:
-        trainable = tune.with_parameters(TrialActor, context=context, plans=plans)
+    spec, storage = context.spec, context.storage
+    watch = RoomWatch(spec.resources, listener.wait_for)
+    room = watch.room
+    if spec.resources.workers == 1:
+        trainable = tune.with_parameters(TrialActor, context=context)
         trainable = tune.with_resources(trainable, {"cpu": room.cpus, "gpu": room.gpus})
     else:
-        # The Tune process only waits for its workers; the workers take the resources, out of Tune's sight,
-        # so the number of trials at once must come from here.
-        trainable = tune.with_parameters(train_distributed, context=context, plans=plans, room=room)
+        # The Tune process only waits for its workers; the workers take the resources, out of Tune's sight.
+        trainable = tune.with_parameters(DistributedTrialActor, context=context, room=room)
         trainable = tune.with_resources(trainable, {"memory": 1})  # Tune wants to be asked for something
-        concurrent = min(concurrent or room.slots, room.slots)
+    scheduler: StopRules
+    slots = watch.slots
+    search, before = spec.search, {result.number: result for result in finished}
+    if search is not None and isinstance(search.scheduler, PopulationBasedTraining):
+        scheduler = Population(spec, search, search.scheduler, storage, budget, before, listener.change)
+        slots = lambda: len(plans)  # noqa: E731 - they take turns
+    else:
+        scheduler = StopRules(spec, storage, budget, before)
+    queue = TrialQueue(search, storage, plans, finished, slots)
     tuner = tune.Tuner(
         trainable,
-        param_space={"trial": tune.grid_search([plan.number for plan in plans])},
         tune_config=tune.TuneConfig(
-            reuse_actors=resources.workers == 1,
-            max_concurrent_trials=concurrent,
+            search_alg=queue,
+            scheduler=scheduler,
+            num_samples=len(plans),
+            reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name=context.storage.tune.name,
+            name=storage.tune.name,
             storage_path=str(context.root),
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Events(context, plans, on_update, check)],
+            callbacks=[_Events(context, scheduler, queue, budget, watch, listener)],
             verbose=0,
         ),
     )
@@ -87,25 +121,35 @@ class _Events(tune.Callback):
     """Tune's events as trial results."""
 
     def __init__(
-        self, context: RunContext, plans: list[TrialPlan], on_update: OnUpdate, check: Callable[[], None]
+        self,
+        context: RunContext,
+        scheduler: StopRules,
+        queue: TrialQueue,
+        budget: Budget,
+        watch: RoomWatch,
+        listener: Listener,
     ) -> None:
+        self._context = context
         self._storage = context.storage
-        self._plans = {plan.number: plan for plan in plans}
-        self._epochs = {plan.number: context.trial_spec(plan).training.epochs for plan in plans}
-        self._on_update = on_update
-        self._check = check
+        self._scheduler = scheduler
+        self._queue = queue
+        self._budget = budget
+        self._watch = watch
+        self._listener = listener
         self._began: dict[int, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        self._check()
+        self._listener.check(trials)
+        self._watch.slots()
+        self._budget.tick()
+        self._queue.closed = self._budget.used_up
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        number = _number(trial)
-        self._began.setdefault(number, time.monotonic())
-        self._update(number, "running", trial.last_result)
+        self._began.setdefault(number_of(trial), time.monotonic())
+        self._update(trial, "running", trial.last_result)
 
     def on_trial_result(
         self,
@@ -115,46 +159,54 @@ class _Events(tune.Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ARG002
     ) -> None:
-        if not result.get("done"):
-            self._update(_number(trial), "running", result)
+        if not result.get("done") and not result.get("interrupted"):
+            self._update(trial, "running", result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        number = _number(trial)
+        number, result = number_of(trial), trial.last_result or {}
+        if number in self._scheduler.stopped:  # its process is still writing what it leaves
+            self._update(trial, "stopped", result, reason=self._scheduler.stopped[number])
+            return
+        self._storage.fetch(self._storage.result(number))
         finished = read_result(self._storage, number)
         if finished is not None:
-            self._on_update(finished)
+            self._listener.update(finished)
         else:
-            error = trial.last_result.get("error") or "the trial ended without a result"
-            self._update(number, "failed", trial.last_result, error)
+            self._update(trial, "failed", result, error=result.get("error") or "the trial ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         cause = trial.get_pickled_error()
         error = str(cause) if cause is not None else "its process died; see the Ray logs of its node"
-        self._update(_number(trial), "failed", trial.last_result, error)
+        self._update(trial, "failed", trial.last_result, error=error)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        number = _number(trial)
-        print(f"trial {number}: its process was lost; it goes on from its last checkpoint", flush=True)
+        print(f"trial {number_of(trial)}: its process was lost; it goes on from its last checkpoint", flush=True)
 
-    def _update(self, number: int, state: TrialState, result: dict[str, Any] | None, error: str | None = None) -> None:
-        result = result or {}
-        self._on_update(
+    def _update(
+        self,
+        trial: Trial,
+        state: TrialState,
+        result: dict[str, Any] | None,
+        *,
+        error: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        result, number = result or {}, number_of(trial)
+        plan = chosen(self._storage, TrialPlan(number, trial.config["params"]))
+        self._listener.update(
             TrialResult(
                 number=number,
-                params=self._plans[number].params,
+                params=plan.params,
                 state=state,
                 epoch=int(result.get("epoch", 0)),
-                epochs=self._epochs[number],
+                epochs=int(result.get("epochs", 0)) or self._context.trial_spec(plan).training.epochs,
                 metrics={name: value for name, value in result.items() if name in METRICS},
                 seconds=time.monotonic() - self._began.get(number, time.monotonic()),
                 error=error,
+                reason=reason,
             )
         )
 
 
-def _number(trial: Trial) -> int:
-    return int(trial.config["trial"])
-
-
 def _name(trial: Trial) -> str:
-    return f"trial-{_number(trial):04d}"
+    return f"trial-{number_of(trial):04d}"

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 
 from adadim_core.spec.base import Section
 from adadim_core.spec.objective import ObjectiveSpec
+from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PopulationBasedTraining, StopSpec
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.sections import TRAIN_IMAGES, DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
+from adadim_core.spec.space import extremes
 
 
 class ExperimentSpec(Section):
@@ -27,6 +29,7 @@ class ExperimentSpec(Section):
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
     search: SearchSpec | None = None
+    stop: StopSpec = StopSpec()
     retries: Annotated[int, Field(ge=0, le=100, description="New attempts after lost ones.")] = 2
 
     @model_validator(mode="after")
@@ -53,6 +56,34 @@ class ExperimentSpec(Section):
         if self.search is not None and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "off":
             raise ValueError("search.metric linear_top1 needs evaluation.linear_probe: online or offline")
         return self
+
+    @model_validator(mode="after")
+    def _decisions_have_values_to_go_by(self) -> Self:
+        if self.search is None:
+            return self
+        if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.workers > 1:
+            raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
+        early = not isinstance(self.search.scheduler, NoScheduler) or self.stop.plateau is not None
+        if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
+            raise ValueError(
+                "search.metric linear_top1 is known after the last epoch only with evaluation.linear_probe: offline; "
+                "a scheduler and stop.plateau need it while trials train: use online"
+            )
+        if (
+            isinstance(self.search.scheduler, Asha | MedianStopping)
+            and self.search.scheduler.grace_epochs >= self.epochs
+        ):
+            raise ValueError(
+                f"search.scheduler.grace_epochs ({self.search.scheduler.grace_epochs}) must be smaller than "
+                f"training.epochs ({self.epochs}), or no trial can ever be stopped"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the longest trial."""
+        searched = self.search.space.get("training.epochs") if self.search is not None else None
+        return max([self.training.epochs] if searched is None else [int(value) for value in extremes(searched)])
 
     def with_params(self, params: dict[str, Any]) -> Self:
         """The spec of one trial: the given fields set, the search section gone.

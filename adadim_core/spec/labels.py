@@ -13,10 +13,14 @@ _SHOWN = {"policy", "alpha", "start", "end"}
 def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
     """A trial in words, as "fixed 0.5", "adaptive" or "adaptive, gamma=0.1".
 
+    Values that TPE has yet to choose are "not chosen yet".
+
     Args:
         spec: the experiment's spec.
         params: the trial's values by dotted path, as in `TrialPlan.params`.
     """
+    if spec.search is not None and not params:
+        return "not chosen yet"
     words = [_weighting(spec.with_params(params).objective.weighting)]
     for path, value in sorted(params.items()):
         fields = value if path == _WEIGHTING else {path.rpartition(".")[2]: value}

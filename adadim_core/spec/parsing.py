@@ -7,6 +7,7 @@ import difflib
 import functools
 import itertools
 import json
+import random
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from adadim_core.spec.experiment import ExperimentSpec, set_paths
-from adadim_core.spec.search import SearchSpec, plan_trials
+from adadim_core.spec.search import MAX_TRIALS, SearchSpec, plan_trials
+from adadim_core.spec.space import extremes
 
 MAX_SPEC_BYTES = 64 * 1024
 _MAX_DEPTH = 32
 _MAX_PROBLEMS = 20
+_TPE_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,30 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
         if missing is not None:
             problems.append(Problem(pointer, missing))
             continue
-        for value in distribution.probes():
+        for value in itertools.islice(extremes(distribution), MAX_TRIALS):
             # What contradicts another field only (warm-up longer than training) the trials below decide.
             problems += _trial_problems(spec, {path: value}, pointer, within="/" + path.replace(".", "/"))
             if len(problems) >= _MAX_PROBLEMS:
                 raise SpecError(problems[:_MAX_PROBLEMS])
     if not problems:
-        for plan in plan_trials(search):
-            problems += _trial_problems(spec, plan.params, "/search/space", f"trial {plan.number}: ")
+        for name, params in _candidates(search):
+            problems += _trial_problems(spec, params, "/search/space", f"{name}: ")
             if len(problems) >= _MAX_PROBLEMS:
                 break
     if problems:
         raise SpecError(problems[:_MAX_PROBLEMS])
+
+
+def _candidates(search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every planned trial. Where TPE has yet to choose: corners of the space and draws from all over it."""
+    plans = plan_trials(search)
+    yield from ((f"trial {plan.number}", plan.params) for plan in plans if plan.params)
+    if all(plan.params for plan in plans):
+        return
+    yield from (("a possible trial", params) for params in itertools.islice(search.combinations(), _TPE_SAMPLES))
+    rng = random.Random(search.seed)
+    for _ in range(_TPE_SAMPLES):
+        yield "a possible trial", search.assignment(lambda _, d: d.at(rng.random()))
 
 
 def _trial_problems(

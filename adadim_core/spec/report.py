@@ -4,6 +4,7 @@ The wire contract between workers and service (POST /api/v1/attempts/{id}/report
 report_binary.py has the binary one. A report is idempotent: delivered twice it means the same as once.
 """
 
+import json
 import math
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import (
     FailFast,
     Field,
     FiniteFloat,
+    JsonValue,
     PlainSerializer,
     model_validator,
 )
@@ -52,6 +54,23 @@ def _storable(value: Any) -> Any:
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
+def _bounded(value: Any) -> Any:
+    """Values are small and plain: what no spec may contain no report may put into one."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("should be JSON without NaN and infinities") from None
+    if len(text) > _MAX_PARAMS or "\\u0000" in text or "\\ud" in text:
+        raise ValueError(f"should have at most {_MAX_PARAMS} characters, none of them NUL or half a surrogate pair")
+    return value
+
+
+_MAX_PARAMS = 16_384
+ReasonText = Annotated[str, BeforeValidator(_storable), Field(max_length=1_000)]
+Waiting = Annotated[
+    ReasonText | None,
+    Field(description="What the attempt waits for, for people; empty: nothing any more; null says nothing."),
+]
 _ErrorText = Annotated[str, BeforeValidator(_storable), Field(max_length=20_000)]
 _Epochs = Annotated[int, Field(ge=0, le=2**31 - 1)]
 MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -105,6 +124,15 @@ class TrialUpdate(_Message):
     epoch: Annotated[_Epochs, Field(description="Epochs completed.")] = 0
     epochs: Annotated[_Epochs, Field(description="Epochs the trial will run.")] = 0
     error: _ErrorText | None = None
+    reason: Annotated[
+        ReasonText | None,
+        Field(description="Why it is in this state, where that is not plain: who stopped it, and when."),
+    ] = None
+    params: Annotated[
+        dict[str, JsonValue] | None,
+        Field(max_length=32, description="Its values, where they were chosen or changed by the worker: TPE and PBT."),
+        BeforeValidator(_bounded),
+    ] = None
 
 
 class Outcome(_Message):
@@ -120,6 +148,7 @@ class Report(_Message):
     trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     series: Annotated[list[Series], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     outcome: Outcome | None = None
+    waiting: Waiting = None
 
     @model_validator(mode="after")
     def _points_are_bounded(self) -> Self:

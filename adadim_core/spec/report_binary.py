@@ -22,6 +22,7 @@ from adadim_core.spec.report import (
     Series,
     TrialNumber,
     TrialUpdate,
+    Waiting,
 )
 
 MEDIA_TYPE = "application/vnd.adadim.report"
@@ -53,6 +54,7 @@ class BinaryHead(BaseModel):
     trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     series: Annotated[list[BinarySeries], Field(max_length=4 * MAX_TRIALS_PER_REPORT)] = []
     outcome: Outcome | None = None
+    waiting: Waiting = None
 
 
 def encode(report: Report) -> bytes:
@@ -65,8 +67,9 @@ def encode(report: Report) -> bytes:
             columns.append(_column("q", [one.steps[k] for k in chosen]))
             columns += [_column("d", [column[k] for k in chosen]) for column in (one.epochs, one.times)]
             columns += [_column("d", [one.values[name][k] for k in chosen]) for name in names]
-    head = BinaryHead(trials=report.trials, series=series, outcome=report.outcome).model_dump_json().encode()
-    return b"".join((_MAGIC, _LENGTH.pack(len(head)), head, *columns))
+    head = BinaryHead(trials=report.trials, series=series, outcome=report.outcome, waiting=report.waiting)
+    text = head.model_dump_json().encode()
+    return b"".join((_MAGIC, _LENGTH.pack(len(text)), text, *columns))
 
 
 def split(body: bytes) -> tuple[BinaryHead, memoryview]:

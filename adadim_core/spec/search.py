@@ -1,169 +1,165 @@
 """The search section: which fields a sweep varies, and the plan of its trials.
 
-A space names spec fields by dotted path. Grid and random sweeps are planned in full before anything runs, so
-every trial is validated at submission and has the same number in every attempt.
+A space names spec fields by dotted path. The plan is made before anything runs, so every trial is validated at
+submission and has the same number in every attempt. Only TPE leaves values open: it plans how many trials there
+are, and chooses a trial's values from what the ones before it showed, when it starts.
 """
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from adadim_core.spec.base import PositiveFloat, Section
+from adadim_core.spec.base import Section
+from adadim_core.spec.halton import halton
+from adadim_core.spec.scheduler import PBT_PATHS, NoScheduler, PopulationBasedTraining, Scheduler
+from adadim_core.spec.space import Choice, Distribution, Draw, extremes, leaves, locate, resolve
 
 MAX_TRIALS = 1_000
-
-_Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-def _require_order(bounds: list[float] | list[int], name: str) -> None:
-    if bounds[0] >= bounds[1]:
-        raise ValueError(f"{name} must be [low, high] with low < high")
-
-
-class Uniform(Section):
-    """A real number between two bounds."""
-
-    uniform: _Bounds
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.uniform, "uniform")
-        return self
-
-    def sample(self, rng: random.Random) -> float:
-        return rng.uniform(*self.uniform)
-
-    def probes(self) -> list[Any]:
-        return list(self.uniform)
-
-
-class LogUniform(Section):
-    """A positive real number whose logarithm is uniform between two bounds."""
-
-    log_uniform: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.log_uniform, "log_uniform")
-        return self
-
-    def sample(self, rng: random.Random) -> float:
-        low, high = self.log_uniform
-        # exp(log(high)) may round past the bound the spec allows
-        return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
-
-    def probes(self) -> list[Any]:
-        return list(self.log_uniform)
-
-
-class Integer(Section):
-    """A whole number between two bounds, both included."""
-
-    integer: Annotated[list[int], Field(min_length=2, max_length=2)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.integer, "integer")
-        return self
-
-    def sample(self, rng: random.Random) -> int:
-        return rng.randint(*self.integer)
-
-    def probes(self) -> list[Any]:
-        return list(self.integer)
-
-
-class Choice(Section):
-    """One of the listed values. A value may be a whole section, as {policy: fixed, alpha: 0.5}."""
-
-    choice: Annotated[list[JsonValue], Field(min_length=1, max_length=MAX_TRIALS)]
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        seen = {json.dumps(value, sort_keys=True) for value in self.choice}
-        if len(seen) < len(self.choice):
-            raise ValueError("choice lists a value twice")
-        return self
-
-    def sample(self, rng: random.Random) -> JsonValue:
-        return rng.choice(self.choice)
-
-    def probes(self) -> list[Any]:
-        return list(self.choice)
-
-
-def _kind(value: Any) -> str | None:
-    """Which distribution a value spells: the one of the known names it has as its key."""
-    fields = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
-    return next((name for name in ("uniform", "log_uniform", "integer", "choice") if name in fields), None)
-
-
-Distribution = Annotated[
-    Annotated[Uniform, Tag("uniform")]
-    | Annotated[LogUniform, Tag("log_uniform")]
-    | Annotated[Integer, Tag("integer")]
-    | Annotated[Choice, Tag("choice")],
-    Discriminator(
-        _kind,
-        custom_error_type="unknown_distribution",
-        custom_error_message="should be one of {uniform: [low, high]}, {log_uniform: [low, high]}, "
-        "{integer: [low, high]} or {choice: [value, ...]}",
-    ),
-]
 
 
 class SearchSpec(Section):
     """Makes the experiment a sweep: the fields it varies and how it picks their values."""
 
     algorithm: Annotated[
-        Literal["grid", "random"], Field(description="grid: every combination of choices. random: independent draws.")
+        Literal["grid", "random", "quasi_random", "tpe"],
+        Field(
+            description="grid: every combination of choices. random: independent draws. quasi_random: draws that "
+            "fill the space more evenly (Halton). tpe: draws that learn from the trials before (tree-structured "
+            "Parzen estimator)."
+        ),
     ] = "random"
-    trials: Annotated[int | None, Field(ge=1, le=MAX_TRIALS, description="Number of trials of a random search.")] = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the random draws.")] = 0
+    trials: Annotated[
+        int | None, Field(ge=1, le=MAX_TRIALS, description="Number of trials, points included. A grid has its own.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the draws.")] = 0
     metric: Annotated[
         Literal["knn_top1", "linear_top1", "loss", "h_r", "i_rz", "erank_r", "erank_z", "uniformity", "alignment"],
-        Field(description="The metric whose last value ranks the trials."),
+        Field(
+            description="The metric whose last value ranks the trials, and which TPE and schedulers go by. Only "
+            "knn_top1 and linear_top1 need labels."
+        ),
     ] = "knn_top1"
-    mode: Literal["max", "min"] = "max"
-    space: Annotated[dict[str, Distribution], Field(min_length=1, max_length=32)]
+    mode: Annotated[Literal["max", "min"], Field(description="Whether more of the metric is better, or less.")] = "max"
+    points: Annotated[
+        list[dict[str, JsonValue]],
+        Field(max_length=MAX_TRIALS, description="Trials to begin with: a value of the space for each of its paths."),
+    ] = []
+    scheduler: Annotated[
+        Scheduler, Field(description="What happens to trials while they train: none, asha, median or pbt.")
+    ] = NoScheduler()
+    space: Annotated[
+        dict[str, Distribution],
+        Field(min_length=1, max_length=32, description="Dotted path of a spec field to the values it may take."),
+    ]
 
     @model_validator(mode="after")
     def _algorithm_fits_space(self) -> Self:
         if self.algorithm == "grid":
             if self.trials is not None:
-                raise ValueError("trials is for random search; a grid has as many trials as combinations")
-            if any(not isinstance(d, Choice) for d in self.space.values()):
+                raise ValueError("trials is not for a grid, which has as many trials as combinations")
+            found = [leaf for path in self.space for leaf in leaves(self.space[path], path).values()]
+            if any(not isinstance(leaf, Choice) for leaf in found):
                 raise ValueError("a grid takes only choice; use algorithm: random for ranges")
-            if math.prod(len(d.probes()) for d in self.space.values()) > MAX_TRIALS:
+            if math.prod(_bounded_count(d) for d in self.space.values()) > MAX_TRIALS:
                 raise ValueError(f"the grid has more than {MAX_TRIALS} combinations")
         elif self.trials is None:
-            raise ValueError("a random search needs trials, the number of draws")
+            raise ValueError(f"a {self.algorithm} search needs trials, their number")
         for path in self.space:
             for other in self.space:
                 if other.startswith(path + "."):
                     raise ValueError(f"{path} and {other} overlap: one contains the other")
         return self
 
+    @model_validator(mode="after")
+    def _points_are_in_space(self) -> Self:
+        if self.trials is not None and len(self.points) > self.trials:
+            raise ValueError(f"points has {len(self.points)} trials, more than the {self.trials} of trials")
+        for number, point in enumerate(self.points):
+            if point.keys() != self.space.keys():
+                paths = ", ".join(sorted(self.space.keys() ^ point.keys()))
+                raise ValueError(f"point {number} must give a value to exactly the paths of space; look at {paths}")
+            for path, value in point.items():
+                if locate(self.space[path], value, path) is None:
+                    raise ValueError(f"point {number}: its {path} is not a value of that path's space")
+            if point in self.points[:number]:
+                raise ValueError(f"point {number} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_fits_search(self) -> Self:
+        if not isinstance(self.scheduler, PopulationBasedTraining):
+            return self
+        if self.algorithm == "tpe":
+            raise ValueError("scheduler pbt chooses values itself; use it with random, quasi_random or grid")
+        if fixed := sorted(set(self.space) - set(PBT_PATHS)):
+            raise ValueError(
+                f"scheduler pbt changes values while trials train: it takes {', '.join(PBT_PATHS)}, not {fixed[0]}"
+            )
+        if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in self.space.values()):
+            raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
+        return self
+
     def assignments(self) -> Iterator[dict[str, Any]]:
         """The values of every trial in order: path to value. The same seed gives the same values.
 
         Paths are taken in alphabetical order, not as written: JSONB does not keep the order of an object's keys, and
-        trial 3 must be the same trial for the service and for every attempt's worker.
+        trial 3 must be the same trial for the service and for every attempt's worker. Trials whose values TPE has yet
+        to choose have none.
         """
-        space = dict(sorted(self.space.items()))
+        points = [dict(sorted(point.items())) for point in self.points]
+        yield from points
         if self.algorithm == "grid":
-            for values in itertools.product(*(d.probes() for d in space.values())):
-                yield dict(zip(space, values, strict=True))
+            for params in self.combinations():
+                if params not in points:
+                    yield params
             return
         rng = random.Random(self.seed)
-        for _ in range(self.trials or 0):
-            yield {path: distribution.sample(rng) for path, distribution in space.items()}
+        names = {name: k for k, name in enumerate(self._names())}
+        for index in range((self.trials or 0) - len(points)):
+            if self.algorithm == "tpe":
+                yield {}
+            elif self.algorithm == "quasi_random":
+                u = halton(index, len(names), seed=self.seed)
+                yield self.assignment(lambda name, d, u=u: d.at(u[names[name]]))  # type: ignore[misc]
+            else:
+                yield self.assignment(lambda _, d: d.at(rng.random()))
+
+    def assignment(self, draw: Draw) -> dict[str, Any]:
+        """The values of one trial by somebody's draws."""
+        return {path: resolve(d, path, draw) for path, d in sorted(self.space.items())}
+
+    def draws(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The draws that give these values, by the name of the distribution. The reverse of `assignment`.
+
+        Raises:
+            ValueError: they are not values of this space.
+        """
+        found: dict[str, Any] = {}
+        for path, distribution in sorted(self.space.items()):
+            within = locate(distribution, params.get(path), path)
+            if within is None:
+                raise ValueError(f"{path} = {params.get(path)!r} is not in the space")
+            found |= within
+        return found
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Every combination of alternatives and of the bounds of ranges, the last path of the alphabet fastest."""
+        space = dict(sorted(self.space.items()))
+        parts = [list(itertools.islice(extremes(d), MAX_TRIALS + 1)) for d in space.values()]
+        for values in itertools.product(*parts):
+            yield dict(zip(space, values, strict=True))
+
+    def _names(self) -> list[str]:
+        return [name for path, distribution in sorted(self.space.items()) for name in leaves(distribution, path)]
+
+
+def _bounded_count(distribution: Any) -> int:
+    return sum(1 for _ in itertools.islice(extremes(distribution), MAX_TRIALS + 1))
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ class TrialPlan:
     number: int
     """Position in the plan, from 0."""
     params: dict[str, Any]
-    """Dotted spec path to value; empty for a single run."""
+    """Dotted spec path to value; empty for a single run, and while TPE has yet to choose."""
 
 
 def plan_trials(search: SearchSpec | None) -> list[TrialPlan]:

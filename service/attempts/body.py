@@ -23,10 +23,13 @@ class Delivery:
     outcome: Outcome | None
     size: int = 0
     """Bytes of its body."""
+    waiting: str | None = None
 
     @classmethod
     def of(cls, report: Report, size: int = 0) -> "Delivery":
-        return cls(report.trials, [ReportedSeries.of(one) for one in report.series], report.outcome, size)
+        return cls(
+            report.trials, [ReportedSeries.of(one) for one in report.series], report.outcome, size, report.waiting
+        )
 
 
 def parse(body: bytes, content_type: str) -> Delivery:
@@ -75,7 +78,7 @@ def _from_binary(body: bytes) -> Delivery:
         _require(epochs, (epochs >= 0) & (epochs <= 1e9), one.trial, "epochs must lie between 0 and 1e9")
         _require(times, np.isfinite(times), one.trial, "times must be finite")
         series.append(ReportedSeries(one.trial, steps, epochs, times, dict(zip(one.metrics, values, strict=True))))
-    return Delivery(head.trials, series, head.outcome, len(body))
+    return Delivery(head.trials, series, head.outcome, len(body), head.waiting)
 
 
 def _require(column: Any, right: Any, trial: int, rule: str) -> None:

@@ -4,6 +4,7 @@ import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, Field
 from sqlalchemy import func
 
 from adadim_core.spec import report_binary
@@ -34,7 +35,7 @@ async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Re
     if hashed is None or known is None or not hmac.compare_digest(known, hashed):
         async with context.database.transaction() as session:
             known = await service.authenticate(session, attempt_id, token)
-        # An attempt never changes its token, and whether it still counts is decided under the experiment's lock.
+        # An attempt changes its token once, before it reports; the fence is under the experiment's lock.
         if len(context.attempt_tokens) >= _MAX_KNOWN_TOKENS:
             context.attempt_tokens.clear()
         context.attempt_tokens[attempt_id] = known
@@ -42,6 +43,22 @@ async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Re
 
 
 AuthenticatedAttempt = Annotated[int, Depends(attempt)]
+
+
+class TokenExchange(BaseModel):
+    """A token the worker made, by its hash: the token itself arrives with the first report."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@router.put("/{attempt_id}/token", status_code=204)
+async def exchange_token(
+    attempt_id: AuthenticatedAttempt, exchange: TokenExchange, request: Request, context: CurrentContext
+) -> None:
+    """Void the token the job was started with for the worker's own. A worker's first request."""
+    async with context.database.transaction() as session:
+        await service.replace_token(session, attempt_id, bearer_token(request), bytes.fromhex(exchange.sha256))
+    context.attempt_tokens.pop(attempt_id, None)
 
 
 def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:

@@ -46,3 +46,14 @@ async def lost_since(session: AsyncSession, experiment_id: int, number: int) -> 
 async def change(session: AsyncSession, attempt_id: int, **values: Any) -> None:
     """Set columns of one attempt."""
     await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(**values))
+
+
+async def replace_token(session: AsyncSession, attempt_id: int, *, old: bytes, new: bytes) -> bool:
+    """Exchange the token of an attempt that is open; False if it is over, or `old` is not its token any more."""
+    replaced = await session.scalars(
+        update(Attempt)
+        .where(Attempt.id == attempt_id, Attempt.token_hash == old, Attempt.ended_at.is_(None))
+        .values(token_hash=new)
+        .returning(Attempt.id)
+    )
+    return replaced.one_or_none() is not None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
 from service.attempts.body import Delivery
@@ -39,6 +40,16 @@ class Superseded(Problem):
 
     def __init__(self) -> None:
         super().__init__(409, "Superseded", "This attempt is over; its worker should end.")
+
+
+async def replace_token(session: AsyncSession, attempt_id: int, token: str | None, new_hash: bytes) -> None:
+    """Void the token an attempt was started with, which its cluster shows, for one its worker made.
+
+    Raises a 401 problem unless `token` is the attempt's, 409 once the attempt is over.
+    """
+    await authenticate(session, attempt_id, token)
+    if not await repository.replace_token(session, attempt_id, old=hash_token(token or ""), new=new_hash):
+        raise Superseded
 
 
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
@@ -79,6 +90,8 @@ async def receive_all(
             answers.append(Superseded())
         elif unknown := sorted(numbers - rows.keys()):
             answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
+        elif misfit := _misfit(experiment, delivery.trials, rows):
+            answers.append(Problem(422, "Invalid report", misfit))
         else:
             answers.append(ReportReply(directive="continue" if experiment.desired_state == "run" else "stop"))
             taken.append(delivery)
@@ -106,6 +119,8 @@ async def _apply(
         await _update_trial(session, rows[update.number], update)
     if updates:
         experiment.trials_done = await trials.count_ended(session, experiment.id)
+    for delivery in deliveries:
+        _note_waiting(experiment, delivery.waiting)
     series = [one for delivery in deliveries for one in delivery.series]
     if series:
         await metrics.write(session, experiment, series, rows)
@@ -118,7 +133,7 @@ async def _apply(
 
 def _figures(experiment: Experiment) -> tuple[object, ...]:
     """What lists show of an experiment beside its state."""
-    return experiment.trials_done, experiment.best_trial, experiment.best_value
+    return experiment.trials_done, experiment.best_trial, experiment.best_value, experiment.state_reason
 
 
 async def _trials(session: AsyncSession, experiment_id: int, deliveries: Sequence[Delivery]) -> dict[int, Trial]:
@@ -135,10 +150,19 @@ async def _mark_running(session: AsyncSession, experiment: Experiment, attempt: 
         await change_state(session, experiment, "running", by="worker")
 
 
+def _note_waiting(experiment: Experiment, waiting: str | None) -> None:
+    """Show what the attempt waits for as the reason of the experiment's state, until it says that it is over."""
+    if waiting is not None and experiment.state == "running":
+        experiment.state_reason = waiting or None
+
+
 async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate) -> None:
-    before = (trial.state, trial.epoch, trial.epochs, trial.error)
+    before = _shown(trial)
     trial.state, trial.epoch, trial.epochs, trial.error = update.state, update.epoch, update.epochs, update.error
-    if (trial.state, trial.epoch, trial.epochs, trial.error) == before:
+    trial.reason = update.reason
+    if update.params is not None:
+        trial.params = update.params
+    if _shown(trial) == before:
         return
     if trial.state == "running" and trial.started_at is None:
         trial.started_at = func.now()
@@ -146,6 +170,25 @@ async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate
     trial.ended_at = func.now() if ended else None
     await session.flush()
     await events.append(session, trial.experiment_id, "trial", {"number": trial.number, "state": trial.state})
+
+
+def _shown(trial: Trial) -> tuple[object, ...]:
+    return trial.state, trial.epoch, trial.epochs, trial.error, trial.reason, trial.params
+
+
+def _misfit(experiment: Experiment, updates: Sequence[TrialUpdate], rows: dict[int, Trial]) -> str | None:
+    """What is wrong with values that the worker chose: paths that are not searched, or values the spec refuses."""
+    for update in updates:
+        if update.params is None or update.params == rows[update.number].params:
+            continue
+        space = (experiment.spec.get("search") or {}).get("space", {})
+        if unknown := sorted(update.params.keys() - space.keys()):
+            return f"Trial {update.number}: the search does not vary {unknown[0]}."
+        try:
+            ExperimentSpec.model_validate(experiment.spec).with_params(update.params)
+        except (ValueError, KeyError) as error:
+            return f"Trial {update.number}: these values do not fit the spec: {error}"
+    return None
 
 
 async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attempt, outcome: Outcome) -> None:

@@ -80,12 +80,15 @@ class _View:
         # A stream read from its start repeats old states; values already shown are newer than those it carries.
         values = before["latest"] if before else {}
         self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
-        self._labels.setdefault(trial["number"], trial_label(self._spec, trial["params"]))
+        self._labels[trial["number"]] = trial_label(self._spec, trial["params"])  # TPE and PBT choose as they go
         if before is not None and (before["state"], before["epoch"]) == (trial["state"], trial["epoch"]):
             return None
         shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in _COLUMNS.items())
         epochs = f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-"
-        return f"trial {trial['number']} ({self._labels[trial['number']]})  {trial['state']}  epoch {epochs}  {shown}"
+        why = f"  ({trial['reason']})" if trial["reason"] else ""
+        return (
+            f"trial {trial['number']} ({self._labels[trial['number']]})  {trial['state']}  epoch {epochs}  {shown}{why}"
+        )
 
     def _apply_points(self, series: list[dict[str, Any]]) -> None:
         for part in series:
@@ -130,7 +133,7 @@ class _View:
                 f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
                 ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
                 *(_value(trial["latest"].get(name)) for name in _COLUMNS),
-                "best" if is_best else "",
+                "; ".join(note for note in ("best" if is_best else "", trial["reason"] or "") if note),
                 style="bold" if is_best else "",
             )
         return table

@@ -210,6 +210,8 @@ class Trial(Base):
     epoch: Mapped[int] = mapped_column(server_default="0")
     epochs: Mapped[int] = mapped_column(server_default="0")
     error: Mapped[str | None]
+    reason: Mapped[str | None]
+    """Why it is in this state, where that is not plain: what stopped it early, and when."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     latest: Mapped[dict[str, Any]] = mapped_column(server_default="{}")

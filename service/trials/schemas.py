@@ -23,13 +23,15 @@ class TrialRead(BaseModel):
     number: int
     """Position in the plan, from 0."""
     params: dict[str, Any]
-    """Dotted spec path to value; empty for a single run."""
+    """Dotted spec path to value; empty for a single run, and while TPE has yet to choose."""
     state: TrialState
     epoch: int
     """Epochs completed."""
     epochs: int
     """Epochs it will run; 0 until it starts."""
     error: str | None
+    reason: str | None
+    """Why it is in this state, where that is not plain: what stopped it early, and when."""
     started_at: datetime | None
     ended_at: datetime | None
     latest: Annotated[dict[str, JsonFloat], BeforeValidator(_values_only)]

@@ -1,6 +1,7 @@
 """What workers report: points, trial states, heartbeat and outcome, over HTTP with the attempt's token."""
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
@@ -238,6 +239,31 @@ async def test_a_token_opens_its_own_attempt_and_nothing_else(service: Running) 
     assert (await reporter.experiment())["state"] == "starting"
 
 
+async def test_a_worker_exchanges_the_token_its_cluster_shows_for_its_own(service: Running) -> None:
+    reporter, own = await Reporter.open(service), new_token()
+    path = f"/api/v1/attempts/{reporter.attempt_id}/token"
+
+    async def exchange(token: str, own: str) -> int:
+        async with client(service.url, token) as http:
+            return (await http.put(path, json={"sha256": hashlib.sha256(own.encode()).hexdigest()})).status_code
+
+    await reporter.accepted()
+    others = [new_token() for _ in range(4)]
+    assert await exchange("adadim_wrong", others[0]) == 401
+    assert await exchange(service.token, others[0]) == 401
+    assert await exchange(reporter.token, own) == 204
+    assert (await reporter.post()).status_code == 401
+    assert (await reporter.post(own)).status_code == 200
+    assert await exchange(reporter.token, others[0]) == 401
+    # whoever reads the same token at the same time: one of them gets the attempt
+    answers = await asyncio.gather(*(exchange(own, other) for other in others))
+    assert answers.count(204) == 1
+    assert set(answers) <= {204, 401, 409}
+    winner = others[answers.index(204)]
+    assert (await reporter.post(winner, outcome={"state": "succeeded"})).status_code == 200
+    assert await exchange(winner, others[0]) == 409, "the attempt is over"
+
+
 async def test_a_cancelled_experiment_tells_its_worker_to_stop(service: Running) -> None:
     reporter = await Reporter.open(service)
     await reporter.accepted()
@@ -292,3 +318,51 @@ async def test_a_report_too_large_is_413(service: Running) -> None:
     assert str(8 * 1024 * 1024) in response.json()["detail"]
     large = [points(0, list(range(40_000)), [0.123456789] * 40_000)]
     assert (await reporter.post(series=large)).status_code == 200  # far over the limit of other routes
+
+
+async def test_values_chosen_while_the_sweep_runs_are_stored_and_shown(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    chosen = {"training.lr": 0.3}
+    await reporter.accepted(trials=[{"number": 1, "state": "running", "params": chosen}])
+    assert (await reporter.trial(1))["params"] == chosen
+    # Later reports say nothing of them.
+    await reporter.accepted(trials=[{"number": 1, "state": "stopped", "epoch": 4, "reason": "asha, at epoch 4"}])
+    trial = await reporter.trial(1)
+    assert (trial["params"], trial["state"], trial["reason"]) == (chosen, "stopped", "asha, at epoch 4")
+    assert (await reporter.experiment())["trials_done"] == 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"training.epochs": 3},
+        {"training.lr": "fast"},
+        {"training.lr": -1.0},
+        {"training.lr": float("nan")},
+        {"training.lr": "\0"},
+        {"training.lr": "x" * 20_000},
+        {str(k): 1 for k in range(40)},
+    ],
+)
+async def test_values_that_do_not_fit_the_spec_are_refused(service: Running, params: dict[str, Any]) -> None:
+    reporter = await Reporter.open(service)
+    before = (await reporter.trial(1))["params"]
+    response = await reporter.post(trials=[{"number": 1, "state": "running", "params": params}])
+    assert response.status_code == 422, response.text
+    assert (await reporter.trial(1))["params"] == before
+
+
+async def test_what_an_attempt_waits_for_is_the_reason_of_the_experiments_state(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    await reporter.accepted()
+    await reporter.accepted(waiting="waiting for nodes: one trial takes 8 GPUs")
+    experiment = await reporter.experiment()
+    assert (experiment["state"], experiment["state_reason"]) == ("running", "waiting for nodes: one trial takes 8 GPUs")
+    seq = (await service.http.get(f"/api/v1/experiments/{experiment['id']}/metrics")).json()["seq"]
+    await reporter.accepted(waiting="waiting for nodes: one trial takes 8 GPUs")
+    await reporter.accepted()  # points, which know nothing of it
+    again = (await service.http.get(f"/api/v1/experiments/{experiment['id']}/metrics")).json()["seq"]
+    assert again == seq
+    assert (await reporter.experiment())["state_reason"] is not None
+    await reporter.accepted(waiting="")
+    assert (await reporter.experiment())["state_reason"] is None

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import FakeService, wait_for
+from worker_harness import TOKEN, FakeService, wait_for
 
-from adadim_core.spec.report import Outcome
+from adadim_core.spec.report import Outcome, Report
 from workers.attempt import Attempt
-from workers.connection import ServiceAddress
+from workers.connection import Connection, ServiceAddress, Superseded, with_own_token
 from workers.interruption import Interrupted, Interruption
 from workers.spool import Spool
 
@@ -22,6 +22,9 @@ SUCCEEDED = Outcome(state="succeeded")
 class Stops(list[str]):
     """Collects the reasons an attempt was asked to stop for."""
 
+    def request(self, reason: str, *, at_once: bool = False) -> None:
+        self.append(f"{reason} (at once)" if at_once else reason)
+
 
 @pytest.fixture
 def stops() -> Stops:
@@ -30,7 +33,7 @@ def stops() -> Stops:
 
 @pytest.fixture
 def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
-    attempt = Attempt(service.address, on_stop=stops.append)
+    attempt = Attempt(service.address, on_stop=stops.request)
     attempt.start()
     yield attempt
     attempt.finish(SUCCEEDED, None, timeout=0.1)
@@ -38,7 +41,7 @@ def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
 
 def test_a_heartbeat_comes_without_news(service: FakeService, attempt: Attempt) -> None:
     wait_for(lambda: len(service.accepted) >= 2, seconds=5)
-    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None}
+    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None, "waiting": None}
 
 
 def test_a_state_is_told_at_once_and_not_repeated(service: FakeService, attempt: Attempt) -> None:
@@ -87,6 +90,7 @@ def test_the_directive_stop_is_obeyed(service: FakeService, attempt: Attempt, st
 def test_a_superseded_attempt_stops_and_says_no_more(service: FakeService, attempt: Attempt, stops: Stops) -> None:
     service.answer = lambda report, size: (409, {}, b"{}")
     wait_for(lambda: stops, seconds=5)
+    assert stops[0].endswith("(at once)"), "another attempt may own the checkpoints by now"
     refused = service.refused
     assert not attempt.finish(Outcome(state="interrupted"), None, timeout=5)
     assert service.refused == refused
@@ -102,14 +106,51 @@ def test_long_errors_keep_both_ends(service: FakeService, attempt: Attempt) -> N
 
 
 def test_without_a_service_there_is_nothing_to_deliver() -> None:
-    attempt = Attempt(None, on_stop=lambda reason: None)
+    attempt = Attempt(None, on_stop=Interruption().request)
     attempt.start()
     attempt.update(0, "running")
     assert attempt.finish(SUCCEEDED, None, timeout=1)
 
 
 def test_a_token_does_not_show() -> None:
-    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden"))
+    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden", spare="hidden"))
+
+
+@pytest.mark.parametrize("exchange", ["taken", "lost", "refused"])
+def test_the_token_of_the_job_is_exchanged_and_whatever_becomes_of_that_reports_arrive(
+    service: FakeService, exchange: str
+) -> None:
+    service.exchange = exchange
+    connection = Connection(with_own_token(service.address))
+    for _ in range(2):
+        assert connection.post(Report()).directive == "continue"
+    connection.close()
+    (used,) = service.tokens
+    assert (used == f"Bearer {TOKEN}") == (exchange == "refused")
+
+
+def test_a_service_that_is_away_delays_no_start(service: FakeService) -> None:
+    service.stop()
+    began = time.monotonic()
+    address = with_own_token(service.address)
+    assert time.monotonic() - began < 2
+    service.start()
+    connection = Connection(address)
+    assert connection.post(Report()).directive == "continue"
+    connection.close()
+
+
+def test_a_second_process_with_the_token_of_the_job_is_turned_away(service: FakeService) -> None:
+    """As one that read it in the cluster's API, or a driver that was started again by somebody."""
+    first = with_own_token(service.address)
+    service.exchange = "refused"
+    second = Connection(with_own_token(service.address))
+    with pytest.raises(Superseded):
+        second.post(Report())
+    second.close()
+    connection = Connection(first)
+    assert connection.post(Report()).directive == "continue"
+    connection.close()
 
 
 def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:

@@ -89,7 +89,7 @@ from workers.reporter import PointReporter
 from workers.connection import ServiceAddress
 from pathlib import Path
 url, path = sys.argv[1:]
-spool = PointReporter(ServiceAddress(url, "a1", "t")).open(Path(path), trial=0)
+spool = PointReporter(ServiceAddress(url, "a1", "secret-attempt-token")).open(Path(path), trial=0)
 for step in range(10**9):
     spool.append(step, step / 10, {"h_r": step / 2})
 """

@@ -1,6 +1,9 @@
 """What the worker tests share: a service that can misbehave, a Ray head, and `python -m workers` as a process."""
 
+import contextlib
+import hashlib
 import json
+import logging
 import os
 import random
 import secrets
@@ -12,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from array import array
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from moto.server import ThreadedMotoServer
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
@@ -36,6 +41,10 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0, what: str =
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         time.sleep(0.02)
     return value
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def decoded(content_type: str, body: bytes) -> dict[str, Any]:
@@ -65,6 +74,9 @@ class FakeService:
         self.accepted: list[dict[str, Any]] = []
         self.refused = 0
         self.tokens: set[str] = set()
+        self.token_sha256 = _sha256(TOKEN)
+        self.exchange = "taken"
+        """What becomes of a worker's wish for its own token: taken, lost (taken without an answer), refused."""
         self.directive = "continue"
         self.answer: Callable[[dict[str, Any], int], Answer | None] = lambda report, size: None
         self._server: ThreadingHTTPServer | None = None
@@ -99,6 +111,16 @@ class FakeService:
     def outcomes(self) -> list[dict[str, Any]]:
         return [report["outcome"] for report in list(self.accepted) if report["outcome"]]
 
+    def opens(self, authorization: str) -> bool:
+        return _sha256(authorization.removeprefix("Bearer ")) == self.token_sha256
+
+    def exchange_token(self, authorization: str, sha256: str) -> int | None:
+        """The status to answer with; None for no answer."""
+        assert authorization == f"Bearer {TOKEN}"
+        if self.exchange != "refused":
+            self.token_sha256 = sha256
+        return {"taken": 204, "refused": 503, "lost": None}[self.exchange]
+
     def start(self) -> None:
         service = self
 
@@ -110,8 +132,11 @@ class FakeService:
                 if self.server is not service._server:  # stopped: the connection breaks, as that of a dead process
                     self.close_connection = True
                     return
-                report = decoded(self.headers["Content-Type"], body)
                 assert self.path == "/api/v1/attempts/a1/reports"
+                if not service.opens(self.headers["Authorization"]):
+                    self._say(401, b"{}")
+                    return
+                report = decoded(self.headers["Content-Type"], body)
                 service.tokens.add(self.headers["Authorization"])
                 answer = service.answer(report, len(body))
                 if answer is None:
@@ -124,6 +149,21 @@ class FakeService:
                 kind = "application/json" if status < 400 else "application/problem+json"
                 for name, value in ({"Content-Type": kind, "Content-Length": str(len(content))} | headers).items():
                     self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_PUT(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.path == "/api/v1/attempts/a1/token"
+                if status := service.exchange_token(self.headers["Authorization"], body["sha256"]):
+                    self._say(status, b"" if status == 204 else b"{}")
+                self.close_connection = True
+
+            def _say(self, status: int, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/problem+json")
+                if status != 204:
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -148,6 +188,33 @@ class FakeService:
             self._server = None
 
 
+class S3:
+    """A real S3 server on this machine (moto's), with one bucket."""
+
+    def __init__(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server.start()
+        self.url = "http://{}:{}".format(*self._server.get_host_and_port())
+        request = urllib.request.Request(
+            f"{self.url}/bucket", method="PUT", headers={"Authorization": "AWS4 x/x/x/s3/"}
+        )
+        urllib.request.urlopen(request, timeout=30).close()
+
+    def environment(self) -> dict[str, str]:
+        """What pyarrow, as every AWS client, reads."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
 class RayHead:
     """A local Ray head of 2 CPUs, as `ray start --head` makes it, with token authentication on."""
 
@@ -167,7 +234,12 @@ class RayHead:
             self._process = subprocess.Popen(
                 command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(self._answers, seconds=60, what=f"Ray head up, see {self._log}")
+        try:
+            wait_for(self._answers, seconds=120, what=f"Ray head up, see {self._log}")
+        except BaseException:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.stop()
+            raise
 
     def environment(self) -> dict[str, str]:
         """For processes that use this cluster: the present environment, Ray's and the service's variables replaced."""
@@ -181,11 +253,27 @@ class RayHead:
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
         }
 
+    def add_node(self, **environment: str) -> "RayNode":
+        """A second node of 1 CPU, with its own raylet. Its processes have these variables."""
+        return RayNode(self, environment)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs of it."""
+        return self._process_tree_root().children(recursive=True)
+
+    def kill(self) -> None:
+        """The whole cluster is gone at once, as when the power fails."""
+        kill_all(self._process_tree_root())
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     @property
     def jobs_url(self) -> str:
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     def stop(self) -> None:
+        if self._process.poll() is not None:
+            return
         processes = [self._process_tree_root(), *self._process_tree_root().children(recursive=True)]
         self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=4)
@@ -204,12 +292,47 @@ class RayHead:
             return probe.connect_ex(("127.0.0.1", self.dashboard_port)) == 0 and b"started" in self._log.read_bytes()
 
 
+class RayNode:
+    """Another node of a cluster, on this machine."""
+
+    def __init__(self, head: RayHead, environment: dict[str, str]) -> None:
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+        ports = _free_ports(2)
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "start", f"--address=127.0.0.1:{head.port}", "--block"),
+            *("--num-cpus=1", f"--temp-dir={self._folder}", "--min-worker-port=0", "--max-worker-port=0"),
+            *(f"--dashboard-agent-listen-port={ports[0]}", f"--metrics-export-port={ports[1]}"),
+        ]
+        self._log = Path(self._folder, "node.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=head.environment() | environment, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: b"started" in self._log.read_bytes(), seconds=90, what=f"node up, see {self._log}")
+
+    def kill(self) -> None:
+        """The node is gone at once: raylet, workers and all."""
+        if self._process.poll() is None:
+            kill_all(psutil.Process(self._process.pid))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def kill_all(root: psutil.Process) -> None:
+    """SIGKILL to a process and all its descendants."""
+    processes = [*root.children(recursive=True), root]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
 class WorkerRun:
     """`python -m workers` as a process of its own."""
 
-    def __init__(self, environment: dict[str, str], spec: Path, storage: Path, cwd: Path) -> None:
+    def __init__(self, environment: dict[str, str], spec: Path, storage: Path | str, cwd: Path) -> None:
         self._output = cwd / f"output-{time.monotonic_ns()}.txt"
-        self.storage = storage
+        self.storage = Path(storage)
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers", str(spec), "--storage", str(storage)],

@@ -73,6 +73,7 @@ const WEIGHTING = "objective.weighting";
 /** What tells a trial from its siblings: "adaptive", "fixed 0.5", "temperature=0.2"; the spec's weighting for a single run. */
 export function trialLabel(params, spec) {
   const paths = Object.keys(params);
+  if (!paths.length && spec?.search) return "not chosen yet";
   const varied = paths.filter((path) => path === WEIGHTING || path.startsWith(`${WEIGHTING}.`));
   const parts = [];
   if (varied.length || !paths.length) parts.push(weightingLabel(varied, params, spec?.objective?.weighting));

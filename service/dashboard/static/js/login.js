@@ -41,8 +41,11 @@ export function mountLogin(root, onSignedIn, refusal = "") {
       el(
         "p",
         { id: "token-help", class: "help" },
+        "Yours comes from an admin (",
+        el("code", {}, "adadim token create"),
+        "). On your own machine ",
         el("code", {}, "adadim serve"),
-        " prints the token when it starts, and keeps it in its state directory. The link it prints signs you in at once.",
+        " says where the token lies, and the link it prints signs you in at once.",
       ),
     ),
   );

@@ -128,6 +128,7 @@ class Row {
     );
     this.label = el("span", { class: "label" });
     this.error = el("span", { class: "trial-error", hidden: true });
+    this.reason = el("span", { class: "trial-reason muted", hidden: true });
     this.state = stateBadge();
     this.epochs = progressBar("Epochs done");
     this.values = VALUES.map(() => el("td", { class: "number" }));
@@ -141,7 +142,7 @@ class Row {
         onfocusout: () => selection.focus(null),
       },
       el("th", { scope: "row" }, this.button),
-      el("td", { class: "label-cell" }, this.label, this.error),
+      el("td", { class: "label-cell" }, this.label, this.reason, this.error),
       el("td", {}, this.state),
       el("td", {}, this.epochs.node),
       ...this.values,
@@ -153,6 +154,8 @@ class Row {
     setText(this.label, trialLabel(trial.params, spec));
     setAttribute(this.label, "title", trialDetails(trial.params) || null);
     setState(this.state, trial.state);
+    this.reason.hidden = !trial.reason;
+    setText(this.reason, trial.reason ?? "");
     this.error.hidden = !trial.error;
     setText(this.error, trial.error ?? "");
     setAttribute(this.error, "title", trial.error);

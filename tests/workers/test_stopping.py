@@ -1,0 +1,128 @@
+"""Which trials end early, and what the rules know after a restart. Ray's schedulers, without a cluster."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from adadim_core.spec import ExperimentSpec, validate_spec
+from workers.budget import Budget
+from workers.history import history
+from workers.results import TrialResult
+from workers.spool import Spool
+from workers.stopping import StopRules
+from workers.storage import Storage
+
+TUNE: Any = SimpleNamespace(get_live_trials=list)
+STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
+
+
+class TuneTrial:
+    """What Tune's schedulers see of a trial, with an actor that notes what it is told."""
+
+    def __init__(self, number: int) -> None:
+        self.trial_id = f"t{number}"
+        self.config = {"trial": number, "params": {}}
+        self.told: list[str] = []
+        self.temporary_state = SimpleNamespace(
+            ray_actor=SimpleNamespace(end_early=SimpleNamespace(remote=self.told.append))
+        )
+
+
+def spec_with(scheduler: dict[str, Any] | None = None, **sections: Any) -> ExperimentSpec:
+    search = {"trials": 9, "metric": "h_r", "space": {"training.lr": {"uniform": [0.1, 0.5]}}}
+    return validate_spec({"name": "a", "search": search | ({"scheduler": scheduler} if scheduler else {})} | sections)
+
+
+def rules(
+    spec: ExperimentSpec, folder: Path, finished: tuple[int, ...] = (), minutes: float | None = None
+) -> StopRules:
+    storage = Storage(folder)
+    former = {number: TrialResult(number, {}, "succeeded") for number in finished}
+    return StopRules(spec, storage, Budget(minutes, storage), former)
+
+
+def spool(folder: Path, number: int, values: list[float], run: str = "1") -> None:
+    """What a trial leaves: five steps an epoch, and its metric at the end of each."""
+    file = Spool(Storage(folder).spool(number, run), number)
+    for epoch, value in enumerate(values, start=1):
+        file.append(epoch * 5 - 2, epoch - 0.4, {"h_r": -99.0})
+        file.append(epoch * 5, float(epoch), {"loss": 1.0})
+        file.append(epoch * 5, float(epoch), {"h_r": value})
+    file.close()
+
+
+def test_asha_stops_what_falls_behind_and_says_so(tmp_path: Path) -> None:
+    judge = rules(spec_with({"name": "asha", "grace_epochs": 2, "reduction": 2}), tmp_path)
+    good, poor = TuneTrial(0), TuneTrial(1)
+    for trial in (good, poor):
+        judge.on_trial_add(TUNE, trial)
+    for epoch in (1, 2):
+        assert judge.on_trial_result(TUNE, good, {"epoch": epoch, "h_r": 2.0}) == CONTINUE
+    assert judge.on_trial_result(TUNE, poor, {"epoch": 1, "h_r": 1.0}) == CONTINUE
+    assert judge.on_trial_result(TUNE, poor, {"epoch": 2, "h_r": 1.0}) == STOP
+    assert poor.told == ["asha: h_r 1 is too far behind, at epoch 2"]
+    assert judge.stopped == {1: poor.told[0]}
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [{"name": "asha", "grace_epochs": 2, "reduction": 2}, {"name": "median", "grace_epochs": 2, "min_trials": 2}],
+)
+def test_after_a_restart_trials_are_compared_with_those_of_earlier_attempts(
+    scheduler: dict[str, Any], tmp_path: Path
+) -> None:
+    for number in range(3):
+        spool(tmp_path, number, [2.0, 2.0, 2.0])
+    spool(tmp_path, 3, [1.0, 1.0])
+    for finished, decision in (((0, 1, 2), STOP), ((), CONTINUE)):  # CONTINUE: with nothing to compare with
+        judge = rules(spec_with(scheduler), tmp_path, finished)
+        fresh, taken_up = TuneTrial(4), TuneTrial(3)
+        judge.on_trial_add(TUNE, fresh)
+        if decision == STOP or scheduler["name"] == "median":
+            assert judge.on_trial_result(TUNE, fresh, {"epoch": 2, "h_r": 0.5}) == decision
+        judge.on_trial_add(TUNE, taken_up)
+        judge.on_trial_result(TUNE, taken_up, {"epoch": 3, "h_r": 1.0})
+
+
+def test_a_metric_that_is_not_finite_stops_a_trial_that_is_compared(tmp_path: Path) -> None:
+    trial = TuneTrial(0)
+    judge = rules(spec_with({"name": "asha"}), tmp_path)
+    judge.on_trial_add(TUNE, trial)
+    assert judge.on_trial_result(TUNE, trial, {"epoch": 1, "h_r": float("nan")}) == STOP
+    assert trial.told == ["h_r is nan, at epoch 1"]
+    assert judge.on_trial_result(TUNE, trial, {"epoch": 1}) == CONTINUE, "not measured yet"
+
+
+def test_a_plateau_is_counted_over_attempts(tmp_path: Path) -> None:
+    spec = spec_with(stop={"plateau": {"patience": 3, "min_delta": 0.1}})
+    spool(tmp_path, 0, [1.0, 2.0, 2.05])
+    trial, judge = TuneTrial(0), rules(spec, tmp_path)
+    judge.on_trial_add(TUNE, trial)
+    assert judge.on_trial_result(TUNE, trial, {"epoch": 4, "h_r": 2.0}) == CONTINUE
+    assert judge.on_trial_result(TUNE, trial, {"epoch": 5, "h_r": 2.1}) == STOP
+    assert trial.told == ["h_r no better for 3 epochs, at epoch 5"]
+
+
+def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path) -> None:
+    spec, trial = spec_with(), TuneTrial(0)
+    first = Budget(0.001, Storage(tmp_path))
+    assert not first.used_up
+    while not first.used_up:
+        pass
+    first.store()
+    judge = rules(spec, tmp_path, minutes=0.001)
+    judge.on_trial_add(TUNE, trial)
+    assert judge.on_trial_result(TUNE, trial, {"epoch": 1}) == STOP
+    assert trial.told == ["the time budget of 0.001 min is used up, at epoch 1"]
+    assert not Budget(None, Storage(tmp_path)).used_up
+
+
+def test_history_is_the_last_value_at_the_end_of_each_epoch_of_the_latest_run(tmp_path: Path) -> None:
+    spool(tmp_path, 0, [1.0, 2.0])
+    spool(tmp_path, 0, [5.0], run="2")
+    assert history(Storage(tmp_path), 0, "h_r") == [(1, 5.0), (2, 2.0)]
+    assert history(Storage(tmp_path), 0, "erank_r") == []
+    assert history(Storage(tmp_path), 7, "h_r") == []

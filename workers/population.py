@@ -1,0 +1,137 @@
+"""Population based training: trials that do poorly take over the weights of one that does well, and varied values.
+
+Owns who learns from whom, and when. The trials train side by side, taking turns where the cluster does not hold all
+of them. Weights move through the trials' own checkpoints, so that a new attempt goes on with what a trial was last;
+its values lie in params.json, written before the trial takes them over.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.scheduler import PopulationBasedTraining
+from adadim_core.spec.search import SearchSpec
+from adadim_core.spec.space import Choice, Integer
+from workers.budget import Budget
+from workers.results import TrialResult
+from workers.stopping import StopRules, number_of, tell
+from workers.storage import Storage
+
+_FACTORS = (0.8, 1.2)
+
+OnChange = Callable[[int, dict[str, Any]], None]
+
+
+class Population(StopRules):
+    """Tune's scheduler of a run with `search.scheduler: {name: pbt}`."""
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        search: SearchSpec,
+        settings: PopulationBasedTraining,
+        storage: Storage,
+        budget: Budget,
+        finished: dict[int, TrialResult],
+        on_change: OnChange,
+    ) -> None:
+        """
+        Args:
+            spec: The experiment.
+            search: Its search section.
+            settings: Its scheduler section.
+            storage: Where values are kept.
+            budget: The time there is.
+            finished: Trials that ended before, by number. They take no part.
+            on_change: Called with a trial's number and its new values.
+        """
+        super().__init__(spec, storage, budget, finished)
+        self._search = search
+        self._settings = settings
+        self._on_change = on_change
+        self._params: dict[int, dict[str, Any]] = {}
+        self._scores: dict[int, float] = {}
+        """Of every trial that is under way, at its last comparison. More is better."""
+        self._compared: dict[int, int] = {}
+        self._epochs: dict[int, int] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        self._params.setdefault(number_of(trial), dict(trial.config["params"]))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        number, epoch = number_of(trial), int(result["epoch"])
+        if decision == TrialScheduler.STOP:
+            self._scores.pop(number, None)
+            return decision
+        # A trial that goes on from a checkpoint was compared up to the last whole interval.
+        every = self._settings.every_epochs
+        before = self._compared.setdefault(number, (epoch - 1) // every * every)
+        self._epochs[number] = epoch
+        value = result.get(self._metric)
+        if epoch - before < every or value is None:
+            return decision
+        self._compared[number] = epoch
+        self._scores[number] = self._score(value)
+        actor = tell(trial)
+        donor = self._donor_for(number)
+        if donor is not None:
+            params = self._vary(self._params[donor], random.Random(f"{self._search.seed}/{number}/{epoch}"))
+            self._params[number] = params
+            self._storage.write_json(self._storage.params(number), params)
+            actor.take_over.remote(donor, params)
+            self._on_change(number, params)
+            print(f"trial {number}  epoch {epoch}  goes on with the weights of trial {donor}", flush=True)
+        else:
+            actor.keep.remote()  # others may want these weights
+        others = [other.status for other in tune_controller.get_trials() if other is not trial]
+        taking_turns = Trial.PENDING in others or Trial.PAUSED in others
+        return str(TrialScheduler.PAUSE if taking_turns else TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, trial, result)
+        self._scores.pop(number_of(trial), None)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_error(tune_controller, trial)
+        self._scores.pop(number_of(trial), None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The one that has come least far."""
+        waiting = [trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        return min(waiting, key=lambda trial: self._epochs.get(number_of(trial), 0), default=None)
+
+    def _score(self, value: float) -> float:
+        if not math.isfinite(value):
+            return -math.inf
+        return value if self._mode == "max" else -value
+
+    def _donor_for(self, number: int) -> int | None:
+        """One of the good trials, if this one is among the poor ones."""
+        ranked = sorted(self._scores, key=lambda trial: (self._scores[trial], trial))
+        count = min(math.ceil(len(ranked) * self._settings.quantile), len(ranked) // 2)
+        if number not in ranked[:count]:
+            return None
+        return random.Random(f"{self._search.seed}/{number}/{self._compared[number]}/donor").choice(ranked[-count:])
+
+    def _vary(self, params: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+        """The donor's values, each changed a little or drawn anew, within the space."""
+        varied: dict[str, Any] = {}
+        for path, distribution in sorted(self._search.space.items()):
+            if rng.random() < self._settings.resample:
+                drawn = distribution.at(rng.random())
+                varied[path] = distribution.choice[int(drawn)] if isinstance(distribution, Choice) else drawn
+            elif isinstance(distribution, Choice):
+                at = distribution.choice.index(params[path]) + rng.choice((-1, 1))
+                varied[path] = distribution.choice[min(max(at, 0), len(distribution.choice) - 1)]
+            else:
+                low, *_, high = next(iter(distribution.model_dump().values()))
+                moved = min(max(params[path] * rng.choice(_FACTORS), low), high)
+                varied[path] = round(moved) if isinstance(distribution, Integer) else moved
+        return varied

@@ -1,0 +1,64 @@
+"""TPE: a trial's values chosen from what the trials before it showed. Optuna's sampler, asked and told.
+
+Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: after a restart it is told again what
+the finished trials were and showed. The draws of a trial depend on the seed, its number and what was told.
+"""
+
+import math
+import random
+from typing import Any
+
+import optuna
+
+from adadim_core.spec.search import SearchSpec
+from adadim_core.spec.space import Choice, Integer, LogUniform, Uniform
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+_MOST_RANDOM = 10
+
+
+class Tpe:
+    """Chooses values for trials that start, and learns from those that end. Used by one thread."""
+
+    def __init__(self, search: SearchSpec) -> None:
+        self._search = search
+        self._study = optuna.create_study(direction="maximize" if search.mode == "max" else "minimize")
+        self._running: dict[int, optuna.trial.Trial] = {}
+
+    def start(self, number: int, params: dict[str, Any]) -> dict[str, Any]:
+        """A trial starts. Returns its values: those given, or chosen ones where none are given."""
+        if params:
+            self._study.enqueue_trial(self._search.draws(params))
+        # A seed a trial: a run that is resumed must not draw again what its first trials drew.
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=random.Random(f"{self._search.seed}/{number}").getrandbits(31),
+            n_startup_trials=min(_MOST_RANDOM, (self._search.trials or 0) // 3),
+            constant_liar=True,  # trials that run beside each other must not all go for the same values
+        )
+        trial = self._running[number] = self._study.ask()
+        chosen = self._search.assignment(lambda name, distribution: _suggest(trial, name, distribution))
+        return params or chosen
+
+    def end(self, number: int, value: float | None) -> None:
+        """A trial ended with this value of the ranking metric; None: it showed nothing."""
+        trial = self._running.pop(number, None)
+        if trial is None:
+            return
+        if value is None or not math.isfinite(value):
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(trial, value)
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, distribution: Uniform | LogUniform | Integer | Choice) -> Any:
+    match distribution:
+        case Uniform(uniform=[low, high]):
+            return trial.suggest_float(name, low, high)
+        case LogUniform(log_uniform=[low, high]):
+            return trial.suggest_float(name, low, high, log=True)
+        case Integer(integer=[low, high]):
+            return trial.suggest_int(name, low, high)
+        case Choice(choice=alternatives):
+            return trial.suggest_categorical(name, list(range(len(alternatives))))
+    raise AssertionError(distribution)
