@@ -26,6 +26,7 @@ from service.experiments import endpoints as experiments
 from service.health import endpoints as health
 from service.health.http_metrics import HttpMetrics
 from service.http_limits import BodyLimits
+from service.imports import endpoints as imports
 from service.logs import endpoints as logs
 from service.metrics import endpoints as metrics
 from service.metrics.merger import Merger
@@ -55,7 +56,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(BodyLimits)
     install_problems(app)
     app.add_middleware(HttpMetrics)
-    for part in (experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
+    for part in (imports, experiments, trials, metrics, events, logs, attempts, auth, tokens, health, dashboard):
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
 from adadim_core.spec.report import Outcome
+from workers import importing
 from workers.attempt import Attempt
 from workers.connection import ServiceAddress, with_own_token
 from workers.errors import RunError
@@ -30,11 +31,16 @@ _HELP = """\
 SPEC is a file (YAML or JSON), - for standard input, or env:NAME for an environment variable.
 RAY_ADDRESS names the Ray cluster; without it a local one is started for this run. Given the --storage of an
 interrupted run, the run goes on where it was.
+
+`python -m workers import RESULTS --service URL` brings the results of a run into a service.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one experiment. Returns the exit code."""
+    """Run one experiment, or import the results of one. Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["import"]:
+        return importing.main(arguments[1:])
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
@@ -85,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("spec", metavar="SPEC", help="the experiment")
-    parser.add_argument("--storage", metavar="DIR", help="folder for results; reachable from every node")
+    parser.add_argument(
+        "--storage", metavar="PLACE", help="where results go: a folder every node shares, s3:// or gs://"
+    )
     parser.add_argument("--name", help="name of the default results folder (default: the spec's name)")
     return parser
 

@@ -6,9 +6,8 @@ Owns what the service is told about the attempt as a whole. Metric points are re
 import logging
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
 from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
@@ -21,13 +20,19 @@ _STATE_SECONDS = 0.25
 _MAX_ERROR = 20_000
 
 
+class OnStop(Protocol):
+    """Called when the service wants the run to end; `at_once`: without saving anything more."""
+
+    def __call__(self, reason: str, *, at_once: bool = False) -> None: ...
+
+
 class Attempt:
     """What is known of every trial, told to the service as it changes. Without a service it only keeps it.
 
     `update` may be called from any thread; `start`, `finish` and `abandon` belong to the driver's main thread.
     """
 
-    def __init__(self, address: ServiceAddress | None, on_stop: Callable[[str], None]) -> None:
+    def __init__(self, address: ServiceAddress | None, on_stop: OnStop) -> None:
         self._connection = Connection(address) if address is not None else None
         self._on_stop = on_stop
         self._lock = threading.Lock()
@@ -74,7 +79,7 @@ class Attempt:
                 state=state,
                 epoch=epoch if epoch is not None else before.epoch if before else 0,
                 epochs=epochs or (before.epochs if before else 0),
-                error=_shortened(error),
+                error=shortened(error),
                 reason=reason[:1000] if reason else None,
                 params=params,
             )
@@ -114,7 +119,7 @@ class Attempt:
             return False
 
     def _post_outcome(self, connection: Connection, outcome: Outcome, deadline: float) -> bool:
-        outcome = Outcome(state=outcome.state, error=_shortened(outcome.error))
+        outcome = Outcome(state=outcome.state, error=shortened(outcome.error))
         backoff = Backoff(longest=5.0)
         while True:
             with self._lock:
@@ -148,7 +153,8 @@ class Attempt:
                 reply = connection.post(Report(trials=changed, waiting=waiting))
             except Superseded as reason:
                 self.superseded = True
-                self._on_stop(f"this attempt was superseded ({reason})")
+                # Another attempt may own the checkpoints by now.
+                self._on_stop(f"this attempt was superseded ({reason})", at_once=True)
                 return
             except Refused as error:
                 logger.error("the service refused trial states: %s", error)
@@ -177,8 +183,8 @@ class Attempt:
                     del self._changed[update.number]
 
 
-def _shortened(error: str | None) -> str | None:
-    """Keeps both ends of a long error: what was run, and what went wrong in the end."""
+def shortened(error: str | None) -> str | None:
+    """An error of a length the service takes; of a long one both ends: what was run, and what went wrong at last."""
     if error is None or len(error) <= _MAX_ERROR:
         return error
     half = _MAX_ERROR // 2 - 20

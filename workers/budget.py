@@ -2,7 +2,7 @@
 
 import time
 
-from workers.storage import Storage, read_json, write_json
+from workers.storage import Storage, read_json
 
 _WRITE_SECONDS = 5.0
 
@@ -12,6 +12,7 @@ class Budget:
 
     def __init__(self, minutes: float | None, storage: Storage) -> None:
         self.minutes = minutes
+        self._storage = storage
         self._file = storage.elapsed
         self._before = float((read_json(self._file) or {}).get("seconds", 0.0)) if minutes is not None else 0.0
         self._began = time.monotonic()
@@ -35,7 +36,7 @@ class Budget:
         """Remember the time spent so far."""
         if self.minutes is not None:
             self._written = time.monotonic()
-            write_json(self._file, {"seconds": round(self._seconds(), 1)})
+            self._storage.write_json(self._file, {"seconds": round(self._seconds(), 1)})
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._began

@@ -1,11 +1,13 @@
 """What every process of a run needs to know: the spec, the folder, and where to report. Plain data, no behaviour."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.connection import ServiceAddress
-from workers.storage import Storage
+from workers.storage import Storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -13,16 +15,25 @@ class RunContext:
     """One run of an experiment. Travels to the trial actors through Ray's object store, not through their logs."""
 
     spec: ExperimentSpec
-    root: Path
-    """The storage folder."""
+    location: str
+    """Where results go: a folder, or an object store's address."""
     run: str
     """Names this run among the attempts at the experiment; part of its spool files' names."""
     service: ServiceAddress | None
     """None: nobody listens, everything else is the same."""
 
-    @property
+    @cached_property
     def storage(self) -> Storage:
-        return Storage(self.root)
+        return open_storage(self.location)
+
+    @property
+    def root(self) -> Path:
+        """The storage folder on this node."""
+        return self.storage.root
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the connection to an object store: each process opens its own."""
+        return {key: value for key, value in self.__dict__.items() if key != "storage"}
 
     def trial_spec(self, plan: TrialPlan) -> ExperimentSpec:
         return self.spec.with_params(plan.params)

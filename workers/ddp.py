@@ -21,7 +21,7 @@ from adadim_core.spec import TrialPlan
 from workers.cluster import Room
 from workers.context import RunContext
 from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, TrialRun, describe
+from workers.trial import FLUSH_SECONDS, Diverged, TrialRun, describe
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,19 @@ class DistributedTrialActor(tune.Trainable):
         self._thread.start()
 
     def _fit(self) -> None:
+        """Run the processes to the end, again after failures as often as the spec allows."""
+        for _ in range(self._context.spec.resources.max_failures + 1):
+            self._fit_once()
+            if self._error is None or isinstance(self._error, Diverged):
+                return
+            logger.warning("trial %s failed: %s", self.config["trial"], describe(self._error))
+            ray.get(self._gate.restart.remote())
+
+    def _fit_once(self) -> None:
         # Here and not above: it imports torch, which the driver does without.
         from ray.train.torch import TorchTrainer
 
+        self._error = None
         room, number = self._room, self.config["trial"]
         plan = TrialPlan(number, self.config["params"])
         try:
@@ -84,9 +94,7 @@ class DistributedTrialActor(tune.Trainable):
                     use_gpu=room.gpus > 0,
                     resources_per_worker={"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}),
                 ),
-                run_config=ray.train.RunConfig(
-                    name=f"train-{number:04d}", storage_path=str(self._context.storage.tune)
-                ),
+                run_config=ray.train.RunConfig(name=f"train-{number:04d}", storage_path=self._context.storage.train),
             ).fit()
         except ray.train.WorkerGroupError as error:
             self._error = next(iter(error.worker_failures.values()), error)
@@ -137,6 +145,10 @@ class _Gate:
         """The next result, once there is one."""
         return await self._results.get()
 
+    def restart(self) -> None:
+        """New processes report from here on; a verdict meant for those before must not reach them."""
+        self._answers = asyncio.Queue()
+
     def answer(self, reason: str) -> None:
         """The verdict on the last result."""
         self._answers.put_nowait(reason)
@@ -155,13 +167,12 @@ def _train_worker(config: dict[str, Any]) -> None:
     try:
         while True:
             metrics = run.step()
-            trainer, reason = run.trainer, ""
+            reason = ""
             if leads:
-                result = {**metrics, "epoch": trainer.epoch, "epochs": trainer.epochs, "done": run.done}
-                reason = ray.get(config["gate"].report.remote(result))
+                reason = ray.get(config["gate"].report.remote(run.result(metrics)))
             if run.done:
                 break
-            if distributed.broadcast_float(float(bool(reason)), trainer.device):
+            if distributed.broadcast_float(float(bool(reason)), run.trainer.device):
                 run.end_early(reason)
                 break
     finally:

@@ -19,6 +19,8 @@ class Interruption:
 
     def __init__(self) -> None:
         self.reason = ""
+        self.at_once = False
+        """No time to save: this run has no say any more."""
         self._armed = True
         self._deferred = False
 
@@ -27,9 +29,10 @@ class Interruption:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def request(self, reason: str) -> None:
-        """Interrupt the main thread, from any other."""
+    def request(self, reason: str, *, at_once: bool = False) -> None:
+        """Interrupt the main thread, from any other. `at_once`: without waiting for trials to save."""
         if self._armed:
+            self.at_once = self.at_once or at_once
             self.reason = self.reason or reason
             # a signal, because only that ends a blocking call
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -20,7 +20,7 @@ from adadim_core.spec.space import Choice, Integer
 from workers.budget import Budget
 from workers.results import TrialResult
 from workers.stopping import StopRules, number_of, tell
-from workers.storage import Storage, write_json
+from workers.storage import Storage
 
 _FACTORS = (0.8, 1.2)
 
@@ -84,7 +84,7 @@ class Population(StopRules):
         if donor is not None:
             params = self._vary(self._params[donor], random.Random(f"{self._search.seed}/{number}/{epoch}"))
             self._params[number] = params
-            write_json(self._storage.params(number), params)
+            self._storage.write_json(self._storage.params(number), params)
             actor.take_over.remote(donor, params)
             self._on_change(number, params)
             print(f"trial {number}  epoch {epoch}  goes on with the weights of trial {donor}", flush=True)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
 from adadim_core.spec.report import TrialState, decode_float, encode_float
-from workers.storage import Storage, read_json, write_json
+from workers.storage import Storage, read_json
 
 ENDED_WELL = ("succeeded", "stopped")
 _COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "knn_top1": "k-NN"}
@@ -42,16 +42,19 @@ class TrialResult:
 
 def write_result(storage: Storage, result: TrialResult) -> None:
     """Store a finished trial's result; from then on no attempt runs it again."""
-    write_json(storage.result(result.number), _document(result))
+    storage.write_json(storage.result(result.number), _document(result))
 
 
 def read_result(storage: Storage, number: int) -> TrialResult | None:
     """A finished trial's result, or None if it has not finished."""
     document = read_json(storage.result(number))
-    if document is None:
-        return None
-    document["metrics"] = {name: decode_float(value) for name, value in document["metrics"].items()}
-    return TrialResult(**document)
+    return None if document is None else _result(document)
+
+
+def read_results(storage: Storage) -> list[TrialResult]:
+    """What `write_results` stored."""
+    document = read_json(storage.results) or {"trials": []}
+    return [_result(trial) for trial in document["trials"]]
 
 
 def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
@@ -59,7 +62,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
     results = list(results)
     metric, mode = ranking(spec)
     winner = best(spec, results)
-    write_json(
+    storage.write_json(
         storage.results,
         {
             "name": spec.name,
@@ -130,6 +133,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def _result(document: dict[str, Any]) -> TrialResult:
+    fields = {key: value for key, value in document.items() if key != "label"}
+    fields["metrics"] = {name: decode_float(value) for name, value in fields["metrics"].items()}
+    return TrialResult(**fields)
 
 
 def _document(result: TrialResult) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from workers.budget import Budget
 from workers.connection import ServiceAddress
 from workers.context import RunContext
 from workers.interruption import Interrupted, Interruption
+from workers.points import write_points
 from workers.progress import Progress
 from workers.results import (
     ENDED_WELL,
@@ -39,10 +40,10 @@ def run_experiment(
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
     left = _take_up(spec, storage, plans, progress)
-    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.root}", flush=True)
+    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.place}", flush=True)
     try:
         if left:
-            context = RunContext(spec, storage.root, _run_name(service), service)
+            context = RunContext(spec, storage.location, _run_name(service), service)
             _train(context, left, progress, interruption, budget)
     except Interrupted:
         interruption.disarm()
@@ -51,6 +52,8 @@ def run_experiment(
     finally:
         results = [progress.results[plan.number] for plan in plans]
         write_results(storage, spec, results)
+    storage.fetch_records()
+    write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
     if any(result.state in ENDED_WELL and result.epoch for result in results):
         return Outcome(state="succeeded")
@@ -83,6 +86,7 @@ def _train(
     if not budget.used_up:
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
         from workers.cluster import connect
+        from workers.ending import Ending
         from workers.sweep import Listener, run_trials
 
         connect(context.spec.resources)
@@ -90,7 +94,8 @@ def _train(
         try:
             with interruption.deferred():
                 interruption.check()
-                listener = Listener(progress.update, progress.change, progress.wait_for, interruption.check)
+                ending = Ending(context.run, interruption)
+                listener = Listener(progress.update, progress.change, progress.wait_for, ending.check)
                 run_trials(context, plans, finished, budget, listener)
         finally:
             budget.store()
@@ -105,8 +110,8 @@ def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialRe
     if winner is not None:
         metric, _ = ranking(spec)
         print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
-        print(f"its encoder: {storage.trial(winner.number)}")
-    print(f"results: {storage.results}", flush=True)
+        print(f"its encoder: {storage.shown(storage.trial(winner.number))}")
+    print(f"results: {storage.shown(storage.results)}", flush=True)
 
 
 def _run_name(service: ServiceAddress | None) -> str:

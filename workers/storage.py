@@ -7,31 +7,63 @@
     trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
     trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
     results.json                  the whole table
+    points.parquet                every metric point once, written when a run ends
+    id                            tells this experiment from others with the same spec
     elapsed.json                  time spent so far, of a budget
     tune/                         Ray Tune's scratch space
 
-The folder must be reachable under the same path from every node of the cluster.
+A folder must be reachable under the same path from every node of the cluster. In an object store the same files are
+objects; every node works in a folder of its own, whose files count once they are pushed. That folder is scratch: a node
+that is lost, or comes back with old files, changes nothing.
 """
 
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec
 from workers.errors import RunError
+from workers.remote import SCHEMES, Remote
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 300.0
+"""How long a process waits for an object store that is away before it gives up."""
 
 
 class Storage:
-    """Paths of one experiment's files under `root`, an absolute folder."""
+    """Paths of one experiment's files under `root`, an absolute folder, and their way to and from the object store.
 
-    def __init__(self, root: Path) -> None:
+    In a folder `push`, `fetch` and `fetch_records` have nothing to do.
+    """
+
+    def __init__(self, root: Path, location: str | None = None) -> None:
+        """
+        Args:
+            root: The folder, or a node's own folder for the files of an object store.
+            location: The object store's address; None: there is none.
+
+        Raises:
+            RunError: the object store cannot be used.
+        """
         self.root = root
+        self.location = location or str(root)
+        self._remote = Remote(location) if location else None
         self.points = root / "points"
         self.results = root / "results.json"
+        self.parquet = root / "points.parquet"
         self.tune = root / "tune"
         self.elapsed = root / "elapsed.json"
+        address, mark, settings = self.location.partition("?")
+        self.train = f"{address.rstrip('/')}/tune{mark}{settings}"
+        """Ray Train's part of it, which all its processes must reach."""
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
@@ -46,7 +78,75 @@ class Storage:
         return self.trial(number) / "params.json"
 
     def spool(self, number: int, run: str) -> Path:
-        return self.points / f"{number:04d}-{run}.jsonl"
+        """A file for one process's points: a trial that restarts elsewhere must not overwrite what it left."""
+        return self.points / f"{number:04d}-{run}-{uuid.uuid4().hex[:6]}.jsonl"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: without the keys and settings an address may carry."""
+        return re.sub(r"//[^/@]*@", "//", self.location).partition("?")[0] if self._remote else self.location
+
+    def shown(self, path: Path) -> str:
+        """Where a file lies, for people."""
+        return f"{self.place.rstrip('/')}/{self._key(path)}" if self._remote else str(path)
+
+    def push(self, *paths: Path, patience: float = PATIENCE_SECONDS) -> None:
+        """Make files count, in the order given. Those that are not there are passed over.
+
+        Raises:
+            OSError: the object store was away for `patience` seconds.
+        """
+        if self._remote is not None:
+            for path in paths:
+                if path.exists():
+                    self._remote.put(path, self._key(path), patience=patience)
+
+    def fetch(self, path: Path) -> bool:
+        """Have a file here as the object store has it, which may be: not. Returns whether it exists."""
+        if self._remote is None:
+            return path.exists()
+        found = self._remote.get(self._key(path), path, patience=PATIENCE_SECONDS)
+        if not found:
+            path.unlink(missing_ok=True)
+        return found
+
+    def fetch_records(self) -> None:
+        """Bring every small record (JSON files, spools) here that is not, or is longer there than here."""
+        if self._remote is None:
+            return
+        for key, size in self._remote.sizes(patience=PATIENCE_SECONDS).items():
+            path = self.root / key
+            record = path.suffix in (".json", ".jsonl", ".ack") and not key.startswith("tune/")
+            if record and path.name != "encoder.json" and (not path.exists() or path.stat().st_size < size):
+                self._remote.get(key, path, patience=PATIENCE_SECONDS)
+
+    def forget(self, *paths: Path) -> None:
+        """Remove files from the object store."""
+        if self._remote is not None:
+            for path in paths:
+                self._remote.remove(self._key(path))
+
+    def clear_scratch(self, folder: Path) -> None:
+        """Remove a folder that only holds copies of what is in the object store."""
+        if self._remote is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def write_json(self, path: Path, document: Any) -> None:
+        """Write a file whole or not at all, and make it count."""
+        write_json(path, document)
+        self.push(path)
+
+    def experiment_id(self) -> str:
+        """What tells this experiment from others; made at the first call."""
+        path = self.root / "id"
+        if not path.exists() and not self.fetch(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(uuid.uuid4().hex)
+            self.push(path)
+        return path.read_text().strip()
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def prepare(self, spec: ExperimentSpec) -> None:
         """Create the folder, or take up the one an earlier attempt of the same experiment left.
@@ -56,32 +156,38 @@ class Storage:
         """
         spec_file = self.root / "spec.json"
         try:
+            self.clear_scratch(self.root)
             self.points.mkdir(parents=True, exist_ok=True)
+            self.fetch_records()
             stored = read_json(spec_file)
             # retries, resources and when to stop may change between attempts without changing what is computed
             if stored is not None and _identity(stored) != _identity(spec.model_dump(mode="json")):
                 raise RunError(
-                    f"{self.root} holds results of another spec (see spec.json there); give another --storage, "
+                    f"{self.place} holds results of another spec (see spec.json there); give another --storage, "
                     "or the same spec to continue it"
                 )
-            write_json(spec_file, spec.model_dump(mode="json"))
+            self.write_json(spec_file, spec.model_dump(mode="json"))
+            self.experiment_id()
             shutil.rmtree(self.tune, ignore_errors=True)
         except OSError as error:
-            raise RunError(f"cannot write to storage {self.root}: {error}; give another --storage") from error
+            raise RunError(f"cannot write to storage {self.place}: {error}; give another --storage") from error
 
 
 def open_storage(location: str) -> Storage:
-    """Storage for a folder as a user or the service names it.
+    """Storage at a place as a user or the service names it: a folder, or an object store's address.
 
     Raises:
-        RunError: the location is not a folder.
+        RunError: the place is neither, or the object store cannot be used.
     """
-    if "://" in location and not location.startswith("file://"):
+    scheme, separator, _ = location.partition("://")
+    if not separator or scheme == "file":
+        return Storage(Path(location.removeprefix("file://")).expanduser().absolute())
+    if scheme not in SCHEMES:
         raise RunError(
-            f"storage {location} is not a folder; results go to a folder that every node shares "
-            "(object stores are not supported yet)"
+            f"storage {location}: {scheme}:// is not known; name a folder that every node shares, s3:// or gs://"
         )
-    return Storage(Path(location.removeprefix("file://")).expanduser().absolute())
+    name = hashlib.sha256(location.encode()).hexdigest()[:16]
+    return Storage(Path(tempfile.gettempdir(), f"adadim-{os.getuid()}", name), location)
 
 
 def read_json(path: Path) -> Any | None:

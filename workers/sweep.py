@@ -57,9 +57,8 @@ class Listener:
     """A trial goes on with other values."""
     wait_for: Callable[[str], None]
     """The run waits for something; empty: for nothing any more."""
-    check: Callable[[], None]
-    """Called several times a second. What it raises ends the run; trials then end with the process, having saved
-    what they save while they run."""
+    check: Callable[[list[Trial]], None]
+    """Called with all trials several times a second. What it raises ends the run."""
 
 
 def run_trials(
@@ -143,7 +142,7 @@ class _Events(tune.Callback):
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        self._listener.check()
+        self._listener.check(trials)
         self._watch.slots()
         self._budget.tick()
         self._queue.closed = self._budget.used_up
@@ -160,7 +159,7 @@ class _Events(tune.Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ARG002
     ) -> None:
-        if not result.get("done"):
+        if not result.get("done") and not result.get("interrupted"):
             self._update(trial, "running", result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
@@ -168,6 +167,7 @@ class _Events(tune.Callback):
         if number in self._scheduler.stopped:  # its process is still writing what it leaves
             self._update(trial, "stopped", result, reason=self._scheduler.stopped[number])
             return
+        self._storage.fetch(self._storage.result(number))
         finished = read_result(self._storage, number)
         if finished is not None:
             self._listener.update(finished)

@@ -5,9 +5,10 @@ one after the other in the same process. Trials of several processes are ddp.py'
 """
 
 import logging
+import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from ray import tune
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
+from workers.log_tail import LogTail
 from workers.reporter import PointReporter
 from workers.results import TrialResult, chosen, write_result
+from workers.stopping_signal import stop_signal
 
 if TYPE_CHECKING:
     from adadim_core.trainer import Trainer
@@ -26,9 +29,15 @@ logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 3.0
 """How long an ending process waits for the service to take its last points. The driver delivers the rest."""
-# At most this much work is lost beside the epoch under way, unless saving would cost more than 5 % of the time.
+# At most about this much work is lost when a process dies, unless saving would cost more than 5 % of the time.
 _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
+_PART_SECONDS = 1.0
+_INTERRUPTED_SECONDS = 0.1
+
+
+class Diverged(Exception):  # noqa: N818 - what happened to the training
+    """Training on would only make more of the same."""
 
 
 class TrialRun:
@@ -41,41 +50,104 @@ class TrialRun:
     def __init__(
         self, context: RunContext, plan: TrialPlan, reporter: PointReporter, *, device: Any = None, leads: bool = True
     ) -> None:
+        context.storage.fetch(context.storage.params(plan.number))
         self.plan = chosen(context.storage, plan)
         self._context = context
         self._storage = context.storage
         self._device = device
         self._metrics: dict[str, float] = {}
         self._leads = leads
+        self._stop = stop_signal(context.run)
+        self._steps_per_second = 0.0
+        self.interrupted = False
+        """The run is ending: the trial is saved as it is, perhaps within an epoch."""
         self._began = self._saved = time.monotonic()
         self._save_cost = 0.0
         self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
-        self.trainer = self._trainer_from(self._storage.checkpoint(plan.number))
+        self.trainer = self._trainer_from(plan.number)
 
     @property
     def done(self) -> bool:
         return bool(self.trainer.done)
 
     def step(self) -> dict[str, float]:
-        """Train one epoch; after the last one write encoder and result. Returns the last value of every metric."""
-        metrics = self._metrics = self.trainer.fit() if self.done else self.trainer.train_epoch()
+        """Train one epoch; after the last one write encoder and result. Returns the last value of every metric.
+
+        Once the run is ending it returns within about a second, `interrupted`.
+
+        Raises:
+            Diverged: the loss is no number any more.
+        """
+        metrics = self.trainer.fit() if self.done else self._train_epoch()
+        if metrics is None:
+            return {}
+        self._metrics = metrics
+        loss = metrics.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {self.trainer.step}; a smaller training.lr may help")
         if not self._leads:
             return metrics
         if self.done:
             collapsed = self.trainer.collapsed_at if self.trainer.epoch < self.trainer.epochs else None
             self._finish(None if collapsed is None else f"collapsed at step {collapsed}")
-        elif time.monotonic() - self._saved >= max(_CHECKPOINT_SECONDS, self._save_cost / _CHECKPOINT_SHARE):
-            self.save()
+        else:
+            self._save_if_due()
         return metrics
 
+    def result(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """What Ray Tune is told after a step."""
+        if self.interrupted:
+            time.sleep(_INTERRUPTED_SECONDS)  # Tune asks for step after step until the driver has ended
+            metrics = {}
+        trainer = self.trainer
+        position = {"epoch": trainer.epoch, "epochs": trainer.epochs, "done": self.done}
+        return {**metrics, **position, "interrupted": self.interrupted}
+
     def save(self) -> None:
-        """Store a checkpoint of the last whole epoch."""
+        """Store a checkpoint. The points measured up to it are stored before it, so that none can be missing."""
         began = time.monotonic()
         path = self._storage.checkpoint(self.plan.number)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.trainer.save(path)
+        try:
+            self._storage.push(*self._spool_files(), path, patience=0)
+        except OSError as error:
+            logger.warning("the checkpoint of trial %d did not reach the storage: %s", self.plan.number, error)
         self._saved = time.monotonic()
         self._save_cost = self._saved - began
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= max(_CHECKPOINT_SECONDS, self._save_cost / _CHECKPOINT_SHARE):
+            self.save()
+
+    def _train_epoch(self) -> dict[str, float] | None:
+        """Train in parts of about a second, so that an epoch of hours can be saved and stopped within.
+
+        Returns None if it was stopped within.
+        """
+        from adadim_core.distributed import broadcast_float
+
+        trainer = self.trainer
+        metrics: dict[str, float] = {}
+        left = trainer.steps_per_epoch - trainer.step % trainer.steps_per_epoch
+        while left and not self.done:
+            part = max(1, round(min(left, self._steps_per_second * _PART_SECONDS)))
+            # All processes of a trial must take the same steps: those that the first one says.
+            part = int(broadcast_float(0.0 if self._stop.is_set() else float(part), trainer.device))
+            if not part:
+                if self._leads and not self.interrupted:
+                    self.save()
+                self.interrupted = True
+                return None
+            began = time.monotonic()
+            metrics = trainer.train_steps(part)
+            self._steps_per_second = part / (time.monotonic() - began)
+            left -= part
+            if left and self._leads:
+                self._save_if_due()
+        return metrics
+
+    def _spool_files(self) -> list[Path]:
+        return [] if self._spool is None else [self._spool.path, self._spool.path.with_suffix(".ack")]
 
     def end_early(self, reason: str) -> None:
         """End here, after a whole epoch: write encoder and result as they are."""
@@ -86,7 +158,7 @@ class TrialRun:
         """Go on with the weights of another trial's checkpoint and with other values."""
         self.plan = TrialPlan(self.plan.number, params)
         before = self.trainer.state_dict()
-        self.trainer = self._trainer_from(self._storage.checkpoint(donor))
+        self.trainer = self._trainer_from(donor)
         if self.trainer.step == 0:
             logger.warning("trial %d has no checkpoint any more; trial %d keeps its weights", donor, self.plan.number)
             self.trainer.load_state_dict(before)
@@ -96,9 +168,19 @@ class TrialRun:
         """No more points will come from here."""
         if self._spool is not None:
             self._spool.close()
+            try:
+                self._storage.push(*self._spool_files(), patience=0)
+            except OSError as error:
+                logger.warning("points of trial %d did not reach the storage: %s", self.plan.number, error)
             self._spool = None
 
-    def _trainer_from(self, checkpoint: Path) -> "Trainer":
+    def _trainer_from(self, number: int) -> "Trainer":
+        """A trainer that goes on from the checkpoint of the trial with this number, if it has one."""
+        from adadim_core.checkpoint import previous_checkpoint
+
+        checkpoint = self._storage.checkpoint(number)
+        self._storage.fetch(previous_checkpoint(checkpoint))
+        self._storage.fetch(checkpoint)
         report = self._spool.append if self._spool is not None else _unreported
         return _trainer(self._context.trial_spec(self.plan), self._device, report, checkpoint)
 
@@ -107,6 +189,7 @@ class TrialRun:
         folder = self._storage.trial(self.plan.number)
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.export_encoder(folder)
+        self._storage.push(*self._spool_files(), *sorted(folder.glob("encoder.*")), folder / "README.md")
         write_result(  # last: what has a result is finished
             self._storage,
             TrialResult(
@@ -120,7 +203,10 @@ class TrialRun:
                 reason=stopped,
             ),
         )
-        self.trainer.remove_checkpoint(self._storage.checkpoint(self.plan.number))
+        checkpoint = self._storage.checkpoint(self.plan.number)
+        self.trainer.remove_checkpoint(checkpoint)
+        self._storage.forget(checkpoint)
+        self._storage.clear_scratch(folder)
 
 
 def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -> "Trainer":
@@ -160,27 +246,39 @@ class TrialActor(tune.Trainable):
         self._reporter = PointReporter(context.service)
         self._run: TrialRun | None = None
         self._device_lost = False
+        self._failures = 0
+        self._log = LogTail()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
         if self._device_lost:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]
             # every later CUDA call here would fail; Tune starts the trial in a new process
         self._end()
+        self._failures = 0
         return True
 
     def step(self) -> dict[str, Any]:
         """One epoch. What the trial raises is its result, so that this process lives on for the next trial."""
-        try:
-            if self._run is None:
-                plan = TrialPlan(self.config["trial"], self.config["params"])
-                self._run = TrialRun(self._context, plan, self._reporter)
-            metrics = self._run.step()
-        except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
-            self._end()
-            self._device_lost = "CUDA error" in str(error)
-            return {"error": describe(error), "done": True}
-        trainer = self._run.trainer
-        return {**metrics, "epoch": trainer.epoch, "epochs": trainer.epochs, "done": self._run.done}
+        while True:
+            try:
+                if self._run is None:
+                    self._log = LogTail()
+                    plan = TrialPlan(self.config["trial"], self.config["params"])
+                    self._run = TrialRun(self._context, plan, self._reporter)
+                return self._run.result(self._run.step())
+            except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
+                self._end()
+                self._device_lost = "CUDA error" in str(error)
+                account = describe(error, self._log.lines())
+                if not self._may_retry(error):
+                    return {"error": account, "done": True}
+                logger.warning("trial %d goes on from its last checkpoint after: %s", self.config["trial"], account)
+            if self._device_lost:
+                ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    def _may_retry(self, error: Exception) -> bool:
+        self._failures += 1
+        return self._failures <= self._context.spec.resources.max_failures and not isinstance(error, Diverged)
 
     def end_early(self, reason: str) -> None:
         """The trial is not to go on: keep what it has come to. Called before Tune gives this process another trial."""
@@ -224,9 +322,10 @@ def _attempt(act: Callable[[TrialRun], None], run: TrialRun) -> None:
         logger.exception("trial %d", run.plan.number)
 
 
-def describe(error: BaseException) -> str:
-    """An error for people: what it is in the first line, where it came from below."""
-    return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+def describe(error: BaseException, log: Sequence[str] = ()) -> str:
+    """An error for people: what it is in the first line, where it came from below, then what was logged before."""
+    account = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+    return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")
 
 
 def _unreported(step: int, epoch: float, values: Mapping[str, float]) -> None:

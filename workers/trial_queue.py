@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.search import SearchSpec
 from workers.results import TrialResult
-from workers.storage import Storage, write_json
+from workers.storage import Storage
 
 
 class TrialQueue(Searcher):
@@ -59,7 +59,7 @@ class TrialQueue(Searcher):
         if self._tpe is not None:
             params = self._tpe.start(plan.number, plan.params)
             if not plan.params:
-                write_json(self._storage.params(plan.number), params)
+                self._storage.write_json(self._storage.params(plan.number), params)
         self._live[trial_id] = plan.number
         return {"trial": plan.number, "params": params}
 

@@ -194,3 +194,7 @@ class ResourcesSpec(Section):
     max_concurrent_trials: Annotated[
         int | None, Field(ge=1, le=10_000, description="Default: as many as the cluster has room for.")
     ] = None
+    max_failures: Annotated[
+        int,
+        Field(ge=0, le=100, description="How often a trial that raises goes on from its last checkpoint."),
+    ] = 0

@@ -42,6 +42,12 @@ TRANSITIONS: Mapping[tuple[str | None, str], Guard] = {
     (None, "queued"): _wants("run"),
     ("queued", "starting"): _over("run"),
     ("starting", "running"): _wants("run"),
+    # results of a run made without the service; it ends with the outcome that is reported, and no cluster is asked
+    ("queued", "importing"): _over("run"),
+    ("importing", "succeeded"): _reported,
+    ("importing", "failed"): _reported,
+    ("importing", "cancelling"): _wants("cancel"),
+    ("importing", "deleting"): _wants("delete"),
     # interrupted or lost: the next attempt goes on from the checkpoints
     ("starting", "queued"): _over("run"),
     ("running", "queued"): _over("run"),
@@ -116,6 +122,7 @@ class Action:
 
 
 _UNDER_WAY: dict[str, str] = {
+    "importing": "its results are being imported; wait until they are here",
     "cancelling": "it is being cancelled; wait until it is cancelled, then retry",
     "deleting": "it is being deleted",
 }
@@ -129,7 +136,7 @@ ACTIONS: Mapping[ActionName, Action] = {
     "cancel": Action(
         "cancel",
         "cancelled",
-        moves=dict.fromkeys(("queued", "starting", "running", "pausing", "paused"), "cancelling"),
+        moves=dict.fromkeys(("importing", "queued", "starting", "running", "pausing", "paused"), "cancelling"),
         already=frozenset({"cancelling", "succeeded", "failed", "cancelled"}),
         advice={"deleting": "it is being deleted"},
     ),
@@ -164,7 +171,10 @@ ACTIONS: Mapping[ActionName, Action] = {
         "delete",
         "deleted",
         moves=dict.fromkeys(
-            ("queued", "starting", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"),
+            (
+                *("importing", "queued", "starting", "running", "pausing", "paused", "cancelling"),
+                *("succeeded", "failed", "cancelled"),
+            ),
             "deleting",
         ),
         already=frozenset({"deleting"}),

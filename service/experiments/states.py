@@ -3,7 +3,17 @@
 from typing import Literal
 
 ExperimentState = Literal[
-    "queued", "starting", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled", "deleting"
+    "importing",
+    "queued",
+    "starting",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "deleting",
 ]
 DesiredState = Literal["run", "pause", "cancel", "delete"]
 AttemptState = Literal["starting", "running", "succeeded", "failed", "interrupted", "lost"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import FakeService, RayHead, WorkerRun
+from worker_harness import S3, FakeService, RayHead, WorkerRun
 
 
 @pytest.fixture
@@ -14,6 +14,23 @@ def service() -> Iterator[FakeService]:
     fake = FakeService()
     yield fake
     fake.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    server = S3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
+    """This process uses the server too, and a scratch folder of its own."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    return s3_server
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +45,13 @@ def run_workers(ray_head: RayHead, tmp_path: Path) -> Iterator[Callable[..., Wor
     """Starts `python -m workers` on the session's cluster."""
     started: list[WorkerRun] = []
 
-    def start(spec: dict[str, Any], *, storage: str = "results", **environment: str) -> WorkerRun:
+    def start(
+        spec: dict[str, Any], *, storage: str = "results", head: RayHead = ray_head, **environment: str
+    ) -> WorkerRun:
         file = tmp_path / "spec.yaml"
         file.write_text(json.dumps(spec))
-        run = WorkerRun(ray_head.environment() | environment, file, tmp_path / storage, tmp_path)
+        place = storage if "://" in storage else tmp_path / storage
+        run = WorkerRun(head.environment() | environment, file, place, tmp_path)
         started.append(run)
         return run
 

@@ -22,6 +22,9 @@ SUCCEEDED = Outcome(state="succeeded")
 class Stops(list[str]):
     """Collects the reasons an attempt was asked to stop for."""
 
+    def request(self, reason: str, *, at_once: bool = False) -> None:
+        self.append(f"{reason} (at once)" if at_once else reason)
+
 
 @pytest.fixture
 def stops() -> Stops:
@@ -30,7 +33,7 @@ def stops() -> Stops:
 
 @pytest.fixture
 def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
-    attempt = Attempt(service.address, on_stop=stops.append)
+    attempt = Attempt(service.address, on_stop=stops.request)
     attempt.start()
     yield attempt
     attempt.finish(SUCCEEDED, None, timeout=0.1)
@@ -87,6 +90,7 @@ def test_the_directive_stop_is_obeyed(service: FakeService, attempt: Attempt, st
 def test_a_superseded_attempt_stops_and_says_no_more(service: FakeService, attempt: Attempt, stops: Stops) -> None:
     service.answer = lambda report, size: (409, {}, b"{}")
     wait_for(lambda: stops, seconds=5)
+    assert stops[0].endswith("(at once)"), "another attempt may own the checkpoints by now"
     refused = service.refused
     assert not attempt.finish(Outcome(state="interrupted"), None, timeout=5)
     assert service.refused == refused
@@ -102,7 +106,7 @@ def test_long_errors_keep_both_ends(service: FakeService, attempt: Attempt) -> N
 
 
 def test_without_a_service_there_is_nothing_to_deliver() -> None:
-    attempt = Attempt(None, on_stop=lambda reason: None)
+    attempt = Attempt(None, on_stop=Interruption().request)
     attempt.start()
     attempt.update(0, "running")
     assert attempt.finish(SUCCEEDED, None, timeout=1)

@@ -1,6 +1,7 @@
 """Results, storage and the order of a run, without Ray."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,22 @@ def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_
         storage.prepare(validate_spec(tiny_spec(training={"epochs": 3})))
 
 
-@pytest.mark.parametrize("location", ["s3://bucket/results", "gs://bucket"])
-def test_storage_that_is_no_folder_says_so(location: str) -> None:
-    with pytest.raises(RunError, match="not a folder"):
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("hdfs://namenode/x", "hdfs:// is not known; name a folder that every node shares, s3:// or gs://"),
+        ("s3://", "cannot use storage s3://"),
+        ("gs://anonymous@b/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=1", "cannot use storage gs"),
+    ],
+)
+def test_a_place_that_cannot_hold_results_is_explained(location: str, message: str) -> None:
+    with pytest.raises(RunError, match=re.escape(message)):
         open_storage(location)
 
 
 def run_with(train: Train, spec: ExperimentSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(workers.run, "_train", train)
-    attempt = Attempt(None, on_stop=lambda reason: None)
+    attempt = Attempt(None, on_stop=Interruption().request)
     return run_experiment(spec, Storage(folder), None, attempt, Interruption())
 
 
@@ -130,7 +138,7 @@ def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
         (["env:S"], {"S": "{name: x, epochs: 3}"}, "unknown field 'epochs'"),
         (["env:S"], {"S": "{name: x}", "ADADIM_SERVICE_URL": "http://x"}, "ADADIM_ATTEMPT_ID, ADADIM_ATTEMPT_TOKEN"),
         (["env:S", "--storage", "/proc/x"], {"S": "{name: x}"}, "cannot write to storage /proc/x"),
-        (["env:S"], {"S": "{name: x}", "ADADIM_STORAGE": "s3://b/x"}, "not a folder"),
+        (["env:S"], {"S": "{name: x}", "ADADIM_STORAGE": "ftp://b/x"}, "ftp:// is not known"),
     ],
 )
 def test_mistakes_are_explained(

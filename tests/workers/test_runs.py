@@ -70,16 +70,20 @@ def test_a_sweep_without_a_service_prints_the_table_and_writes_results(run_worke
 
 
 def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> None:
-    """A DDP run reports the metrics that one process computes for the same global batch."""
-    document = tiny_spec(training={"epochs": 1})
+    """A DDP run reports the metrics that one process computes for the same global batch.
+
+    In float32: in bfloat16, which `auto` picks where the processor has it, a sum rounded in another order moves an
+    activation by a whole bfloat16 step of 4e-3 of its value, in either arrangement.
+    """
+    document = tiny_spec(training={"epochs": 1, "precision": "float32"})
     run = run_workers(document | {"resources": {"workers": 2}}, **service.environment())
     assert run.finish(150) == 0, run.output
     (trial,) = results_of(run)["trials"]
     alone = Trainer(validate_spec(document)).fit()
-    for name in ("loss", "h_r", "i_rz"):
-        assert trial["metrics"][name] == pytest.approx(alone[name], abs=1e-3), name
-    # Rounding may turn the vote on an image that lies between two classes: two of the 359 held out.
-    assert trial["metrics"]["knn_top1"] == pytest.approx(alone["knn_top1"], abs=2.5 / 359)
+    measured = trial["metrics"].keys() - {"images_per_s"}
+    assert measured > {"loss", "h_r", "i_rz", "erank_z", "alignment", "alpha", "knn_top1"}
+    for name in measured:
+        assert trial["metrics"][name] == pytest.approx(alone[name], abs=1e-4), name
     assert service.points()[-1][1] == trial["metrics"]["h_r"]
     assert service.states(0)[-1] == "succeeded"
 
@@ -126,22 +130,55 @@ def test_an_interrupted_run_ends_within_seconds(run_workers: Start, service: Fak
     assert service.states(0)[-1] == "interrupted"
     assert results_of(run)["trials"][0]["state"] == "interrupted"
     assert "Traceback" not in run.output
+    # It was saved as it was: the next attempt measures nothing again.
+    saved = torch.load(Storage(run.storage).checkpoint(0), weights_only=True)
+    assert saved["step"] >= max(steps[-1] for steps in spooled_steps(run.storage, 0))
+
+
+def test_a_superseded_run_ends_within_seconds(run_workers: Start, service: FakeService) -> None:
+    run = run_workers(tiny_spec(training={"epochs": 5_000}), **service.environment())
+    wait_for(service.points, seconds=60, what="the first point")
+    service.answer = lambda report, size: (409, {}, b"{}")
+    began = time.monotonic()
+    assert run.finish(20) == 143, run.output
+    assert time.monotonic() - began < 6.0
+    assert "this attempt was superseded" in run.output
+    assert not service.outcomes(), "it has no say any more"
 
 
 def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeService, tmp_path: Path) -> None:
     """Through Ray's Jobs REST API, spec in the environment: states, points and outcome reach the service.
 
-    One of its trials raises: that is one failed trial with its message, not a failed sweep.
+    Two of its trials raise: those are failed trials with their messages, not a failed sweep.
     """
-    missing = {"dataset": "npz", "path": "/nowhere/set.npz"}
-    spec = tiny_spec(search=grid(data=[{"dataset": "digits"}, missing, {"dataset": "digits", "image_size": 8}]))
+    missing = {"data": {"dataset": "npz", "path": "/nowhere/set.npz"}, "training.lr": 0.001}
+    diverging = {"data": {"dataset": "digits"}, "training.lr": 100.0}
+    points = [{"data": {"dataset": "digits"}, "training.lr": lr} for lr in (0.001, 0.002)]
+    spec = tiny_spec(
+        training={"optimizer": "sgd"},
+        resources={"max_failures": 1},
+        search={
+            "algorithm": "random",
+            "trials": 4,
+            "points": [points[0], missing, points[1], diverging],
+            "space": {
+                "data": {"choice": [{"dataset": "digits"}, missing["data"]]},
+                "training.lr": {"uniform": [0.001, 100]},
+            },
+        },
+    )
     variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_STORAGE": str(tmp_path / "storage")}
     job = submit(ray_head, "python -m workers env:ADADIM_SPEC", service.environment() | variables)
     assert job_end(ray_head, job) == "SUCCEEDED", job_logs(ray_head, job)
 
-    assert [service.states(trial)[-1] for trial in range(3)] == ["succeeded", "failed", "succeeded"]
-    errors = [trial["error"] for report in service.accepted for trial in report["trials"] if trial["error"]]
-    assert "/nowhere/set.npz" in errors[0]
+    assert [service.states(n)[-1] for n in range(4)] == ["succeeded", "failed", "succeeded", "failed"]
+    errors = {t["number"]: t["error"] for report in service.accepted for t in report["trials"] if t["error"]}
+    assert "/nowhere/set.npz" in errors[1].splitlines()[0]
+    # max_failures: 1. What the log of its process said last comes along.
+    assert "last lines of the log:" in errors[1]
+    assert "trial 1 goes on from its last checkpoint after: DataError" in errors[1]
+    assert errors[3].startswith("Diverged: the loss is nan at step ")
+    assert service.points(3, "loss")[-1][1] == "NaN"
     arrived = dict.fromkeys(step for step, _ in service.points(trial=0))  # a delivery may repeat, order stays
     assert list(arrived) == [0, 2, 4, 5, 6, 8, 10]
     assert dict(service.points(2, "knn_top1")).keys() == {5, 10}

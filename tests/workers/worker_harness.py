@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import random
 import secrets
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from array import array
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from moto.server import ThreadedMotoServer
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
@@ -185,6 +188,34 @@ class FakeService:
             self._server = None
 
 
+class S3:
+    """A real S3 server on this machine (moto's), with one bucket."""
+
+    def __init__(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server.start()
+        self.address = "{}:{}".format(*self._server.get_host_and_port())
+        self.url = f"http://{self.address}"
+        request = urllib.request.Request(
+            f"{self.url}/bucket", method="PUT", headers={"Authorization": "AWS4 x/x/x/s3/"}
+        )
+        urllib.request.urlopen(request, timeout=30).close()
+
+    def environment(self) -> dict[str, str]:
+        """What pyarrow, as every AWS client, reads."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
 class RayHead:
     """A local Ray head of 2 CPUs, as `ray start --head` makes it, with token authentication on."""
 
@@ -223,11 +254,27 @@ class RayHead:
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
         }
 
+    def add_node(self, **environment: str) -> "RayNode":
+        """A second node of 1 CPU, with its own raylet. Its processes have these variables."""
+        return RayNode(self, environment)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs of it."""
+        return self._process_tree_root().children(recursive=True)
+
+    def kill(self) -> None:
+        """The whole cluster is gone at once, as when the power fails."""
+        kill_all(self._process_tree_root())
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     @property
     def jobs_url(self) -> str:
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     def stop(self) -> None:
+        if self._process.poll() is not None:
+            return
         processes = [self._process_tree_root(), *self._process_tree_root().children(recursive=True)]
         self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=4)
@@ -246,12 +293,47 @@ class RayHead:
             return probe.connect_ex(("127.0.0.1", self.dashboard_port)) == 0 and b"started" in self._log.read_bytes()
 
 
+class RayNode:
+    """Another node of a cluster, on this machine."""
+
+    def __init__(self, head: RayHead, environment: dict[str, str]) -> None:
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+        ports = _free_ports(2)
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "start", f"--address=127.0.0.1:{head.port}", "--block"),
+            *("--num-cpus=1", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"),
+            *(f"--dashboard-agent-listen-port={ports[0]}", f"--metrics-export-port={ports[1]}"),
+        ]
+        self._log = Path(self._folder, "node.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=head.environment() | environment, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: b"started" in self._log.read_bytes(), seconds=90, what=f"node up, see {self._log}")
+
+    def kill(self) -> None:
+        """The node is gone at once: raylet, workers and all."""
+        if self._process.poll() is None:
+            kill_all(psutil.Process(self._process.pid))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def kill_all(root: psutil.Process) -> None:
+    """SIGKILL to a process and all its descendants."""
+    processes = [*root.children(recursive=True), root]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
 class WorkerRun:
     """`python -m workers` as a process of its own."""
 
-    def __init__(self, environment: dict[str, str], spec: Path, storage: Path, cwd: Path) -> None:
+    def __init__(self, environment: dict[str, str], spec: Path, storage: Path | str, cwd: Path) -> None:
         self._output = cwd / f"output-{time.monotonic_ns()}.txt"
-        self.storage = storage
+        self.storage = Path(storage)
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers", str(spec), "--storage", str(storage)],

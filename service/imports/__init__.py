@@ -1,0 +1,1 @@
+"""Imports: runs made without the service, brought into it afterwards."""

@@ -1,0 +1,57 @@
+"""Takes in a run that was made without the service: an experiment that no dispatcher touches, and a token to fill it.
+
+Owns how such an experiment begins. Its points, trial states and outcome arrive as any worker's reports do, and end it.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from adadim_core.spec import ExperimentSpec
+from service.attempts import repository as attempts
+from service.auth.service import hash_token, new_token
+from service.database.tables import Experiment
+from service.experiments import service as experiments
+from service.experiments.states import EXPERIMENT_ENDED
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An experiment for a run's results."""
+
+    experiment: Experiment
+    attempt_id: int | None
+    """Whom to report as; None: the results are here already."""
+    token: str | None
+
+
+async def open_import(session: AsyncSession, spec: ExperimentSpec, *, text: str, run_id: str, owner: str) -> Opened:
+    """The experiment of a run, made at its first import.
+
+    An import that broke off goes on with a new token, which voids the one before.
+
+    Raises:
+        Problem: 409 if the run was imported with another spec.
+    """
+    experiment = await experiments.submit(session, spec, text=text, owner=owner, idempotency_key=f"import-{run_id}")
+    if experiment.state in EXPERIMENT_ENDED or experiment.desired_state != "run":
+        return Opened(experiment, None, None)
+    # In the transaction that queued it: a dispatcher never sees it queued.
+    if experiment.state != "importing":
+        await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
+        experiment.due_at = None
+    earlier = await attempts.current(session, experiment.id)
+    if earlier is not None and earlier.ended_at is None:
+        earlier.state, earlier.error, earlier.ended_at = "interrupted", "the import was started again", func.now()
+    token, experiment.attempt = new_token(), experiment.attempt + 1
+    attempt = await attempts.add(
+        session,
+        experiment_id=experiment.id,
+        number=experiment.attempt,
+        submission_id=f"import-{experiment.id}-{experiment.attempt}",
+        token_hash=hash_token(token),
+    )
+    attempt.closed_at = func.now()  # there is no Ray job to see off
+    await session.flush()
+    return Opened(experiment, attempt.id, token)

@@ -1,0 +1,114 @@
+"""Runs made without the service are brought into it: `python -m workers import`, as a process, over HTTP."""
+
+import asyncio
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_harness import Running
+from sqlalchemy import func, select
+
+from adadim_core.spec import parse_spec
+from service.database.tables import Attempt, Experiment
+from workers.points import write_points
+from workers.results import TrialResult, write_results
+from workers.spool import Spool
+from workers.storage import Storage
+
+SPEC = parse_spec("{name: made alone, search: {algorithm: grid, space: {training.lr: {choice: [0.1, 0.2, 0.3]}}}}")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Storage:
+    """What a finished run leaves: two trials that went well, one that failed."""
+    storage = Storage(tmp_path / "results")
+    storage.prepare(SPEC)
+    for trial in range(3):
+        spool = Spool(storage.spool(trial, "local"), trial)
+        for step in range(0, 1_500, 10):
+            spool.append(step, step / 100, {"h_r": step / 2, "loss": math.nan if trial == 2 else 1.0})
+        spool.append(1_500, 15.0, {"knn_top1": 0.5 + trial / 10})
+    write_points(storage, range(3))
+    write(storage, "failed")
+    return storage
+
+
+def write(storage: Storage, last: Any) -> None:
+    trials = [
+        TrialResult(0, {"training.lr": 0.1}, "succeeded", 15, 15, {"knn_top1": 0.5}),
+        TrialResult(1, {"training.lr": 0.2}, "succeeded", 15, 15, {"knn_top1": 0.6}),
+        TrialResult(2, {"training.lr": 0.3}, last, 15, 15, {"knn_top1": 0.7}, error="Diverged: the loss is nan"),
+    ]
+    write_results(storage, SPEC, trials)
+
+
+async def run_import(service: Running, storage: Storage, token: str | None = None) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "workers", "import", str(storage.root), "--service", service.url),
+        env=os.environ | {"ADADIM_TOKEN": token or service.token},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+async def test_an_imported_run_is_a_finished_experiment_and_is_imported_once(
+    service: Running, results: Storage
+) -> None:
+    assert await run_import(service, results) == (0, "imported as experiment 1: 3 trials, 903 points\n")
+    experiment = await service.experiment(1)
+    assert experiment["state"] == "succeeded"
+    assert (experiment["best_trial"], experiment["best_value"]) == (1, 0.6)
+    assert (experiment["trials_done"], experiment["owner"]) == (3, "ada")
+    trials = (await service.http.get("/api/v1/experiments/1/trials")).json()["items"]
+    assert [trial["state"] for trial in trials] == ["succeeded", "succeeded", "failed"]
+    assert trials[2]["error"] == "Diverged: the loss is nan"
+    assert trials[2]["latest"]["loss"] == "NaN"
+    found = (await service.http.get("/api/v1/experiments/1/metrics", params={"metrics": "h_r"})).json()["series"]
+    assert [(one["trial"], one["total"], one["values"][-1]) for one in found] == [(n, 150, 745.0) for n in range(3)]
+
+    assert await run_import(service, results) == (0, "experiment 1 has these results already\n")
+    async with service.context.database.transaction() as session:
+        assert (await session.scalars(select(func.count()).select_from(Experiment))).one() == 1
+        assert (await session.scalars(select(func.count()).select_from(Attempt))).one() == 1
+
+
+async def test_an_import_that_broke_off_goes_on(service: Running, results: Storage) -> None:
+    body = {"id": results.experiment_id(), "spec": json.dumps(SPEC.model_dump(mode="json"))}
+    opened = (await service.http.post("/api/v1/experiments/import", json=body)).json()
+    experiment = await service.experiment(opened["experiment_id"])
+    assert experiment["state"] == "importing"
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, 1)
+        assert row.due_at is None, "nothing for a dispatcher to do"
+
+    code, output = await run_import(service, results)
+    assert (code, output) == (0, "imported as experiment 1: 3 trials, 903 points\n")
+    late = await service.http.post(
+        f"/api/v1/attempts/{opened['attempt_id']}/reports",
+        json={"outcome": {"state": "failed"}},
+        headers={"Authorization": f"Bearer {opened['token']}"},
+    )
+    assert late.status_code == 409, "the import that broke off has no say any more"
+
+
+@pytest.mark.parametrize("state", ["interrupted", "pending"])
+async def test_a_run_that_did_not_finish_is_not_imported(service: Running, results: Storage, state: str) -> None:
+    write(results, state)
+    code, output = await run_import(service, results)
+    assert code == 1
+    assert "has not finished (trials 2); run its spec again with the same --storage" in output
+
+
+async def test_what_cannot_be_imported_is_explained(service: Running, results: Storage, tmp_path: Path) -> None:
+    code, output = await run_import(service, results, token="adadim_wrong")
+    assert code == 1
+    assert "HTTP 401" in output
+    code, output = await run_import(service, Storage(tmp_path))
+    assert code == 1
+    assert f"{tmp_path}/spec.json is missing" in output

@@ -1,0 +1,135 @@
+"""What a sweep survives: the death of a trial's process, of its driver, of a node, of the whole cluster."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from pyarrow import parquet
+from worker_harness import S3, RayHead, WorkerRun, kill_all, tiny_spec, wait_for
+
+from adadim_core.spec import validate_spec
+from adadim_core.trainer import Trainer
+from workers.points import merged
+from workers.storage import Storage, open_storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+Start = Callable[..., WorkerRun]
+
+
+def sweep(*epochs: int, **sections: Any) -> dict[str, Any]:
+    space = {"training.epochs": {"choice": list(epochs)}}
+    return tiny_spec(search={"algorithm": "grid", "space": space}, **sections)
+
+
+def trial_processes(head: RayHead) -> list[psutil.Process]:
+    found = []
+    for process in head.processes():
+        with contextlib.suppress(psutil.Error):
+            if "TrialActor" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def undisturbed_encoder(epochs: int, folder: Path) -> bytes:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trainer = Trainer(validate_spec(tiny_spec(training={"epochs": epochs})))
+    trainer.fit()
+    torch.set_num_threads(threads)
+    trainer.export_encoder(folder)
+    return (folder / "encoder.safetensors").read_bytes()
+
+
+def assert_complete(storage: Storage, epochs: list[int], tmp_path: Path) -> None:
+    """Every trial reached its last step, each (trial, metric, step) is there once, and the weights are the same."""
+    assert storage.fetch(storage.parquet)
+    rows = parquet.read_table(storage.parquet).to_pylist()
+    keys = [(row["trial"], row["metric"], row["step"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    for trial, count in enumerate(epochs):
+        steps = {row["step"] for row in rows if row["trial"] == trial and row["metric"] == "h_r"}
+        # five steps an epoch, logged at every second one and the last
+        assert steps == {step for step in range(5 * count + 1) if step % 2 == 0 or step % 5 == 0}
+        encoder = storage.trial(trial) / "encoder.safetensors"
+        assert storage.fetch(encoder)
+        assert encoder.read_bytes() == undisturbed_encoder(count, tmp_path / f"undisturbed-{trial}")
+
+
+def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Path) -> None:
+    """SIGKILL to the trial's process, then to the driver, then to the whole cluster; a new attempt completes it."""
+    epochs = [1, 160, 170]
+    head = RayHead()
+    try:
+        first = run_workers(sweep(*epochs), head=head)
+        storage = Storage(first.storage)
+        wait_for(lambda: storage.checkpoint(1).exists(), seconds=200, what="a checkpoint of trial 1")
+        for process in trial_processes(head):
+            process.kill()
+        wait_for(lambda: "it goes on from its last checkpoint" in first.output, seconds=100, what=first.output)
+        wait_for(lambda: storage.result(0).exists(), seconds=100, what="the result of trial 0")
+        spools = len(list(storage.points.iterdir()))
+        wait_for(lambda: storage.checkpoint(2).exists(), seconds=100, what="a checkpoint of trial 2")
+        first.process.kill()
+        first.process.wait()
+        finished = storage.result(0).stat().st_mtime_ns
+
+        second = run_workers(sweep(*epochs), head=head)
+        wait_for(lambda: len(list(storage.points.iterdir())) >= spools + 2, seconds=200, what=second.output)
+        head.kill()
+        kill_all(psutil.Process(second.process.pid))
+    finally:
+        head.stop()
+    assert not storage.result(1).exists(), "the test came too late"
+
+    head = RayHead()
+    try:
+        third = run_workers(sweep(*epochs), head=head)
+        assert third.finish(300) == 0, third.output
+    finally:
+        head.stop()
+    assert "2 of 3 trials to run" in third.output
+    assert storage.result(0).stat().st_mtime_ns == finished, "a finished trial was run again"
+    assert_complete(storage, epochs, tmp_path)
+
+
+def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Path) -> None:
+    """Its trial goes on elsewhere from its checkpoint in the object store; the node's own files are gone."""
+    epochs = [120, 121, 122]
+    # In the address: trial processes have their node's environment, not the driver's.
+    place = f"s3://id:secret@bucket/{tmp_path.name}?endpoint_override={s3.address}&scheme=http&region=us-east-1"
+    scratch = tmp_path / "node"
+    scratch.mkdir()
+    node = ray_head.add_node(TMPDIR=str(scratch))
+    try:
+        run = run_workers(sweep(*epochs), storage=place)
+        storage = open_storage(place)
+
+        def trial_there() -> int | None:
+            """The trial that the second node trains, once it has a checkpoint in the object store."""
+            for file in scratch.glob("adadim-*/*/points/*.jsonl"):
+                trial = int(file.name[:4])
+                if storage.fetch(storage.checkpoint(trial)):
+                    return trial + 1
+            return None
+
+        trial = wait_for(trial_there, seconds=200, what="a checkpoint from the second node") - 1
+        node.kill()
+        assert not storage.fetch(storage.result(trial)), "the test came too late"
+        assert run.finish(300) == 0, run.output
+    finally:
+        node.kill()
+    assert f"trial {trial}: its process was lost; it goes on from its last checkpoint" in run.output
+    storage.fetch_records()
+    spools = sorted(
+        storage.points.glob(f"{trial:04d}-*.jsonl"), key=lambda file: json.loads(file.open().readline())["time"]
+    )
+    assert len(spools) >= 2
+    assert json.loads(spools[-1].open().readline())["step"] > 0, "it did not begin again"
+    assert merged(storage, trial)[-1].step == 5 * epochs[trial]
+    assert_complete(storage, epochs, tmp_path)

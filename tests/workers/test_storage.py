@@ -1,0 +1,128 @@
+"""Results in an object store: a real S3 server, pyarrow's own client."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from worker_harness import S3, tiny_spec
+
+from adadim_core.spec import ExperimentSpec, validate_spec
+from workers.context import RunContext
+from workers.errors import RunError
+from workers.points import merged, read_points, write_points
+from workers.remote import Remote
+from workers.results import TrialResult, read_result, write_result
+from workers.spool import Spool
+from workers.storage import Storage, open_storage
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    return validate_spec(tiny_spec())
+
+
+@pytest.fixture
+def place(s3: S3, request: pytest.FixtureRequest) -> str:
+    return f"s3://bucket/{request.node.name}"
+
+
+def other_node(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "other") -> Storage:
+    """The same place as another node sees it, which has none of this one's files."""
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+    return open_storage(place)
+
+
+def test_what_is_pushed_is_there_for_another_node(
+    place: str, spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(place)
+    storage.prepare(spec)
+    write_result(storage, TrialResult(2, {}, "succeeded", 5, 5, {"loss": float("inf")}))
+    spool = Spool(storage.spool(2, "a"), trial=2)
+    spool.append(1, 0.1, {"h_r": 1.0})
+    storage.push(spool.path)
+    kept_here = storage.checkpoint(2)
+    kept_here.write_bytes(b"never pushed")
+
+    other = other_node(place, tmp_path, monkeypatch)
+    other.prepare(spec)
+    found = read_result(other, 2)
+    assert found is not None
+    assert found.metrics == {"loss": float("inf")}
+    assert [point.values for point in merged(other, 2)] == [{"h_r": 1.0}]
+    assert other.experiment_id() == storage.experiment_id()
+    assert not other.fetch(other.checkpoint(2))
+
+
+def test_old_files_of_a_node_do_not_count(place: str, spec: ExperimentSpec) -> None:
+    """A checkpoint that never reached the store must not decide where a trial goes on after it ran elsewhere."""
+    storage = open_storage(place)
+    storage.prepare(spec)
+    storage.checkpoint(0).parent.mkdir(parents=True)
+    storage.checkpoint(0).write_bytes(b"stale")
+    assert not storage.fetch(storage.checkpoint(0))
+    assert not storage.checkpoint(0).exists()
+    storage.checkpoint(0).write_bytes(b"newer")
+    storage.push(storage.checkpoint(0))
+    storage.checkpoint(0).write_bytes(b"stale")
+    assert storage.fetch(storage.checkpoint(0))
+    assert storage.checkpoint(0).read_bytes() == b"newer"
+
+
+def test_another_experiment_in_the_same_place_is_refused(place: str, spec: ExperimentSpec) -> None:
+    open_storage(place).prepare(spec)
+    with pytest.raises(RunError, match="holds results of another spec"):
+        open_storage(place).prepare(validate_spec(tiny_spec(training={"epochs": 3})))
+
+
+def test_a_bucket_that_is_not_there_is_explained(s3: S3) -> None:
+    with pytest.raises(RunError, match="cannot use storage s3://nobucket/x: there is no bucket nobucket"):
+        open_storage("s3://nobucket/x")
+
+
+def test_large_files_travel_whole(place: str, tmp_path: Path) -> None:
+    remote, content = Remote(place), bytes(range(256)) * 100_000
+    (tmp_path / "large").write_bytes(content)
+    remote.put(tmp_path / "large", "a/large")
+    assert remote.sizes() == {"a/large": len(content)}
+    assert remote.get("a/large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+    remote.remove("a/large")
+    remote.remove("a/large")
+    assert remote.sizes() == {}
+
+
+def test_a_store_that_is_away_is_tried_again(place: str, tmp_path: Path) -> None:
+    remote = Remote(place)
+    file = tmp_path / "file"
+    threading.Timer(1.0, lambda: file.write_bytes(b"here")).start()  # until then reading it fails, as the network may
+    remote.put(file, "file", patience=20)
+    assert remote.sizes() == {"file": 4}
+    with pytest.raises(OSError, match="missing"):
+        remote.put(tmp_path / "missing", "missing")
+    assert "missing" not in remote.sizes()
+
+
+def test_a_context_reaches_other_processes_without_its_connection(place: str, spec: ExperimentSpec) -> None:
+    import cloudpickle
+
+    context = RunContext(spec, place, "run", None)
+    assert context.storage.location == place
+    assert b"S3FileSystem" not in cloudpickle.dumps(context)
+    assert cloudpickle.loads(cloudpickle.dumps(context)).storage.root == context.storage.root
+
+
+def test_parquet_has_every_point_once_as_measured_last(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    first, second = Spool(storage.spool(0, "a"), trial=0), Spool(storage.spool(0, "b"), trial=0)
+    first.append(1, 0.5, {"h_r": 1.0, "loss": float("nan")})
+    first.append(2, 1.0, {"h_r": 2.0})
+    second.append(2, 1.0, {"h_r": 2.5})
+    second.append(3, 1.5, {"knn_top1": 0.5})
+    second.append(3, 1.5, {"h_r": 3.0})
+    write_points(storage, [0, 7])
+    found = [(p.trial, p.step, p.epoch, p.values) for points in read_points(storage) for p in points]
+    assert [(trial, step, epoch) for trial, step, epoch, _ in found] == [(0, 1, 0.5), (0, 2, 1.0), (0, 3, 1.5)]
+    assert str(found[0][3]) == "{'h_r': 1.0, 'loss': nan}"
+    assert [values for *_, values in found[1:]] == [{"h_r": 2.5}, {"h_r": 3.0, "knn_top1": 0.5}]

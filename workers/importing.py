@@ -1,0 +1,136 @@
+"""`python -m workers import RESULTS --service URL`: bring a run made without the service into it.
+
+Owns the order: the experiment, its points, its trials, its outcome. Imported twice, a run is one experiment.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialUpdate
+from workers.attempt import shortened
+from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.errors import RunError
+from workers.points import read_points
+from workers.reporter import Backoff
+from workers.results import ENDED_WELL, TrialResult, commonest_error, read_results
+from workers.spool import to_report
+from workers.storage import Storage, open_storage, read_json
+
+_PATIENCE_SECONDS = 300.0
+_UNFINISHED = ("pending", "running", "interrupted")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workers import", description="Bring a run made without the service into it."
+    )
+    parser.add_argument("results", metavar="RESULTS", help="where the run's results are: a folder, s3:// or gs://")
+    parser.add_argument("--service", metavar="URL", required=True, help="address of the service")
+    options = parser.parse_args(arguments)
+    try:
+        token = os.environ.get("ADADIM_TOKEN")
+        if not token:
+            raise RunError("ADADIM_TOKEN is not set: an import takes the token of a submitter")
+        print(import_results(open_storage(options.results), options.service, token), flush=True)
+    except RunError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def import_results(storage: Storage, url: str, token: str) -> str:
+    """Import a finished run. Returns what happened, for people.
+
+    Raises:
+        RunError: there are no results of a finished run, or the service does not take them.
+    """
+    spec, results = _finished(storage)
+    opened = _open(url, token, {"id": storage.experiment_id(), "spec": json.dumps(spec)})
+    number = opened["experiment_id"]
+    if opened["attempt_id"] is None:
+        return f"experiment {number} has these results already"
+    connection = Connection(ServiceAddress(url, str(opened["attempt_id"]), opened["token"]))
+    count = 0
+    for points in read_points(storage):
+        _post(connection, to_report(points))
+        count += sum(len(point.values) for point in points)
+    for start in range(0, len(results), MAX_TRIALS_PER_REPORT):
+        trials = [_update(result) for result in results[start : start + MAX_TRIALS_PER_REPORT]]
+        _post(connection, Report(trials=trials))
+    _post(connection, Report(outcome=_outcome(results)))
+    return f"imported as experiment {number}: {len(results)} trials, {count} points"
+
+
+def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
+    spec_file = storage.root / "spec.json"
+    for path in (spec_file, storage.results, storage.parquet):
+        if not storage.fetch(path):
+            raise RunError(f"{storage.shown(path)} is missing: these are not the results of a run that came to its end")
+    spec, results = read_json(spec_file), read_results(storage)
+    left = [str(result.number) for result in results if result.state in _UNFINISHED]
+    if spec is None or left:
+        raise RunError(
+            f"the run in {storage.place} has not finished (trials {', '.join(left)}); "
+            "run its spec again with the same --storage, then import it"
+        )
+    return spec, results
+
+
+def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        response = httpx.post(
+            f"{url.rstrip('/')}/api/v1/experiments/import",
+            json=body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+        )
+    except httpx.HTTPError as error:
+        raise RunError(f"the service at {url} does not answer: {error}") from error
+    if not response.is_success:
+        raise RunError(f"the service does not take this import: HTTP {response.status_code}: {response.text[:1000]}")
+    opened: dict[str, Any] = response.json()
+    return opened
+
+
+def _post(connection: Connection, report: Report) -> None:
+    backoff, deadline = Backoff(longest=5.0), time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            connection.post(report)
+        except Unavailable as error:
+            wait = backoff.next(error)
+            if time.monotonic() + wait > deadline:
+                raise RunError(f"the service went away ({error}); import again to go on") from error
+            time.sleep(wait)
+        except Superseded as error:
+            raise RunError(f"this import was overtaken by another one, or cancelled: {error}") from error
+        except Refused as error:
+            raise RunError(f"the service refused a part of the results: {error}") from error
+        else:
+            return
+
+
+def _update(result: TrialResult) -> TrialUpdate:
+    return TrialUpdate(
+        number=result.number,
+        state=result.state,
+        epoch=result.epoch,
+        epochs=result.epochs,
+        error=shortened(result.error),
+        reason=result.reason,
+        params=result.params or None,
+    )
+
+
+def _outcome(results: Sequence[TrialResult]) -> Outcome:
+    if any(result.state in ENDED_WELL for result in results):
+        return Outcome(state="succeeded")
+    return Outcome(state="failed", error=shortened(f"every trial failed\n{commonest_error(results)}"))

@@ -1,0 +1,107 @@
+"""Every metric point of an experiment once: merged from the spools of all attempts, as Parquet.
+
+Owns which of several values of a point stands: the one measured last.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers.spool import Point, SpoolReader
+from workers.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 65_536
+_READ_VALUES = 5_000
+
+
+def write_points(storage: Storage, trials: Iterable[int]) -> None:
+    """Write points.parquet: columns trial, metric, step, epoch, time, value; ordered by trial, step, metric.
+
+    One trial is held in memory at a time.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    part = storage.parquet.with_name(f"{storage.parquet.name}.part")
+    schema = _schema(pa)
+    with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+        for trial in trials:
+            rows = list(_rows(storage, trial))
+            if rows:
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=_ROWS)
+    part.replace(storage.parquet)
+    storage.push(storage.parquet)
+
+
+def read_points(storage: Storage) -> Iterator[list[Point]]:
+    """The points of points.parquet, some thousands at a time, in its order.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is damaged.
+    """
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(storage.parquet) as file:
+        for batch in file.iter_batches(batch_size=_READ_VALUES):
+            yield _points(batch)
+
+
+def merged(storage: Storage, trial: int) -> list[Point]:
+    """A trial's points in the order of their steps, each metric once a step: the value measured last."""
+    points: dict[int, Point] = {}
+    for point in sorted(_spooled(storage, trial), key=lambda point: point.time):
+        earlier = points.get(point.step)
+        values = {**earlier.values, **point.values} if earlier else point.values
+        points[point.step] = Point(trial, point.step, point.epoch, point.time, values)
+    return [points[step] for step in sorted(points)]
+
+
+def _rows(storage: Storage, trial: int) -> Iterator[tuple[Any, ...]]:
+    for point in merged(storage, trial):
+        for name in sorted(point.values):
+            yield trial, name, point.step, point.epoch, point.time, point.values[name]
+
+
+def _spooled(storage: Storage, trial: int) -> Iterator[Point]:
+    for file in sorted(storage.points.glob(f"{trial:04d}-*.jsonl")):
+        yield from _file(file)
+
+
+def _file(file: Path) -> Iterator[Point]:
+    reader = SpoolReader(file)
+    reader.offset = 0  # what was delivered counts as well
+    while True:
+        points, end = reader.read(_READ_VALUES)
+        if end <= reader.offset:
+            return
+        yield from points
+        reader.offset = end
+
+
+def _schema(arrow: Any) -> "pa.Schema":
+    return arrow.schema(
+        [
+            ("trial", arrow.int32()),
+            ("metric", arrow.dictionary(arrow.int32(), arrow.string())),
+            ("step", arrow.int64()),
+            ("epoch", arrow.float64()),
+            ("time", arrow.float64()),
+            ("value", arrow.float64()),
+        ]
+    )
+
+
+def _points(batch: "pa.RecordBatch") -> list[Point]:
+    """Rows of one step side by side become one point."""
+    points: list[Point] = []
+    for trial, metric, step, epoch, time, value in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+        last = points[-1] if points else None
+        if last is None or (last.trial, last.step) != (trial, step):
+            last = Point(trial, step, epoch, time, {})
+            points.append(last)
+        last.values[metric] = value
+    return points

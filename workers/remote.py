@@ -1,0 +1,125 @@
+"""An object store (s3://, gs://) as the place of an experiment's files: put, get, list, remove, through pyarrow.
+
+Owns the requests and how long a failing one is tried again. Which files there are, and when they move, is storage.py's.
+An object appears whole or not at all: a process that dies while it writes one leaves the one before.
+"""
+
+import logging
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workers.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("s3", "gs", "gcs")
+_GOOGLE_RETRY_SECONDS = 30
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class Remote:
+    """The objects under one address. Keys are relative to it."""
+
+    def __init__(self, location: str) -> None:
+        """
+        Args:
+            location: as s3://bucket/folder; settings may follow, as ?endpoint_override=host:9000&scheme=http.
+
+        Raises:
+            RunError: no such store, or no way into it.
+        """
+        from pyarrow import ArrowException, fs  # half a second, which runs in a folder do without
+
+        try:
+            self._fs, base = fs.FileSystem.from_uri(_bounded(location))
+            self._base = base.rstrip("/")
+            if not self._base:
+                raise OSError("it names no bucket")
+            bucket = self._base.partition("/")[0]
+            if self._fs.get_file_info(bucket).type == fs.FileType.NotFound:
+                raise OSError(f"there is no bucket {bucket}")
+        except (OSError, ArrowException) as error:
+            raise RunError(f"cannot use storage {location}: {error}") from error
+
+    def put(self, file: Path, key: str, *, patience: float = 0.0) -> None:
+        """Store a file. Raises OSError once it has failed for `patience` seconds."""
+
+        def send() -> None:
+            # Read first: an error of the disk within the write below would leave half an object as a whole one.
+            with file.open("rb") as source:
+                head = source.read(_CHUNK_BYTES)
+                with self._fs.open_output_stream(self._path(key)) as sink:
+                    sink.write(head)
+                    while chunk := source.read(_CHUNK_BYTES):
+                        sink.write(chunk)
+
+        _persistently(send, f"writing {key}", patience)
+
+    def get(self, key: str, file: Path, *, patience: float = 0.0) -> bool:
+        """Bring an object to a file, whole or not at all. Returns whether there is one."""
+
+        def receive() -> bool:
+            part = file.with_name(f"{file.name}.{os.getpid()}.part")
+            try:
+                with self._fs.open_input_stream(self._path(key)) as source:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with part.open("wb") as sink:
+                        shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+            except FileNotFoundError:
+                return False
+            part.replace(file)
+            return True
+
+        return _persistently(receive, f"reading {key}", patience)
+
+    def sizes(self, *, patience: float = 0.0) -> dict[str, int]:
+        """Every object with its size in bytes."""
+
+        def look() -> list[Any]:
+            from pyarrow import fs
+
+            selector = fs.FileSelector(self._base, recursive=True, allow_not_found=True)
+            found: list[Any] = self._fs.get_file_info(selector)
+            return found
+
+        infos = _persistently(look, "listing", patience)
+        return {info.path[len(self._base) + 1 :]: int(info.size) for info in infos if info.is_file}
+
+    def remove(self, key: str) -> None:
+        """Remove an object if it is there. What cannot be removed stays, with a warning."""
+        try:
+            self._fs.delete_file(self._path(key))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("cannot remove %s from storage: %s", key, error)
+
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{key}"
+
+
+def _bounded(location: str) -> str:
+    """Google's client would try for a quarter of an hour before it says that it cannot get in."""
+    if location.startswith("s3://") or "retry_limit_seconds=" in location:
+        return location
+    return f"{location}{'&' if '?' in location else '?'}retry_limit_seconds={_GOOGLE_RETRY_SECONDS}"
+
+
+def _persistently(act: Callable[[], T], what: str, patience: float) -> T:
+    deadline, wait = time.monotonic() + patience, 0.5
+    while True:
+        try:
+            return act()
+        except OSError as error:
+            if time.monotonic() + wait >= deadline:
+                raise
+            logger.warning("%s failed (%s); trying again", what, str(error)[:200])
+            time.sleep(random.uniform(wait / 2, wait))
+            wait = min(wait * 2, 15.0)
