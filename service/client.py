@@ -85,6 +85,18 @@ class Client:
         """Ask for an experiment to end."""
         return self.act("cancel", experiment_id)
 
+    def pause(self, experiment_id: int) -> dict[str, Any]:
+        """Free the cluster until `resume`."""
+        return self.act("pause", experiment_id)
+
+    def resume(self, experiment_id: int) -> dict[str, Any]:
+        """Queue a paused experiment again."""
+        return self.act("resume", experiment_id)
+
+    def retry(self, experiment_id: int) -> dict[str, Any]:
+        """Queue a failed or cancelled experiment again."""
+        return self.act("retry", experiment_id)
+
     def delete(self, experiment_id: int, *, confirm: bool = False) -> dict[str, Any]:
         """Delete an experiment with all it left behind. Unconfirmed it is refused with what would go."""
         return self._json("DELETE", f"/experiments/{experiment_id}", params={"confirm": confirm})

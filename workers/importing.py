@@ -78,7 +78,7 @@ def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
     left = [str(result.number) for result in results if result.state in _UNFINISHED]
     if spec is None or left:
         raise RunError(
-            f"the run in {storage.location} has not finished (trials {', '.join(left)}); "
+            f"the run in {storage.place} has not finished (trials {', '.join(left)}); "
             "run its spec again with the same --storage, then import it"
         )
     return spec, results

@@ -40,7 +40,7 @@ def run_experiment(
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
     left = _take_up(spec, storage, plans, progress)
-    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.location}", flush=True)
+    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.place}", flush=True)
     try:
         if left:
             context = RunContext(spec, storage.location, _run_name(service), service)

@@ -23,6 +23,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -62,7 +63,8 @@ class Storage:
         self.parquet = root / "points.parquet"
         self.tune = root / "tune"
         self.elapsed = root / "elapsed.json"
-        self.train = self.shown(self.tune)
+        address, mark, settings = self.location.partition("?")
+        self.train = f"{address.rstrip('/')}/tune{mark}{settings}"
         """Ray Train's part of it, which all its processes must reach."""
 
     def trial(self, number: int) -> Path:
@@ -87,10 +89,14 @@ class Storage:
         """A file for one process's points: a trial that restarts elsewhere must not overwrite what it left."""
         return self.points / f"{number:04d}-{run}-{uuid.uuid4().hex[:6]}.jsonl"
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people: without the keys and settings an address may carry."""
+        return re.sub(r"//[^/@]*@", "//", self.location).partition("?")[0] if self._remote else self.location
+
     def shown(self, path: Path) -> str:
         """Where a file lies, for people."""
-        address, mark, settings = self.location.partition("?")
-        return f"{address.rstrip('/')}/{self._key(path)}{mark}{settings}" if self._remote else str(path)
+        return f"{self.place.rstrip('/')}/{self._key(path)}" if self._remote else str(path)
 
     def push(self, *paths: Path, patience: float = PATIENCE_SECONDS) -> None:
         """Make files count, in the order given. Those that are not there are passed over.
@@ -165,14 +171,14 @@ class Storage:
             # retries, resources and when to stop may change between attempts without changing what is computed
             if stored is not None and _identity(stored) != _identity(spec.model_dump(mode="json")):
                 raise RunError(
-                    f"{self.location} holds results of another spec (see spec.json there); give another --storage, "
+                    f"{self.place} holds results of another spec (see spec.json there); give another --storage, "
                     "or the same spec to continue it"
                 )
             self.write_json(spec_file, spec.model_dump(mode="json"))
             self.experiment_id()
             shutil.rmtree(self.tune, ignore_errors=True)
         except OSError as error:
-            raise RunError(f"cannot write to storage {self.location}: {error}; give another --storage") from error
+            raise RunError(f"cannot write to storage {self.place}: {error}; give another --storage") from error
 
 
 def open_storage(location: str) -> Storage:

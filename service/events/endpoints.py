@@ -5,8 +5,9 @@ Last-Event-ID misses nothing, whichever replica it reaches. Who does not read is
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -21,6 +22,8 @@ from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEM_RESPONSES)
 
@@ -85,8 +88,11 @@ class _PatientResponse(StreamingResponse):
 
         try:
             await super().__call__(scope, receive, send_in_time)
-        except TimeoutError:
-            raise OSError("the reader of an event stream takes nothing") from None
+        except TimeoutError:  # an answer left unfinished makes uvicorn close the connection
+            logger.info("let go of a reader of %s that takes nothing", scope["path"])
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):  # at once: it must not outlive its reader
+                await self.body_iterator.aclose()
 
 
 async def _stream(

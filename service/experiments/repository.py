@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from adadim_core.spec import TrialPlan
 from service.database.tables import Experiment, IdempotencyKey, Installation, Transition, Trial
@@ -52,8 +53,9 @@ async def get(session: AsyncSession, experiment_id: int, *, lock: bool = False) 
 
 
 async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequence[Experiment]:
-    """Experiments, newest first, from the one before `before` on."""
-    query = select(Experiment).order_by(Experiment.id.desc()).limit(limit)
+    """Experiments without their specs, newest first, from the one before `before` on."""
+    without = (defer(Experiment.spec, raiseload=True), defer(Experiment.spec_text, raiseload=True))
+    query = select(Experiment).options(*without).order_by(Experiment.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Experiment.id < before)
     return (await session.scalars(query)).all()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+from sqlalchemy import Row
 
 from adadim_core.spec.report import encode_float
-from service.database.tables import Trial
 from service.metrics.points import Points, split_key
 from service.metrics.reading import Found
 
@@ -49,7 +49,7 @@ def series_arrow(experiment_id: int, seq: int, found: Found) -> bytes:
     return answer
 
 
-def last_json(experiment_id: int, seq: int, trials: Sequence[Trial], wanted: Sequence[str] | None) -> bytes:
+def last_json(experiment_id: int, seq: int, trials: Sequence[Row[Any]], wanted: Sequence[str] | None) -> bytes:
     """`LastRead` as JSON."""
     names = wanted if wanted is not None else sorted({name for trial in trials for name in trial.latest})
     entries = {name: [trial.latest.get(name) for trial in trials] for name in names}

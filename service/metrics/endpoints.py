@@ -6,11 +6,12 @@ import zlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
-from service.database.tables import Experiment, Trial
+from service.database.tables import Experiment
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics import answers, reading
@@ -131,7 +132,7 @@ async def read_last_values(
     """The value of every metric at its highest step, of all trials: a table in columns."""
     async with context.database.snapshot() as session:
         experiment = await experiments.find(session, experiment_id)
-        rows = await _chosen(session, experiment, trial_numbers, states)
+        rows = await _chosen(session, experiment, trial_numbers, states, latest=True)
     body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))
     return await _compressed(request, body, "application/json")
 
@@ -142,8 +143,8 @@ def split_names(metrics: str | None) -> list[str] | None:
 
 
 async def _chosen(
-    session: AsyncSession, experiment: Experiment, numbers: str | None, states: str | None
-) -> list[Trial]:
+    session: AsyncSession, experiment: Experiment, numbers: str | None, states: str | None, *, latest: bool = False
+) -> list[Row[Any]]:
     wanted: set[int] | None = None
     if numbers is not None:
         wanted = set()
@@ -151,7 +152,7 @@ async def _chosen(
             first, _, last = part.partition("-")
             wanted |= set(range(int(first), min(int(last or first), experiment.trial_count) + 1))
     chosen = None if states is None else states.split(",")
-    rows = await trials.page(session, experiment.id, after=None, limit=_MAX_TRIALS + 1)
+    rows = await trials.outline(session, experiment.id, latest=latest)
     rows = [row for row in rows if (wanted is None or row.number in wanted) and (chosen is None or row.state in chosen)]
     if len(rows) > _MAX_TRIALS:
         raise Problem(422, "Too many trials", f"Ask for at most {_MAX_TRIALS} trials at once: trials=0-{_MAX_TRIALS}.")

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Row
@@ -46,17 +47,17 @@ class Range:
             chosen &= column <= self.high
         return chosen
 
-    def of_chunk(self, chunk: Row[tuple[object, ...]]) -> tuple[float, float]:
+    def of_chunk(self, chunk: Row[Any]) -> tuple[float, float]:
         """The smallest and the largest value a chunk has in this column."""
         if self.column == "step":
             return chunk.first_step, chunk.last_step
         return getattr(chunk, f"min_{self.column}"), getattr(chunk, f"max_{self.column}")
 
-    def misses(self, chunk: Row[tuple[object, ...]]) -> bool:
+    def misses(self, chunk: Row[Any]) -> bool:
         low, high = self.of_chunk(chunk)
         return (self.low is not None and high < self.low) or (self.high is not None and low > self.high)
 
-    def covers(self, chunk: Row[tuple[object, ...]]) -> bool:
+    def covers(self, chunk: Row[Any]) -> bool:
         low, high = self.of_chunk(chunk)
         return (self.low is None or low >= self.low) and (self.high is None or high <= self.high)
 
@@ -76,7 +77,7 @@ class Found:
 async def read(
     session: AsyncSession,
     experiment: Experiment,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial | Row[Any]],
     names: Sequence[str] | None,
     max_points: int | None,
     span: Range = Range(),
@@ -131,7 +132,7 @@ async def read(
 
 
 async def raw_points(
-    session: AsyncSession, experiment: Experiment, trials: Sequence[Trial], *, chunks_at_once: int = 16
+    session: AsyncSession, experiment: Experiment, trials: Sequence[Trial | Row[Any]], *, chunks_at_once: int = 16
 ) -> AsyncGenerator[Points]:
     """Every point of some trials in batches, in order of trial, metric and step: for exports of any size.
 
@@ -167,7 +168,7 @@ class _Extent:
     last: int
 
 
-def _measure(chunks: Sequence[tuple[int, Row[tuple[object, ...]]]], loose: Points) -> dict[int, _Extent]:
+def _measure(chunks: Sequence[tuple[int, Row[Any]]], loose: Points) -> dict[int, _Extent]:
     parts = [(key, _Extent(c.points, c.first_step, c.last_step)) for key, c in chunks]
     parts += [(key, _Extent(len(p), int(p.step[0]), int(p.step[-1]))) for key, p in _split(loose)]
     series: dict[int, _Extent] = {}
@@ -205,14 +206,14 @@ def _split(points: Points) -> list[tuple[int, Points]]:
     return [(int(points.series[start]), points[start:end]) for start, end in pairs]
 
 
-async def _bodies(session: AsyncSession, rows: Sequence[Row[tuple[object, ...]]], keys: Sequence[int]) -> Points:
+async def _bodies(session: AsyncSession, rows: Sequence[Row[Any]], keys: Sequence[int]) -> Points:
     found = await repository.chunk_bytes(session, [_key(row) for row in rows], "body")
     return await asyncio.to_thread(
         lambda: Points.concat([codec.decode(body, key) for body, key in zip(found, keys, strict=True)])
     )
 
 
-def _key(row: Row[tuple[object, ...]]) -> repository.ChunkKey:
+def _key(row: Row[Any]) -> repository.ChunkKey:
     return row.trial_id, row.metric_id, row.first_step
 
 

@@ -29,11 +29,19 @@ class ReportedSeries:
         """The measured points, metric by metric."""
         steps, epochs = np.asarray(self.steps, np.int64), np.asarray(self.epochs, np.float32)
         times = np.asarray(self.times, float)
+        whole = []
         for name, values in self.values.items():
-            key = series_key(self.trial, metric_ids[name])
             if isinstance(values, list) and None in values:
                 chosen = [k for k, value in enumerate(values) if value is not None]
                 if chosen:
+                    key = series_key(self.trial, metric_ids[name])
                     yield Points.of(key, steps[chosen], epochs[chosen], times[chosen], [values[k] for k in chosen])
             else:
-                yield Points.of(key, steps, epochs, times, values)
+                whole.append((metric_ids[name], values))
+        if whole:  # together: a report of one step and many metrics costs no more than one of one metric
+            keys = np.array([series_key(self.trial, metric_id) for metric_id, _ in whole])
+            n = len(whole)
+            yield Points.of(
+                keys.repeat(len(steps)), np.tile(steps, n), np.tile(epochs, n), np.tile(times, n),
+                np.concatenate([values for _, values in whole]),
+            )  # fmt: skip

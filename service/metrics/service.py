@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,17 +50,16 @@ async def write(
 def _note_latest(points: Points, rows: dict[int, Trial], names: dict[int, str]) -> None:
     """Trials keep their last value of every metric: of the highest step what was measured last, as everywhere."""
     latest: dict[int, dict[str, Any]] = {}
-    bounds = points.runs().tolist()
-    for start, end in pairwise(bounds):
-        number, metric_id = split_key(int(points.series[start]))
-        steps = points.step[start:end]
-        top = [start + int(k) for k in (steps == steps.max()).nonzero()[0]]
-        found = max(_rank(int(points.step[k]), float(points.time[k]), float(points.value[k])) for k in top)
-        known = latest.setdefault(number, dict(rows[number].latest))
-        name = names[metric_id]
-        if name not in known or _rank_of(known[name]) <= found:
-            step, time, _, value = found
-            known[name] = {"step": step, "time": time, "value": encode_float(math.nan if found[2] else value)}
+    settled = points.settled()
+    last = settled[settled.runs()[1:] - 1]
+    columns = (last.series, last.step, last.time, last.value)
+    for key, step, time, value in zip(*(column.tolist() for column in columns), strict=True):
+        number, metric_id = split_key(key)
+        if number not in latest:
+            latest[number] = dict(rows[number].latest)
+        known, name = latest[number], names[metric_id]
+        if name not in known or _rank_of(known[name]) <= _rank(step, time, value):
+            known[name] = {"step": step, "time": time, "value": encode_float(value)}
     for number, values in latest.items():
         rows[number].latest = values
 

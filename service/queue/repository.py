@@ -38,7 +38,7 @@ _ORDER = """
     ), aged AS (
         SELECT q.*, q.priority + CASE WHEN q.nth = 1
             THEN floor(extract(epoch FROM now() - greatest(q.queued_at, turn.at)) / :aging) ELSE 0 END AS urgency
-        FROM like_each_other AS q LEFT JOIN queue_turns AS turn USING (owner, priority)
+        FROM like_each_other AS q LEFT JOIN queue_turns AS turn USING (owner, priority) WHERE q.nth <= :depth
     ), shared AS (
         SELECT aged.*, coalesce(in_flight.experiments, 0) AS owner_in_flight,
             coalesce(in_flight.experiments, 0) + row_number() OVER (
@@ -71,7 +71,8 @@ async def next_ids(session: AsyncSession, free: int, owner_slots: int | None) ->
             f"{order} SELECT id FROM numbered"  # noqa: S608 - put together from the constants above
             " WHERE CAST(:owner_slots AS int) IS NULL OR share <= :owner_slots ORDER BY position LIMIT :free"
         ),
-        {"aging": AGING.total_seconds(), "owner_slots": owner_slots, "free": free},
+        # Of those like each other no more can start than there are slots: the rest need not be put in order.
+        {"aging": AGING.total_seconds(), "owner_slots": owner_slots, "free": free, "depth": free},
     )
     return [row.id for row in rows]
 
@@ -116,6 +117,6 @@ async def waiting(session: AsyncSession, ids: Sequence[int]) -> dict[int, Waitin
             SELECT e.id, position, owner_in_flight, e.due_at, {_HELD} AS held, e.due_at <= now() AS due
             FROM numbered AS e WHERE e.id = ANY(:ids)
         """),  # noqa: S608
-        {"aging": AGING.total_seconds(), "ids": list(ids)},
+        {"aging": AGING.total_seconds(), "ids": list(ids), "depth": 2**31},
     )
     return {row.id: Waiting(row.position, row.owner_in_flight, row.due_at, row.held, row.due) for row in rows}

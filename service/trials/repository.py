@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Trial
@@ -23,6 +23,13 @@ async def page(session: AsyncSession, experiment_id: int, *, after: int | None, 
     if after is not None:
         query = query.where(Trial.number > after)
     return (await session.scalars(query)).all()
+
+
+async def outline(session: AsyncSession, experiment_id: int, *, latest: bool = False) -> Sequence[Row[Any]]:
+    """Every trial as a bare row: id, number, state, and with `latest` its last values. For thousands at once."""
+    columns = (Trial.id, Trial.number, Trial.state, *((Trial.latest,) if latest else ()))
+    query = select(*columns).where(Trial.experiment_id == experiment_id).order_by(Trial.number)
+    return list(await session.execute(query))
 
 
 async def by_number(session: AsyncSession, experiment_id: int, numbers: Iterable[int]) -> Sequence[Trial]:

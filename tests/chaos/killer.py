@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -42,7 +43,7 @@ class Supervisor:
                 with self.locks[part.name]:
                     if not part.runs and not self._closed.is_set():
                         part.kill()  # what is left of it, as the end of a container would
-                        with suppress(OSError, RuntimeError):
+                        with suppress(OSError, subprocess.TimeoutExpired):
                             part.start()
 
 
@@ -58,11 +59,16 @@ class Killer:
 
     def run(self, enough: Callable[[], bool]) -> None:
         """Kill until it is enough."""
+        order: list[str] = []
         while not enough():
+            if len(order) < len(KINDS):  # each kind in its turn, the turns in random order
+                order += self._random.sample(KINDS, len(KINDS))
             time.sleep(self._random.uniform(*self._pause_s))
-            kind, choice = self._random.choice(KINDS), self._random.random()
+            kind, choice = order.pop(0), self._random.random()
             if self._kill(kind, choice):
                 self.kills[kind] += 1
+            else:
+                order.append(kind)  # there is none just now, as no driver while the head is away
 
     def _kill(self, kind: str, choice: float) -> bool:
         lab = self._lab

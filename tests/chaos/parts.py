@@ -17,7 +17,6 @@ import httpx
 import psutil
 
 from service.client import Client
-from service.database.embedded import EmbeddedPostgres
 
 RAY_TOKEN = "a-token-for-the-ray-cluster-of-the-chaos-test"
 MARKER = "ADADIM_CHAOS"
@@ -97,6 +96,14 @@ class Part:
         self.kill()
 
 
+_START_POSTGRES = """
+import sys
+from pathlib import Path
+from service.database.embedded import EmbeddedPostgres
+print(EmbeddedPostgres(Path(sys.argv[1]))._start())
+"""
+
+
 class Postgres:
     """The database server, restarted on the same data."""
 
@@ -107,7 +114,14 @@ class Postgres:
         self.url = ""
 
     def start(self) -> None:
-        self.url = EmbeddedPostgres(self._directory)._start()
+        # In a process of its own: the package remembers servers it has started, and takes them to run for ever.
+        answer = subprocess.run(
+            [sys.executable, "-c", _START_POSTGRES, str(self._directory)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if answer.returncode:
+            raise OSError(f"PostgreSQL did not start: {answer.stderr[-2000:]}")
+        self.url = answer.stdout.strip()
 
     @property
     def runs(self) -> bool:
@@ -117,7 +131,9 @@ class Postgres:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if str(self._directory) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                command = process.cmdline()
+                ours = str(self._directory) in command and "postgres" in Path(command[0]).name
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found += [process, *process.children(recursive=True)]
         return found
 

@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -12,16 +13,18 @@ from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 pytestmark = pytest.mark.ray
 
 EPOCHS = 30
+EPOCHS_OF_FOUR = 8
+"""Four sweeps share two cores."""
 
 
-def _some_progress(client: Client, experiment_id: int) -> bool:
+def _some_progress(client: Client, experiment_id: int, points: int = 5) -> bool:
     curves = series(client, experiment_id, "h_r")
-    return any(len(curve["steps"]) >= 5 for curve in curves.values())
+    return any(len(curve["steps"]) >= points for curve in curves.values())
 
 
-def _assert_complete(client: Client, experiment_id: int) -> None:
+def _assert_complete(client: Client, experiment_id: int, epochs: int = EPOCHS) -> None:
     """Every trial reached its last step, and no point is missing or doubled."""
-    assert [trial["epoch"] for trial in client.trials(experiment_id)] == [EPOCHS] * 4
+    assert [trial["epoch"] for trial in client.trials(experiment_id)] == [epochs] * 4
     curves = series(client, experiment_id, "h_r")
     assert sorted(curves) == [0, 1, 2, 3]
     expected = curves[0]["steps"]
@@ -29,6 +32,15 @@ def _assert_complete(client: Client, experiment_id: int) -> None:
         assert curve["steps"] == expected
     gaps = {after - before for before, after in itertools.pairwise(expected)}
     assert max(gaps) <= 2, "a point at least every log_every_steps"
+
+
+def _is_handed_over(service: ServiceProcess, client: Client, experiment_id: int) -> bool:
+    """Ray has a job of it: its driver is there, or was."""
+    for driver in service.drivers():
+        with suppress(psutil.Error):
+            if driver.environ().get("ADADIM_STORAGE", "").endswith(f"-{experiment_id}"):
+                return True
+    return client.experiment(experiment_id)["state"] in ("running", "succeeded")
 
 
 def _wait_for_success(client: Client, experiment_id: int) -> dict[str, object]:
@@ -57,20 +69,30 @@ def test_sigterm_leaves_nothing_behind_and_a_restart_takes_up_what_ran(own_servi
 
 
 def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_point(own_service: ServiceProcess) -> None:
+    """Four sweeps run and a fifth experiment is being handed over when the only replica is killed."""
     client = own_service._connect()
     assert client is not None
-    experiment_id = client.submit(sweep(EPOCHS))["id"]
-    wait_for(lambda: _some_progress(client, experiment_id), timeout_s=60, what="first points")
+    sweeps = [client.submit(sweep(EPOCHS_OF_FOUR))["id"] for _ in range(4)]
+    for experiment_id in sweeps:
+        wait_for(lambda i=experiment_id: client.experiment(i)["state"] == "running", timeout_s=120, what="four sweeps")
+    wait_for(lambda: _some_progress(client, sweeps[0], points=2), timeout_s=90, what="first points")
     drivers = own_service.drivers()
-    assert drivers
+    assert len(drivers) == 4
 
+    client.pause(sweeps[3])  # makes room for the fifth, at no particular moment
+    late = client.submit("{name: late, training: {epochs: 1, warmup_epochs: 0}, model: {backbone: conv_small}}")["id"]
     own_service.stop(signal.SIGKILL)
-    assert all(driver.is_running() for driver in drivers), "training goes on"
+    assert sum(driver.is_running() for driver in drivers) >= 3, "training goes on"
     client = own_service.start()
-    ended = _wait_for_success(client, experiment_id)
-    assert ended["state"] == "succeeded", ended["state_reason"]
-    assert ended["attempt"] == 1, "the same attempt finished it"
-    _assert_complete(client, experiment_id)
+    wait_for(lambda: _is_handed_over(own_service, client, late), timeout_s=15, what="dispatch goes on")
+    wait_for(lambda: client.experiment(sweeps[3])["state"] in ("paused", "succeeded"), timeout_s=60, what="the pause")
+    client.resume(sweeps[3])
+    for experiment_id in [*sweeps, late]:
+        ended = _wait_for_success(client, experiment_id)
+        assert ended["state"] == "succeeded", ended["state_reason"]
+        assert ended["attempt"] == 1 or experiment_id in (sweeps[3], late), "the same attempt finished it"
+    for experiment_id in sweeps:
+        _assert_complete(client, experiment_id, EPOCHS_OF_FOUR)
     assert own_service.stop() == 0
     gone = psutil.wait_procs(own_service.processes(), timeout=10)[1]
     assert gone == []

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from httpx_sse import ServerSentEvent
+from httpx_sse import ServerSentEvent, aconnect_sse
 from service_harness import Running, client, load, queue, sse, sweep, until
 from sqlalchemy import delete, func, select, text
 
@@ -238,3 +238,68 @@ async def test_forty_readers_need_no_forty_connections_to_the_database(
         query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         assert (await session.execute(query)).scalar_one() <= 22
         assert (await session.scalars(select(func.count()).select_from(Segment))).one() == 5
+
+
+async def test_a_filter_leaves_other_metrics_out_and_keeps_the_place(service: Running) -> None:
+    experiment_id = (await service.submit())["id"]
+    await append(service.context, experiment_id, "h_r", "loss", "h_r")
+    path = f"/api/v1/experiments/{experiment_id}/events?metrics=h_r&after=1"
+    async with asyncio.timeout(10), aconnect_sse(service.http, "GET", path) as source:
+        found = []
+        async for event in source.aiter_sse():
+            if event.data:
+                found.append((event.id, [s["metric"] for s in json.loads(event.data)["series"]]))
+            if len(found) == 3:
+                break
+    assert found == [("2", ["h_r"]), ("3", []), ("4", ["h_r"])]
+
+
+async def test_who_was_away_too_long_is_told_to_read_anew_and_misses_no_later_event(service: Running) -> None:
+    experiment_id = (await service.submit())["id"]
+    await append(service.context, experiment_id, "a", "b", "c")
+    async with service.context.database.transaction() as session:
+        await points.mark_merged(session, experiment_id, [2, 3])
+    async with service.context.database.transaction() as session:
+        assert await points.drop_merged(session, 0.0, 100) == 2
+    found = await sse(service.http, experiment_id, count=3)
+    assert [(event.event, event.id or None) for event in found] == [
+        ("reset", None),
+        ("experiment", "1"),
+        ("points", "4"),
+    ]
+    assert json.loads(found[0].data) == {"seq": 3}
+    assert [event.event for event in await sse(service.http, experiment_id, count=1, after=3)] == ["points"]
+
+
+async def test_followers_share_one_reading_and_one_encoding(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment_id = (await service.submit())["id"]
+    encoded = []
+    original = feed._points_frame
+    monkeypatch.setattr(feed, "_points_frame", lambda *args: encoded.append(args[0]) or original(*args))
+    streams = [asyncio.create_task(sse(service.http, experiment_id, count=5, after=1)) for _ in range(10)]
+    await until(lambda: len(service.context.listener._waiters.get((notify.EVENTS, str(experiment_id)), ())) == 10)
+    await append(service.context, experiment_id, *"abcde")
+    assert all(marks(found) == list("abcde") for found in await asyncio.gather(*streams))
+    assert sorted(encoded) == [2, 3, 4, 5, 6]
+    await until(lambda: not service.context.feeds._feeds)
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_STALL_S", 0.3)
+    experiment_id = (await service.submit())["id"]
+    async with service.context.database.transaction() as session:
+        ids = await points.metric_ids(session, ["loss"], create=True)
+        steps = list(range(200_000))  # far more than sockets hold
+        body = encode(Points.of(series_key(0, ids["loss"]), steps, steps, steps, steps), with_series=True)
+        for _ in range(2):
+            seq = await events.next_number(session, experiment_id)
+            await points.add_segment(session, experiment_id, seq, len(steps), body)
+    host, port = service.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    request = (
+        f"GET /api/v1/experiments/{experiment_id}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token}"
+    )
+    writer.write(f"{request}\r\n\r\n".encode())
+    await until(lambda: service.context.feeds._feeds)
+    await until(lambda: not service.context.feeds._feeds, "the reader to be let go")
+    writer.transport.abort()

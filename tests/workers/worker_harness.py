@@ -195,7 +195,8 @@ class S3:
         self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server.start()
-        self.url = "http://{}:{}".format(*self._server.get_host_and_port())
+        self.address = "{}:{}".format(*self._server.get_host_and_port())
+        self.url = f"http://{self.address}"
         request = urllib.request.Request(
             f"{self.url}/bucket", method="PUT", headers={"Authorization": "AWS4 x/x/x/s3/"}
         )
@@ -300,7 +301,7 @@ class RayNode:
         ports = _free_ports(2)
         command = [
             *(str(Path(sys.executable).with_name("ray")), "start", f"--address=127.0.0.1:{head.port}", "--block"),
-            *("--num-cpus=1", f"--temp-dir={self._folder}", "--min-worker-port=0", "--max-worker-port=0"),
+            *("--num-cpus=1", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"),
             *(f"--dashboard-agent-listen-port={ports[0]}", f"--metrics-export-port={ports[1]}"),
         ]
         self._log = Path(self._folder, "node.log")
