@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from worker_harness import WorkerRun, tiny_spec, wait_for
+from worker_harness import FakeService, WorkerRun, tiny_spec, wait_for
 
+from workers.results import read_result
 from workers.storage import Storage, read_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 Start = Callable[..., WorkerRun]
+
+FIXED = {"weighting": {"policy": "fixed"}}
 
 
 def test_a_killed_tpe_sweep_goes_on_with_the_values_it_chose(run_workers: Start) -> None:
@@ -40,3 +44,37 @@ def test_a_killed_tpe_sweep_goes_on_with_the_values_it_chose(run_workers: Start)
     assert all(results[n]["params"] == params for n, params in chosen.items())
     assert all(storage.result(n).stat().st_mtime_ns == at for n, at in finished.items())
     assert len({trial["params"]["training.lr"] for trial in results}) == 5
+
+
+def test_a_killed_population_goes_on_and_ends(run_workers: Start, service: FakeService) -> None:
+    """More trials than fit at once take turns; poor ones learn from good ones; a kill ends none of that."""
+    search = {
+        "algorithm": "quasi_random",
+        "trials": 4,
+        "metric": "h_r",
+        "scheduler": {"name": "pbt", "every_epochs": 2, "quantile": 0.5},
+        "space": {"objective.weighting.alpha": {"uniform": [0.0, 1.0]}, "training.lr": {"log_uniform": [1e-4, 1e-1]}},
+    }
+    spec = tiny_spec(objective=FIXED, search=search, training={"epochs": 10})
+    first = run_workers(spec)
+    storage = Storage(first.storage)
+    wait_for(lambda: any(storage.params(n).exists() for n in range(4)), seconds=120, what="an exchange")
+    first.process.kill()
+    first.process.wait()
+    left = [n for n in range(4) if not storage.result(n).exists()]
+
+    second = run_workers(spec, **service.environment())
+    assert second.finish(250) == 0, second.output
+    assert all(read_result(storage, n).epoch == 10 for n in range(4))  # type: ignore[union-attr]
+    changed = {n: read_json(storage.params(n)) for n in range(4) if storage.params(n).exists()}
+    assert changed
+    for number, params in changed.items():
+        assert read_result(storage, number).params == params  # type: ignore[union-attr]
+        assert 0.0 <= params["objective.weighting.alpha"] <= 1.0
+        if number in left:
+            assert [params] == reported(service, number)[-1:]
+
+
+def reported(service: FakeService, trial: int) -> list[dict[str, Any]]:
+    updates = [update for report in list(service.accepted) for update in report["trials"]]
+    return [update["params"] for update in updates if update["number"] == trial and update["params"] is not None]
