@@ -1,16 +1,27 @@
 """Sweeps with searchers and schedulers on a real Ray cluster, killed in between."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from worker_harness import WorkerRun, tiny_spec, wait_for
+from worker_harness import FakeService, RayHead, WorkerRun, tiny_spec, wait_for
 
+from workers.results import read_result
 from workers.storage import Storage, read_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 Start = Callable[..., WorkerRun]
+
+FIXED = {"weighting": {"policy": "fixed"}}
 
 
 def test_a_killed_tpe_sweep_goes_on_with_the_values_it_chose(run_workers: Start) -> None:
@@ -40,3 +51,81 @@ def test_a_killed_tpe_sweep_goes_on_with_the_values_it_chose(run_workers: Start)
     assert all(results[n]["params"] == params for n, params in chosen.items())
     assert all(storage.result(n).stat().st_mtime_ns == at for n, at in finished.items())
     assert len({trial["params"]["training.lr"] for trial in results}) == 5
+
+
+def test_a_killed_population_goes_on_and_ends(run_workers: Start, service: FakeService) -> None:
+    """More trials than fit at once take turns; poor ones learn from good ones; a kill ends none of that."""
+    search = {
+        "algorithm": "quasi_random",
+        "trials": 4,
+        "metric": "h_r",
+        "scheduler": {"name": "pbt", "every_epochs": 2, "quantile": 0.5},
+        "space": {"objective.weighting.alpha": {"uniform": [0.0, 1.0]}, "training.lr": {"log_uniform": [1e-4, 1e-1]}},
+    }
+    spec = tiny_spec(objective=FIXED, search=search, training={"epochs": 10})
+    first = run_workers(spec)
+    storage = Storage(first.storage)
+    wait_for(lambda: any(storage.params(n).exists() for n in range(4)), seconds=120, what="an exchange")
+    first.process.kill()
+    first.process.wait()
+    left = [n for n in range(4) if not storage.result(n).exists()]
+
+    second = run_workers(spec, **service.environment())
+    assert second.finish(250) == 0, second.output
+    assert all(read_result(storage, n).epoch == 10 for n in range(4))  # type: ignore[union-attr]
+    changed = {n: read_json(storage.params(n)) for n in range(4) if storage.params(n).exists()}
+    assert changed
+    for number, params in changed.items():
+        assert read_result(storage, number).params == params  # type: ignore[union-attr]
+        assert 0.0 <= params["objective.weighting.alpha"] <= 1.0
+        if number in left:
+            assert [params] == reported(service, number)[-1:]
+
+
+def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_joins(
+    run_workers: Start, ray_head: RayHead, service: FakeService
+) -> None:
+    run = run_workers(tiny_spec(resources={"cpus_per_worker": 3}), **service.environment())
+    (reason,) = wait_for(lambda: {w for w in waits(service) if w}, seconds=60, what="the reason")
+    assert reason == (
+        "waiting for nodes: one trial takes 1 x (3 CPUs, 0 GPUs); the nodes of the cluster have 2 CPUs and 0 GPUs"
+    )
+    assert reason.removeprefix("waiting for nodes: ") in run.output
+    assert service.states(0)[-1] == "pending"
+    with another_node(ray_head, cpus=4):
+        assert run.finish(200) == 0, run.output
+    assert waits(service)[-1] == ""
+    assert "room for 1 trials at once now, before for 0" in run.output
+
+
+def waits(service: FakeService) -> list[str]:
+    return [report["waiting"] for report in list(service.accepted) if report.get("waiting") is not None]
+
+
+def reported(service: FakeService, trial: int) -> list[dict[str, Any]]:
+    updates = [update for report in list(service.accepted) for update in report["trials"]]
+    return [update["params"] for update in updates if update["number"] == trial and update["params"] is not None]
+
+
+@contextlib.contextmanager
+def another_node(head: RayHead, cpus: int) -> Iterator[None]:
+    """A second node of the head's cluster, gone at the end as a lost machine is: its processes are killed."""
+    folder = tempfile.mkdtemp(prefix="node-", dir="/tmp")
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--address=127.0.0.1:{head.port}"]
+    node = subprocess.Popen(
+        [*command, f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"],
+        env={k: v for k, v in head.environment().items() if k != "RAY_ADDRESS"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        processes = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        node.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
