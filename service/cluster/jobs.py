@@ -116,9 +116,10 @@ class RayJobs:
             "node_id": job.driver_node,
             "filename": f"job-driver-{submission_id}.log",
             "lines": -1,
-            "interval": _LOG_INTERVAL_S,
             "timeout": 120,
         }
+        if follow:  # Ray refuses an interval for what it does not follow
+            params["interval"] = _LOG_INTERVAL_S
         path, timeout = f"/api/v0/logs/{'stream' if follow else 'file'}", httpx.Timeout(_TIMEOUT.connect, read=None)
         try:
             async with self._client.stream("GET", path, params=params, timeout=timeout) as response:
