@@ -247,7 +247,7 @@ class Lab:
         return self._ray_processes(lambda command: "env:ADADIM_SPEC" in command and command[0].endswith("python"))
 
     def trial_actors(self) -> list[psutil.Process]:
-        return self._ray_processes(lambda command: command[0].startswith("ray::") and "TrialActor" in command[0])
+        return self._ray_processes(lambda command: command[0].startswith("ray::") and "Trainable." in command[0])
 
     def _ray_processes(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         found = []

@@ -31,7 +31,7 @@ def trial_processes(head: RayHead) -> list[psutil.Process]:
     found = []
     for process in head.processes():
         with contextlib.suppress(psutil.Error):
-            if "TrialActor" in " ".join(process.cmdline()):
+            if "Trainable." in " ".join(process.cmdline()):  # Tune's name for what it gives resources
                 found.append(process)
     return found
 
