@@ -144,6 +144,22 @@ def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_
     assert "room for 1 trials at once now, before for 0" in run.output
 
 
+def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
+    run_workers: Start, ray_head: RayHead
+) -> None:
+    search = {"algorithm": "random", "trials": 5, "space": {"training.lr": {"uniform": [0.001, 0.01]}}}
+    run = run_workers(tiny_spec(search=search, training={"epochs": 100}))
+    storage = Storage(run.storage)
+    wait_for(lambda: started(storage) == 2, seconds=90, what="two trials")
+    with another_node(ray_head, cpus=2):
+        wait_for(lambda: started(storage) >= 4, seconds=120, what="four trials at once")
+        assert not storage.results.exists()
+        assert sum(storage.result(n).exists() for n in range(5)) <= 1
+    assert run.finish(300) == 0, run.output
+    results = json.loads((run.storage / "results.json").read_text())["trials"]
+    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 100)] * 5
+
+
 def samples(log: Path) -> list[dict[str, Any]]:
     lines = log.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -156,6 +172,10 @@ def waits(service: FakeService) -> list[str]:
 def reported(service: FakeService, trial: int) -> list[dict[str, Any]]:
     updates = [update for report in list(service.accepted) for update in report["trials"]]
     return [update["params"] for update in updates if update["number"] == trial and update["params"] is not None]
+
+
+def started(storage: Storage) -> int:
+    return len({file.name.partition("-")[0] for file in storage.points.glob("*.jsonl")})
 
 
 @contextlib.contextmanager
