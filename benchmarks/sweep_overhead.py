@@ -9,6 +9,7 @@ started and warmed up beforehand, and taken off both.
 """
 
 import argparse
+import http.client
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,10 +202,7 @@ def ray_head(folder: str, cpus: int = 2 * AT_ONCE) -> Iterator[dict[str, str]]:
     )
     try:
         deadline = time.monotonic() + 120
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", ports[0])) == 0:
-                    break
+        while not answers(f"http://127.0.0.1:{ports[0]}/api/jobs/", token):
             if time.monotonic() > deadline or head.poll() is not None:
                 raise SystemExit("the Ray head did not start")
             time.sleep(0.2)
@@ -211,6 +210,16 @@ def ray_head(folder: str, cpus: int = 2 * AT_ONCE) -> Iterator[dict[str, str]]:
     finally:
         head.terminate()
         head.wait(60)
+
+
+def answers(url: str, token: str) -> bool:
+    """Whether Ray takes jobs: its port is open seconds before."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def free_ports(count: int) -> list[int]:

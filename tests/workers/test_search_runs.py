@@ -1,6 +1,7 @@
 """Sweeps with searchers and schedulers on a real Ray cluster, killed in between."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -22,6 +23,51 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 Start = Callable[..., WorkerRun]
 
 FIXED = {"weighting": {"policy": "fixed"}}
+
+
+WATCH = """
+import json, sys, time
+import ray
+
+ray.init(logging_level="ERROR")
+with open(sys.argv[1], "w") as file:
+    while True:
+        groups = [g["state"] for g in ray.util.placement_group_table().values()]
+        free = ray.available_resources().get("CPU", 0)
+        print(json.dumps({"free": free, "groups": sum(s != "REMOVED" for s in groups)}), file=file, flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_asha_stops_trials_of_two_workers_and_everything_they_held_comes_back(
+    run_workers: Start, ray_head: RayHead, tmp_path: Path
+) -> None:
+    """Each trial takes the whole cluster: the next can start only if the one before left nothing behind."""
+    search = {
+        "algorithm": "grid",
+        "metric": "loss",
+        "mode": "min",
+        "scheduler": {"name": "asha", "grace_epochs": 1, "reduction": 3},
+        "space": {"objective.weighting.alpha": {"choice": [1.0, 0.0, 0.1]}},
+    }
+    log = tmp_path / "free.jsonl"
+    with subprocess.Popen([sys.executable, "-c", WATCH, str(log)], env=ray_head.environment()) as watch:
+        wait_for(lambda: log.exists() and samples(log), seconds=60, what="the first sample")
+        before = samples(log)[-1]
+        assert before["free"] == 2.0
+        run = run_workers(tiny_spec(objective=FIXED, resources={"workers": 2}, search=search))
+        assert run.finish(300) == 0, run.output
+        wait_for(lambda: samples(log)[-1] == before, seconds=30, what="resources as before")
+        watch.kill()
+    results = json.loads((run.storage / "results.json").read_text())["trials"]
+    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 2), ("stopped", 1), ("stopped", 1)]
+    assert results[1]["reason"].startswith("asha: loss")
+    for number in range(3):
+        assert (run.storage / "trials" / f"{number:04d}" / "encoder.safetensors").exists()
+    # Between any two trials, and after the last, the cluster was as free as before the first.
+    free = [sample["free"] for sample in samples(log)]
+    came_back = sum(a < 2.0 <= b for a, b in itertools.pairwise(free))
+    assert came_back >= 3, free
 
 
 def test_a_killed_tpe_sweep_goes_on_with_the_values_it_chose(run_workers: Start) -> None:
@@ -98,6 +144,27 @@ def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_
     assert "room for 1 trials at once now, before for 0" in run.output
 
 
+def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
+    run_workers: Start, ray_head: RayHead
+) -> None:
+    search = {"algorithm": "random", "trials": 5, "space": {"training.lr": {"uniform": [0.001, 0.01]}}}
+    run = run_workers(tiny_spec(search=search, training={"epochs": 100}))
+    storage = Storage(run.storage)
+    wait_for(lambda: started(storage) == 2, seconds=90, what="two trials")
+    with another_node(ray_head, cpus=2):
+        wait_for(lambda: started(storage) >= 4, seconds=120, what="four trials at once")
+        assert not storage.results.exists()
+        assert sum(storage.result(n).exists() for n in range(5)) <= 1
+    assert run.finish(300) == 0, run.output
+    results = json.loads((run.storage / "results.json").read_text())["trials"]
+    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 100)] * 5
+
+
+def samples(log: Path) -> list[dict[str, Any]]:
+    lines = log.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 def waits(service: FakeService) -> list[str]:
     return [report["waiting"] for report in list(service.accepted) if report.get("waiting") is not None]
 
@@ -105,6 +172,10 @@ def waits(service: FakeService) -> list[str]:
 def reported(service: FakeService, trial: int) -> list[dict[str, Any]]:
     updates = [update for report in list(service.accepted) for update in report["trials"]]
     return [update["params"] for update in updates if update["number"] == trial and update["params"] is not None]
+
+
+def started(storage: Storage) -> int:
+    return len({file.name.partition("-")[0] for file in storage.points.glob("*.jsonl")})
 
 
 @contextlib.contextmanager
