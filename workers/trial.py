@@ -290,7 +290,8 @@ class TrialActor(tune.Trainable):
         while True:
             try:
                 if self._run is None:
-                    self._log = LogTail()
+                    if not self._failures:
+                        self._log = LogTail()
                     plan = TrialPlan(self.config["trial"], self.config["params"])
                     self._run = TrialRun(self._context, plan, self._reporter)
                 return self._run.result(self._run.step())
@@ -300,7 +301,9 @@ class TrialActor(tune.Trainable):
                 account = describe(error, self._log.lines())
                 if not self._may_retry(error):
                     return {"error": account, "done": True}
-                logger.warning("trial %d goes on from its last checkpoint after: %s", self.config["trial"], account)
+                # In one line: the last lines of this log are part of the account, should the trial fail in the end.
+                cause = account.splitlines()[0]
+                logger.warning("trial %d goes on from its last checkpoint after: %s", self.config["trial"], cause)
             if self._device_lost:
                 ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
