@@ -64,6 +64,14 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with its gradients averaged over all processes."""
+    if world_size() == 1:
+        return model
+    ids = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
 class _GatheredBatchNorm(_BatchNorm):
     """BatchNorm over the global batch on CPU, where torch's SyncBatchNorm does not run. Equal batches per process."""
 

@@ -9,7 +9,6 @@ Names: N images of the global batch, n of this process; r_ND and z_ND are repres
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -24,22 +23,22 @@ from adadim_core import distributed
 from adadim_core.accumulation import backward_in_parts, split_views
 from adadim_core.augmentation import augment
 from adadim_core.batch_norm import frozen_statistics
+from adadim_core.building import build_model, load_images, pick_device, share_of_batch
 from adadim_core.checkpoint import CheckpointError, read_latest_checkpoint, remove_checkpoint, write_checkpoint
 from adadim_core.collapse import CollapseWatch
-from adadim_core.data import ImageDataset, image_batches, load_dataset
+from adadim_core.data import ImageDataset, image_batches
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
 from adadim_core.model_card import model_card
-from adadim_core.models import Encoder, SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.models import Encoder, SelfSupervisedModel
 from adadim_core.objective import ObjectiveTerms, objective
 from adadim_core.optimizers import build_optimizer, learning_rate, load_optimizer_state
 from adadim_core.precision import autocast, resolve_precision
 from adadim_core.probe import OnlineProbe, linear_probe_accuracy
 from adadim_core.seeding import generator, seeded
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.sections import DataSpec, TrainingSpec
 from adadim_core.weighting import AlphaPolicy, mutual_information_weight
 
 ReportFn = Callable[[int, float, Mapping[str, float]], None]
@@ -96,25 +95,22 @@ class Trainer:
         if spec.search is not None:
             raise ValueError("a trainer takes one trial's spec: plan the search and use spec.with_params")
         self.spec = spec
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         self._report = report
-        self._data = (data or _load(spec.data)).to(self.device)
-        height, width = self._data.train_images.shape[2:]
-        if height != width:
-            raise ValueError(f"the images of {self._data.name} are {width} x {height} pixels: set data.image_size")
+        self._data = (data or load_images(spec.data)).to(self.device)
         self._recipe = self._data.augmentation.with_spec(spec.data.augmentation)
         self._dtype = resolve_precision(spec.training.precision, self.device)
-        self._share = _share_of_batch(spec.training, self._data.name, len(self._data.train_images))
+        self._share = share_of_batch(spec.training, self._data)
 
         self.step = 0
         self.epochs = spec.training.epochs
         self.steps_per_epoch = len(self._data.train_images) // spec.training.batch_size
         self._total_steps = self.epochs * self.steps_per_epoch
 
-        self._model = self._build_model(backbone)
+        self._model = build_model(spec, self._data, self.device, backbone=backbone)
         if spec.training.compile:
             self._compile(self._model)
-        self._training_model = self._wrap(self._model)
+        self._training_model = distributed.wrap(self._model, self.device)
         self._optimizer = build_optimizer(self._model, spec.training)
         self._alpha_policy = AlphaPolicy(spec.objective.weighting)
         self._collapse = CollapseWatch(spec.training.collapse)
@@ -402,23 +398,6 @@ class Trainer:
         self._images_since_report = 0
         self._clock = time.perf_counter()
 
-    def _build_model(self, backbone: str | None) -> SelfSupervisedModel:
-        with seeded(torch.device("cpu"), self.spec.training.seed, "weights"):
-            encoder = build_encoder(
-                self.spec.model,
-                mean=self._data.mean,
-                std=self._data.std,
-                image_size=self._data.train_images.shape[-1],
-                backbone=backbone,
-            )
-            model = SelfSupervisedModel(encoder, build_projector(self.spec.model.projector, encoder.features))
-        distributed.synchronize_batch_norm(model, self.device)
-        model.to(self.device)
-        for weight in model.parameters():
-            if weight.ndim == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        return model
-
     def _compile(self, model: SelfSupervisedModel) -> None:
         """Compile in place, on a batch of the size to come, so that what cannot be compiled is known before training.
 
@@ -444,12 +423,6 @@ class Trainer:
     def _build_probe(self) -> OnlineProbe:
         classes = int(max(self._data.train_labels.max(), self._data.test_labels.max())) + 1
         return OnlineProbe(self._model.encoder.features, classes, self.device)
-
-    def _wrap(self, model: SelfSupervisedModel) -> nn.Module:
-        if distributed.world_size() == 1:
-            return model
-        ids = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue exactly: model, optimiser, alpha, watch, probe, position and last metrics.
@@ -548,25 +521,6 @@ class _Pending:
     """Trained since the measurement before."""
 
 
-def _load(spec: DataSpec) -> ImageDataset:
-    return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size)
-
-
-def _share_of_batch(spec: TrainingSpec, name: str, images: int) -> slice:
-    """The part of each global batch that this process works on."""
-    batch_size, world = spec.batch_size, distributed.world_size()
-    if batch_size > images:
-        raise ValueError(f"training.batch_size ({batch_size}) is larger than the {images} training images of {name}")
-    if batch_size % world:
-        raise ValueError(f"training.batch_size ({batch_size}) must be a multiple of the {world} processes")
-    share = batch_size // world
-    if share < 2 * spec.accumulate:
-        raise ValueError(
-            f"training.accumulate ({spec.accumulate}) leaves fewer than two of a process's {share} images a part"
-        )
-    return slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-
-
 def _require_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Raise ValueError where a state is of other networks, before any of it is taken over."""
     if own.keys() != given.keys():
@@ -574,11 +528,3 @@ def _require_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]
     for name, tensor in own.items():
         if tensor.shape != given[name].shape:
             raise ValueError(f"{name} has the shape {(*given[name].shape,)}, not {(*tensor.shape,)}")
-
-
-def _pick_device(device: torch.device | str | None) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if distributed.world_size() > 1 else 0)

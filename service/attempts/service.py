@@ -1,4 +1,4 @@
-"""What a worker's report does: trial states, points, heartbeat and outcome, in one transaction.
+"""How an attempt begins and ends, and what its worker's reports do, each in one transaction.
 
 The fence: a report counts only from the experiment's latest attempt, while that attempt is open.
 """
@@ -14,7 +14,7 @@ from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
 from service.attempts.body import Delivery
 from service.auth.denials import unauthorized
-from service.auth.service import hash_token
+from service.auth.service import hash_token, new_token
 from service.database import notify
 from service.database.tables import Attempt, Experiment, Trial
 from service.events import repository as events
@@ -24,6 +24,30 @@ from service.experiments.states import EXPERIMENT_ENDED
 from service.metrics import service as metrics
 from service.problems import Problem
 from service.trials import repository as trials
+
+
+async def open_attempt(session: AsyncSession, experiment: Experiment, job: str) -> tuple[Attempt, str]:
+    """Store the attempt that `experiment.attempt` numbers. Returns it and its token, which only its worker gets.
+
+    Args:
+        job: the name of its Ray job without the attempt's number.
+    """
+    token = new_token()
+    attempt = await repository.add(
+        session,
+        experiment_id=experiment.id,
+        number=experiment.attempt,
+        submission_id=f"{job}-{experiment.attempt}",
+        token_hash=hash_token(token),
+    )
+    return attempt, token
+
+
+def end_attempt(attempt: Attempt, state: str, error: str | None) -> None:
+    """An attempt is over: from now on its reports are refused."""
+    attempt.state = state
+    attempt.error = error
+    attempt.ended_at = func.now()
 
 
 async def authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> bytes:
@@ -192,9 +216,7 @@ def _misfit(experiment: Experiment, updates: Sequence[TrialUpdate], rows: dict[i
 
 
 async def _finish(session: AsyncSession, experiment: Experiment, attempt: Attempt, outcome: Outcome) -> None:
-    attempt.state = outcome.state
-    attempt.error = outcome.error
-    attempt.ended_at = func.now()
+    end_attempt(attempt, outcome.state, outcome.error)
     if outcome.state == "interrupted" or experiment.state == "deleting":
         # Whether that was wanted (paused, cancelled) or not (the node goes away) the dispatcher decides.
         await experiments.make_due(session, experiment.id)

@@ -8,12 +8,14 @@ import logging
 from sqlalchemy import func
 
 from service.attempts import repository as attempts
+from service.attempts.service import end_attempt
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database import notify
 from service.database.tables import Attempt
 from service.dispatch import repository
-from service.dispatch.service import apply_stopped, end_attempt, job_prefix, requeue
+from service.dispatch.service import apply_stopped, requeue
+from service.experiments import artefacts
 from service.experiments import repository as experiments
 from service.experiments.states import EXPERIMENT_DISPATCHED
 from service.logs import driver as logs
@@ -40,7 +42,7 @@ async def stop_unknown_jobs(context: Context) -> None:
     database set back, or came late from a dispatcher that died.
     """
     async with context.database.transaction() as session:
-        prefix = job_prefix(await experiments.installation_key(session))
+        prefix = artefacts.prefix(await experiments.installation_key(session))
     running = [job.submission_id for job in await context.jobs.all() if not job.ended]
     ours = [submission_id for submission_id in running if submission_id.startswith(prefix)]
     if not ours:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Attempt, Experiment
@@ -17,14 +17,23 @@ LEASE = timedelta(seconds=9)
 async def lease_due(session: AsyncSession, limit: int) -> Sequence[tuple[int, UUID]]:
     """Lease experiments the dispatcher looks after that are due, longest due first: pairs of id and lease token."""
     token = uuid4()
+    unleased = or_(Experiment.lock_expires_at.is_(None), Experiment.lock_expires_at < func.now())
+    # A WITH clause is evaluated once; as a plain subquery a plan may run it again for every row, past its limit.
     due = (
         select(Experiment.id)
-        .where(Experiment.due_at <= func.now(), Experiment.state.in_(EXPERIMENT_DISPATCHED), _unleased())
+        .where(Experiment.due_at <= func.now(), Experiment.state.in_(EXPERIMENT_DISPATCHED), unleased)
         .order_by(Experiment.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("due")
     )
-    return [(experiment_id, token) for experiment_id in await _lease(session, due, token)]
+    leased = await session.scalars(
+        update(Experiment)
+        .where(Experiment.id.in_(select(due.c.id)))
+        .values(lock_token=token, lock_expires_at=func.now() + LEASE)
+        .returning(Experiment.id)
+    )
+    return [(experiment_id, token) for experiment_id in leased]
 
 
 async def extend_lease(session: AsyncSession, experiment_id: int, token: UUID) -> bool:
@@ -90,19 +99,3 @@ async def open_of(session: AsyncSession, submission_ids: Sequence[str]) -> set[s
     """Those of the given Ray jobs that belong to an attempt which has not been seen off."""
     query = select(Attempt.submission_id).where(Attempt.submission_id.in_(submission_ids), Attempt.closed_at.is_(None))
     return set(await session.scalars(query))
-
-
-def _unleased() -> ColumnElement[bool]:
-    return or_(Experiment.lock_expires_at.is_(None), Experiment.lock_expires_at < func.now())
-
-
-async def _lease(session: AsyncSession, ids: Select[int], token: UUID) -> Sequence[int]:
-    # A WITH clause is evaluated once; as a plain subquery a plan may run it again for every row, past its limit.
-    chosen = ids.cte("chosen")
-    leased = await session.scalars(
-        update(Experiment)
-        .where(Experiment.id.in_(select(chosen.c.id)))
-        .values(lock_token=token, lock_expires_at=func.now() + LEASE)
-        .returning(Experiment.id)
-    )
-    return leased.all()

@@ -15,8 +15,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.attempts import repository as attempts
-from service.attempts.service import end_experiment
-from service.auth.service import hash_token, new_token
+from service.attempts.service import end_attempt, end_experiment, open_attempt
 from service.cluster.jobs import ClusterUnavailable, Job
 from service.context import Context
 from service.database import notify
@@ -52,23 +51,10 @@ class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica ha
 
 async def start_attempt(session: AsyncSession, experiment: Experiment) -> tuple[Attempt, str]:
     """Open the next attempt of a leased, queued experiment. Returns it and its token, which only its job gets."""
-    token = new_token()
     experiment.attempt += 1
     await change_state(session, experiment, "starting", by="dispatcher")
     key = await experiments.installation_key(session)
-    attempt = await attempts.add(
-        session,
-        experiment_id=experiment.id,
-        number=experiment.attempt,
-        submission_id=f"{job_prefix(key)}{experiment.id}-{experiment.attempt}",
-        token_hash=hash_token(token),
-    )
-    return attempt, token
-
-
-def job_prefix(installation_key: str) -> str:
-    """How the names of this installation's Ray jobs begin."""
-    return f"adadim-{installation_key}-"
+    return await open_attempt(session, experiment, artefacts.name(key, experiment.id))
 
 
 async def submit(context: Context, experiment: Experiment, lease: UUID, attempt: Attempt, token: str, url: str) -> None:
@@ -117,7 +103,7 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
             await apply_stopped(session, experiment, by="dispatcher")
             return
         key = await experiments.installation_key(session)
-    await _delete(context, experiment, lease, f"{job_prefix(key)}{experiment.id}")
+    await _delete(context, experiment, lease, artefacts.name(key, experiment.id))
 
 
 @dataclass(frozen=True)
@@ -267,13 +253,6 @@ async def mark_submitted(context: Context, experiment_id: int, lease: UUID, atte
         await attempts.change(session, attempt_id, submitted_at=func.now())
         if experiment.desired_state == "run":  # else it is due at once
             experiment.due_at = _from_now(CHECK_INTERVAL)
-
-
-def end_attempt(attempt: Attempt, state: str, error: str | None) -> None:
-    """An attempt is over: from now on its reports are refused."""
-    attempt.state = state
-    attempt.error = error
-    attempt.ended_at = func.now()
 
 
 def _from_now(delay: timedelta) -> ColumnElement[datetime]:

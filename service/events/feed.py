@@ -34,7 +34,6 @@ class Frame:
     """One event as it is sent."""
 
     seq: int
-    kind: str
     data: bytes
     """The whole event in the form of server-sent events."""
     points: Points | None = None
@@ -163,13 +162,13 @@ async def _read(database: Database, experiment_id: int, seq: int) -> Reading:
             data = shown.model_dump_json()
         if data is not None:
             text = format_sse_event(event=event.kind, data_str=data, id=str(event.seq))
-            frames.append(Frame(event.seq, event.kind, text))
+            frames.append(Frame(event.seq, text))
     for segment in segments:
         if segment.seq > end:
             break
         points = await asyncio.to_thread(decode, segment.body)
         text = await asyncio.to_thread(_points_frame, segment.seq, points, names, None)
-        frames.append(Frame(segment.seq, "points", text, points, names))
+        frames.append(Frame(segment.seq, text, points, names))
     frames.sort(key=lambda frame: frame.seq)
     return Reading(frames, max(end, seq), more=bool(ends), merged=experiment.merged_seq)
 

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import validate_spec
+from adadim_core.spec import plan_trials, validate_spec
 from adadim_core.spec.experiment import set_paths
 from service.database import notify
 from service.database.tables import Experiment
 from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
-from service.experiments.service import change_state, find, read_spec, submit
+from service.experiments.service import Submission, change_state, find, read_spec, submit
 from service.problems import FieldError, Problem
 from service.trials import repository as trials
 
@@ -75,12 +75,14 @@ async def clone(
     Raises a 404 problem, or a 422 problem that names the field which is wrong.
     """
     source = await find(session, experiment_id)
-    text = _changed(source.spec, changes) if changes else source.spec_text
-    spec = read_spec(text.encode(), "json", max_trials) if changes else validate_spec(source.spec)
+    if changes:
+        submission = read_spec(_changed(source.spec, changes).encode(), "json", max_trials)
+    else:  # whatever the limit is by now
+        spec = validate_spec(source.spec)
+        submission = Submission(spec, source.spec_text, plan_trials(spec.search))
     return await submit(
         session,
-        spec,
-        text=text,
+        submission,
         owner=owner,
         idempotency_key=idempotency_key,
         priority=source.priority if priority is None else priority,

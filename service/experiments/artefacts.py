@@ -1,4 +1,4 @@
-"""The folder of an experiment in the storage: its name, and its end. What lies in it is the workers' business."""
+"""What an experiment is called on the cluster, and the end of its folder. What lies in it is the workers' business."""
 
 import logging
 import shutil
@@ -9,14 +9,23 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+def prefix(installation_key: str) -> str:
+    """How the names of all jobs and folders of this installation begin."""
+    return f"adadim-{installation_key}-"
+
+
+def name(installation_key: str, experiment_id: int) -> str:
+    """An experiment's name on the cluster: that of its folder; its jobs have the attempt's number behind it."""
+    return f"{prefix(installation_key)}{experiment_id}"
+
+
 def folder(settings: Settings, job: str) -> str:
     """The storage folder of an experiment.
 
     Args:
-        job: the name of any of its Ray jobs, or of the experiment: that without the attempt's number.
+        job: the name of the experiment, or of any of its Ray jobs.
     """
-    name = "-".join(job.split("-")[:3])
-    return f"{settings.storage_root.rstrip('/')}/{name}"
+    return f"{settings.storage_root.rstrip('/')}/{'-'.join(job.split('-')[:3])}"
 
 
 def remove(location: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_trials
+from adadim_core.spec import MAX_SPEC_BYTES, json_schema
 from service.auth.dependencies import Submitter, Viewer
 from service.auth.service import Principal
 from service.context import Context, CurrentContext
@@ -63,19 +63,14 @@ async def submit_experiment(
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
     body = await request.body()
     # In a thread: a spec of the largest size with thousands of choices takes a second to check.
-    spec = await asyncio.to_thread(service.read_spec, body, _syntax(request), context.settings.max_trials)
+    submission = await asyncio.to_thread(service.read_spec, body, _syntax(request), context.settings.max_trials)
     if dry_run:
         response.status_code = 200
-        trials = [TrialPlanRead(number=t.number, params=t.params) for t in plan_trials(spec.search)]
-        return PlanRead(spec=spec.model_dump(mode="json"), trials=trials)
+        trials = [TrialPlanRead(number=t.number, params=t.params) for t in submission.trials]
+        return PlanRead(spec=submission.spec.model_dump(mode="json"), trials=trials)
     async with context.database.transaction() as session:
         experiment = await service.submit(
-            session,
-            spec,
-            text=body.decode(),
-            owner=principal.name,
-            idempotency_key=idempotency_key,
-            priority=priority,
+            session, submission, owner=principal.name, idempotency_key=idempotency_key, priority=priority
         )
         detail = ExperimentDetail.model_validate(experiment)
     response.headers["Location"] = f"/api/v1/experiments/{detail.id}"

@@ -1,12 +1,14 @@
 """Submitting and reading experiments, and moving them from state to state: the decisions, without HTTP."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import ExperimentSpec, SpecError, parse_spec, plan_trials
+from adadim_core.spec import ExperimentSpec, SpecError, TrialPlan, parse_spec, plan_trials
 from adadim_core.spec.search import MAX_TRIALS
 from service.attempts import repository as attempts
 from service.database import notify
@@ -17,8 +19,18 @@ from service.experiments.lifecycle import Facts, check_transition
 from service.problems import FieldError, Problem, not_found
 
 
-def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> ExperimentSpec:
-    """Parse a submitted spec. Raises a 422 problem that names the fields which are wrong."""
+@dataclass(frozen=True)
+class Submission:
+    """A spec that was checked, with the trials it plans."""
+
+    spec: ExperimentSpec
+    text: str
+    """As it was submitted."""
+    trials: Sequence[TrialPlan]
+
+
+def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> Submission:
+    """Parse and plan a submitted spec. Raises a 422 problem that names the fields which are wrong."""
     try:
         spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
@@ -28,18 +40,17 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MA
             str(error)[:1000],
             errors=[FieldError(pointer=p.pointer, detail=p.message) for p in error.problems],
         ) from None
-    count = len(plan_trials(spec.search))
-    if count > max_trials:
-        too_many = FieldError(pointer="/search", detail=f"{count} trials; this service takes at most {max_trials}")
-        raise Problem(422, "Invalid spec", f"/search: {too_many.detail}", errors=[too_many])
-    return spec
+    trials = plan_trials(spec.search)
+    if len(trials) > max_trials:
+        detail = f"{len(trials)} trials; this service takes at most {max_trials}"
+        raise Problem(422, "Invalid spec", f"/search: {detail}", errors=[FieldError(pointer="/search", detail=detail)])
+    return Submission(spec, body.decode(), trials)
 
 
 async def submit(
     session: AsyncSession,
-    spec: ExperimentSpec,
+    submission: Submission,
     *,
-    text: str,
     owner: str,
     idempotency_key: str | None,
     priority: int = 0,
@@ -49,27 +60,27 @@ async def submit(
 
     Raises a 409 problem if the key was used for another body or priority.
     """
-    body_hash = hashlib.sha256((f"{priority}\n{text}" if priority else text).encode()).digest()
+    body_hash = hashlib.sha256((f"{priority}\n{submission.text}" if priority else submission.text).encode()).digest()
     if idempotency_key is not None:
         earlier = await repository.claim_key(session, owner, idempotency_key)
         if earlier is not None:
             if earlier.body_hash != body_hash:
                 raise Problem(409, "Conflict", "This Idempotency-Key was used for a different spec; use a new key.")
             return await find(session, earlier.experiment_id)
-    trials = plan_trials(spec.search)
+    spec = submission.spec
     experiment = await repository.add(
         session,
         Experiment(
             name=spec.name,
             owner=owner,
             spec=spec.model_dump(mode="json"),
-            spec_text=text,
+            spec_text=submission.text,
             priority=priority,
             metric=spec.search.metric if spec.search else "knn_top1",
             mode=spec.search.mode if spec.search else "max",
-            trial_count=len(trials),
+            trial_count=len(submission.trials),
         ),
-        trials,
+        submission.trials,
     )
     if idempotency_key is not None:
         await repository.keep_key(session, owner, idempotency_key, body_hash, experiment.id)

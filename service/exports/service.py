@@ -7,9 +7,7 @@ client may not read are both bounded.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,7 +16,8 @@ from service.database.tables import Experiment
 from service.experiments import service as experiments
 from service.exports.formats import SCHEMA, Format
 from service.metrics import reading, repository
-from service.metrics.points import Points, split_key
+from service.metrics.answers import arrow_columns
+from service.metrics.points import Points
 from service.trials import repository as trials
 
 MAX_AT_ONCE = 4
@@ -85,10 +84,4 @@ async def _tables(session: AsyncSession, experiment: Experiment) -> AsyncGenerat
 
 
 def _table(parts: list[Points], names: dict[int, str]) -> pa.Table:
-    points = Points.concat(parts)
-    series: Any = points.series  # `split_key` takes arrays as well as numbers
-    trial, metric = (np.asarray(part) for part in split_key(series))
-    ids, positions = np.unique(metric, return_inverse=True)
-    words = pa.DictionaryArray.from_arrays(positions.astype(np.int32), [names[int(metric_id)] for metric_id in ids])
-    columns = [trial.astype(np.int32), words.cast(pa.string()), points.step, points.epoch, points.time, points.value]
-    return pa.table(columns, schema=SCHEMA)
+    return pa.Table.from_batches([arrow_columns(Points.concat(parts), names)]).cast(SCHEMA)

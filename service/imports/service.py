@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import ExperimentSpec
 from service.attempts import repository as attempts
-from service.auth.service import hash_token, new_token
+from service.attempts.service import end_attempt, open_attempt
 from service.database.tables import Experiment
 from service.experiments import service as experiments
 from service.experiments.states import EXPERIMENT_ENDED
@@ -26,7 +25,7 @@ class Opened:
     token: str | None
 
 
-async def open_import(session: AsyncSession, spec: ExperimentSpec, *, text: str, run_id: str, owner: str) -> Opened:
+async def open_import(session: AsyncSession, submission: experiments.Submission, *, run_id: str, owner: str) -> Opened:
     """The experiment of a run, made at its first import.
 
     An import that broke off goes on with a new token, which voids the one before.
@@ -34,7 +33,7 @@ async def open_import(session: AsyncSession, spec: ExperimentSpec, *, text: str,
     Raises:
         Problem: 409 if the run was imported with another spec.
     """
-    experiment = await experiments.submit(session, spec, text=text, owner=owner, idempotency_key=f"import-{run_id}")
+    experiment = await experiments.submit(session, submission, owner=owner, idempotency_key=f"import-{run_id}")
     if experiment.state in EXPERIMENT_ENDED or experiment.desired_state != "run":
         return Opened(experiment, None, None)
     # In the transaction that queued it: a dispatcher never sees it queued.
@@ -43,15 +42,9 @@ async def open_import(session: AsyncSession, spec: ExperimentSpec, *, text: str,
         experiment.due_at = None
     earlier = await attempts.current(session, experiment.id)
     if earlier is not None and earlier.ended_at is None:
-        earlier.state, earlier.error, earlier.ended_at = "interrupted", "the import was started again", func.now()
-    token, experiment.attempt = new_token(), experiment.attempt + 1
-    attempt = await attempts.add(
-        session,
-        experiment_id=experiment.id,
-        number=experiment.attempt,
-        submission_id=f"import-{experiment.id}-{experiment.attempt}",
-        token_hash=hash_token(token),
-    )
+        end_attempt(earlier, "interrupted", "the import was started again")
+    experiment.attempt += 1
+    attempt, token = await open_attempt(session, experiment, f"import-{experiment.id}")
     attempt.closed_at = func.now()  # there is no Ray job to see off
     await session.flush()
     return Opened(experiment, attempt.id, token)

@@ -22,7 +22,7 @@ _PIECE_BYTES = 256 * 1024
 
 def locate(context: Context, key: str, trial: Trial) -> Path:
     """The trial's log file. Raises a 404 problem if the storage cannot be seen from here."""
-    experiment = Path(artefacts.folder(context.settings, f"adadim-{key}-{trial.experiment_id}"))
+    experiment = Path(artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id)))
     if trial.state != "pending" and not experiment.is_dir():
         detail = f"The service does not see {experiment}, where the log is; mount the cluster's storage there."
         raise Problem(404, "Not found", detail)

@@ -26,27 +26,33 @@ def series_json(experiment_id: int, seq: int, found: Found) -> bytes:
 
 
 def series_arrow(experiment_id: int, seq: int, found: Found) -> bytes:
-    """One record batch: trial, metric, step, epoch, time, value; experiment_id and seq are in its metadata."""
-    trial, metric = split_key(found.points.series)  # type: ignore[arg-type]  # arrays as well as numbers
-    ids = sorted(found.names)
-    labels = pa.DictionaryArray.from_arrays(
-        pa.array(np.searchsorted(ids, metric).astype(np.int32)), pa.array([found.names[k] for k in ids], pa.string())
-    )
-    batch = pa.record_batch(
-        {
-            "trial": pa.array(np.asarray(trial, np.int32)),
-            "metric": labels,
-            "step": pa.array(found.points.step),
-            "epoch": pa.array(found.points.epoch),
-            "time": pa.array(found.points.time),
-            "value": pa.array(found.points.value),
-        }
-    ).replace_schema_metadata({"experiment_id": str(experiment_id), "seq": str(seq)})
+    """One record batch of `arrow_columns`; experiment_id and seq are in its metadata."""
+    metadata = {"experiment_id": str(experiment_id), "seq": str(seq)}
+    batch = arrow_columns(found.points, found.names).replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     answer: bytes = sink.getvalue().to_pybytes()
     return answer
+
+
+def arrow_columns(points: Points, names: dict[int, str]) -> pa.RecordBatch:
+    """Trial, metric, step, epoch, time and value of points; metrics as a dictionary, which must hold all of theirs."""
+    trial, metric = split_key(points.series)  # type: ignore[arg-type]  # arrays as well as numbers
+    ids = sorted(names)
+    labels = pa.DictionaryArray.from_arrays(
+        pa.array(np.searchsorted(ids, metric).astype(np.int32)), pa.array([names[k] for k in ids], pa.string())
+    )
+    return pa.record_batch(
+        {
+            "trial": pa.array(np.asarray(trial, np.int32)),
+            "metric": labels,
+            "step": pa.array(points.step),
+            "epoch": pa.array(points.epoch),
+            "time": pa.array(points.time),
+            "value": pa.array(points.value),
+        }
+    )
 
 
 def last_json(experiment_id: int, seq: int, trials: Sequence[Row[Any]], wanted: Sequence[str] | None) -> bytes:

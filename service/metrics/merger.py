@@ -77,9 +77,8 @@ class Merger:
             full = tail.points >= min(enough, _MOST_POINTS) or tail.segments >= _MOST_SEGMENTS
             if full or tail.idle >= _IDLE_S:
                 self._series[tail.experiment_id] = await merge(self._database, tail.experiment_id)
-        with contextlib.suppress(KeyError):
-            for experiment_id in set(self._series) - {tail.experiment_id for tail in tails}:
-                del self._series[experiment_id]
+        going_on = {tail.experiment_id for tail in tails}
+        self._series = {number: count for number, count in self._series.items() if number in going_on}
 
     async def drop_merged(self) -> None:
         while True:

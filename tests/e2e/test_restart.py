@@ -13,8 +13,8 @@ from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 pytestmark = pytest.mark.ray
 
 EPOCHS = 30
-EPOCHS_OF_FOUR = 8
-"""Four sweeps share two cores."""
+EPOCHS_OF_FOUR = (150, 8, 8, 8)
+"""Of four sweeps. The first holds both cores until all of them, and then the service, have come and gone."""
 
 
 def _some_progress(client: Client, experiment_id: int, points: int = 5) -> bool:
@@ -72,10 +72,11 @@ def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_poi
     """Four sweeps run and a fifth experiment is being handed over when the only replica is killed."""
     client = own_service._connect()
     assert client is not None
-    sweeps = [client.submit(sweep(EPOCHS_OF_FOUR))["id"] for _ in range(4)]
+    sweeps = [client.submit(sweep(EPOCHS_OF_FOUR[0]))["id"]]
+    wait_for(lambda: _some_progress(client, sweeps[0], points=2), timeout_s=90, what="first points")
+    sweeps += [client.submit(sweep(epochs))["id"] for epochs in EPOCHS_OF_FOUR[1:]]
     for experiment_id in sweeps:
         wait_for(lambda i=experiment_id: client.experiment(i)["state"] == "running", timeout_s=120, what="four sweeps")
-    wait_for(lambda: _some_progress(client, sweeps[0], points=2), timeout_s=90, what="first points")
     drivers = own_service.drivers()
     assert len(drivers) == 4
 
@@ -91,8 +92,8 @@ def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_poi
         ended = _wait_for_success(client, experiment_id)
         assert ended["state"] == "succeeded", ended["state_reason"]
         assert ended["attempt"] == 1 or experiment_id in (sweeps[3], late), "the same attempt finished it"
-    for experiment_id in sweeps:
-        _assert_complete(client, experiment_id, EPOCHS_OF_FOUR)
+    for experiment_id, epochs in zip(sweeps, EPOCHS_OF_FOUR, strict=True):
+        _assert_complete(client, experiment_id, epochs)
     assert own_service.stop() == 0
     gone = psutil.wait_procs(own_service.processes(), timeout=10)[1]
     assert gone == []

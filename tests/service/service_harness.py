@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from adadim_core.spec import ExperimentSpec, validate_spec
+from adadim_core.spec import ExperimentSpec, plan_trials, validate_spec
 from adadim_core.spec.report import Report
 from service.attempts.service import authenticate, receive
 from service.auth import repository as tokens
@@ -358,8 +358,9 @@ def sweep(trials: int = 3, **fields: Any) -> ExperimentSpec:
 async def queue(context: Context, spec: ExperimentSpec | None = None) -> int:
     """Submit an experiment; its number."""
     spec = spec or sweep()
+    submission = experiments.Submission(spec, "test", plan_trials(spec.search))
     async with context.database.transaction() as session:
-        experiment = await experiments.submit(session, spec, text="test", owner="someone", idempotency_key=None)
+        experiment = await experiments.submit(session, submission, owner="someone", idempotency_key=None)
         return experiment.id
 
 

@@ -1,0 +1,76 @@
+"""What a trainer is made of, from its spec: the device, the images, this process's share of a batch, the networks.
+
+Pure functions. What is done with all of it is trainer.py's.
+"""
+
+import os
+
+import torch
+
+from adadim_core import distributed
+from adadim_core.data import ImageDataset, load_dataset
+from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.seeding import seeded
+from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.sections import DataSpec, TrainingSpec
+
+
+def pick_device(device: torch.device | str | None) -> torch.device:
+    """The device that is asked for; None: CUDA where there is any, of several processes a device each, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if distributed.world_size() > 1 else 0)
+
+
+def load_images(spec: DataSpec) -> ImageDataset:
+    """The data set a spec names, on the CPU. Raises DataError."""
+    return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size)
+
+
+def share_of_batch(spec: TrainingSpec, data: ImageDataset) -> slice:
+    """The part of each global batch that this process works on.
+
+    Raises:
+        ValueError: the images are not square, or batch size, processes and parts do not fit each other and the data.
+    """
+    count, _, height, width = data.train_images.shape
+    if height != width:
+        raise ValueError(f"the images of {data.name} are {width} x {height} pixels: set data.image_size")
+    batch_size, world = spec.batch_size, distributed.world_size()
+    if batch_size > count:
+        raise ValueError(
+            f"training.batch_size ({batch_size}) is larger than the {count} training images of {data.name}"
+        )
+    if batch_size % world:
+        raise ValueError(f"training.batch_size ({batch_size}) must be a multiple of the {world} processes")
+    share = batch_size // world
+    if share < 2 * spec.accumulate:
+        raise ValueError(
+            f"training.accumulate ({spec.accumulate}) leaves fewer than two of a process's {share} images a part"
+        )
+    return slice(distributed.rank() * share, (distributed.rank() + 1) * share)
+
+
+def build_model(
+    spec: ExperimentSpec, data: ImageDataset, device: torch.device, *, backbone: str | None
+) -> SelfSupervisedModel:
+    """Encoder and projector on the device, channels last, with the initial weights of the spec's seed.
+
+    With several processes BatchNorm takes its statistics over all of them.
+
+    Args:
+        backbone: a network known through `register_backbone`, in place of the one the spec names.
+    """
+    with seeded(torch.device("cpu"), spec.training.seed, "weights"):
+        encoder = build_encoder(
+            spec.model, mean=data.mean, std=data.std, image_size=data.train_images.shape[-1], backbone=backbone
+        )
+        model = SelfSupervisedModel(encoder, build_projector(spec.model.projector, encoder.features))
+    distributed.synchronize_batch_norm(model, device)
+    model.to(device)
+    for weight in model.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return model
