@@ -69,6 +69,7 @@ def read_latest_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is neither.
         CheckpointError: the file is damaged, and there is no whole one before it.
+        OSError, RuntimeError: the file could not be read here and now, as for `read_checkpoint`; nothing is set aside.
     """
     previous = previous_checkpoint(path)
     try:
@@ -89,20 +90,22 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is truncated, damaged or not a checkpoint.
+        OSError: the disk, or whoever guards the file, does not let it be read.
+        RuntimeError: the device cannot take the tensors; torch.OutOfMemoryError among others.
     """
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        with path.open("rb") as file:
-            # torch.load compares no checksums: a flipped bit would become a wrong weight.
-            size = file.seek(0, os.SEEK_END) - _DIGEST
-            if size < 0 or file.seek(size) != size or file.read() != _digest(file, size):
-                raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint; use an earlier one")
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    with path.open("rb") as file:
+        # torch.load compares no checksums: a flipped bit would become a wrong weight.
+        size = file.seek(0, os.SEEK_END) - _DIGEST
+        if size < 0 or file.seek(size) != size or file.read() != _digest(file, size):
+            raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint; use an earlier one")
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location=device, weights_only=True)
+        # With the digest right, a RuntimeError is no damage: memory is short, or the device fails.
+        except (pickle.UnpicklingError, ValueError, KeyError, EOFError) as error:
+            raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a training state")
     return state

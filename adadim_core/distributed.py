@@ -49,6 +49,12 @@ def broadcast_float(value: float, device: torch.device) -> float:
     return float(tensor.item())
 
 
+def all_ints(value: int, device: torch.device) -> list[int]:
+    """The values that all processes hold, in rank order."""
+    held: list[int] = gather(torch.tensor(value, device=device)).tolist()
+    return held
+
+
 def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with batch statistics taken over all processes. Parameter and buffer names stay."""
     if world_size() == 1:

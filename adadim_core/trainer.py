@@ -484,8 +484,20 @@ class Trainer:
         Raises:
             FileNotFoundError: there is no such file.
             CheckpointError: the files are truncated or damaged, or the state does not fit this spec.
+            OSError, RuntimeError: a file could not be read, or its tensors not be held; the file may be fine. Or not
+                all processes found the same step.
         """
-        self.load_state_dict(read_latest_checkpoint(Path(path), self.device))
+        failure: Exception | None = None
+        try:
+            self.load_state_dict(read_latest_checkpoint(Path(path), self.device))
+        except Exception as error:  # noqa: BLE001 - the other processes wait to hear of it; raised again below
+            failure = error
+        steps = distributed.all_ints(-1 if failure else self.step, self.device)
+        if min(steps) != max(steps):
+            found = ", ".join("none" if step < 0 else str(step) for step in steps)
+            raise RuntimeError(f"the processes do not go on from one step: from {path} they read {found}") from failure
+        if failure is not None:
+            raise failure
 
     @staticmethod
     def remove_checkpoint(path: Path) -> None:

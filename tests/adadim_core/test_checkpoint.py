@@ -1,5 +1,6 @@
 """Checkpoint files: whole or not at all, damage noticed, no code run."""
 
+import errno
 import os
 import pickle
 
@@ -166,3 +167,27 @@ def test_a_write_that_fails_leaves_the_old_file_and_the_one_before(tmp_path):
     assert read_checkpoint(path, CPU) == {"step": 2}
     assert read_checkpoint(previous_checkpoint(path), CPU) == {"step": 1}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("torch.load", torch.OutOfMemoryError("CUDA out of memory")),
+        ("torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+        ("torch.load", OSError(errno.EIO, "Input/output error")),
+        ("pathlib.Path.open", PermissionError(errno.EACCES, "Permission denied")),
+    ],
+)
+def test_a_whole_file_that_cannot_be_read_now_is_not_set_aside(tmp_path, monkeypatch, place, error):
+    path = tmp_path / "state.pt"
+    for step in (1, 2):
+        write_checkpoint(path, {"step": step})
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fail)
+        with pytest.raises(type(error), match=str(error)[-12:]):
+            read_latest_checkpoint(path, CPU)
+    assert read_latest_checkpoint(path, CPU) == {"step": 2}
