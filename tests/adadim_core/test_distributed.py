@@ -85,6 +85,28 @@ def test_both_processes_end_with_the_same_weights_and_only_the_first_reports(res
     assert second["last"].keys() == first["last"].keys()
 
 
+@pytest.mark.parametrize("process", ["one", "first", "second"])
+def test_a_resumed_run_is_the_uninterrupted_run(results, process):
+    whole, resumed = results[process]["trained"], results[process]["resumed"]
+    for key, weight in whole["model"].items():
+        assert torch.equal(resumed["model"][key], weight), key
+    for (*point, ours), (*expected, theirs) in zip(resumed["points"], whole["points"], strict=True):
+        assert point == expected
+        assert {**ours, "images_per_s": 0} == {**theirs, "images_per_s": 0}
+
+
+def test_processes_that_find_different_checkpoints_say_so(results):
+    assert results["one"]["disagreement"] == ""
+    for process in ("first", "second"):
+        assert results[process]["disagreement"].endswith("they read 3, none")
+
+
+def test_all_processes_end_at_the_step_of_the_collapse(results):
+    first, second = results["first"]["collapsed"], results["second"]["collapsed"]
+    assert first == second
+    assert first["step"] == first["collapsed_at"] < 50
+
+
 def test_without_a_process_group_there_is_one_process():
     model = nn.Sequential(nn.BatchNorm1d(3))
     assert distributed.world_size() == 1

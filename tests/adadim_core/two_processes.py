@@ -56,7 +56,10 @@ def perceptron(config: EncoderConfig) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(config.image_size**2, 24), nn.Tanh())
 
 
-def trained(folder: Path, params: dict[str, object], backbone: str | None = None) -> dict[str, object]:
+def trained(
+    folder: Path, params: dict[str, object], backbone: str | None = None, *, stop: int | None = None
+) -> dict[str, object]:
+    """An epoch; stopped and resumed after some steps, where that is asked for."""
     points: list[tuple[int, float, dict[str, float]]] = []
     spec = parse_spec((folder / "spec.yaml").read_bytes()).with_params(params)
 
@@ -64,8 +67,48 @@ def trained(folder: Path, params: dict[str, object], backbone: str | None = None
         points.append((step, epoch, dict(values)))
 
     trainer = Trainer(spec, device="cpu", report=report, backbone=backbone)
+    if stop is not None:
+        trainer.train_steps(stop)
+        path = folder / f"world{distributed.world_size()}.pt"
+        save(trainer, path)
+        trainer = Trainer(spec, device="cpu", report=report, backbone=backbone)
+        trainer.load(path)
     last = trainer.train_epoch()
     return {"points": points, "last": last, "model": trainer.state_dict()["model"]}
+
+
+def save(trainer: Trainer, path: Path) -> None:
+    if distributed.rank() == 0:
+        trainer.save(path)
+    if distributed.world_size() > 1:
+        dist.barrier()
+
+
+def collapsed(folder: Path) -> dict[str, object]:
+    """A run that ends by its collapse, the known way: invariance alone, no BatchNorm."""
+    params = {
+        "objective.weighting": {"policy": "fixed", "alpha": 0.0},
+        "objective.dimension_loss": {"name": "vicreg", "variance": 0.0, "covariance": 0.0},
+        "model.projector.layers": 1,
+        "training.epochs": 10,
+        "training.optimizer": "adamw",
+        "training.lr": 0.02,
+        "training.collapse": {"share": 0.8, "stop": True},
+        "training.log_every_steps": 2,
+    }
+    trainer = Trainer(parse_spec((folder / "spec.yaml").read_bytes()).with_params(params), backbone="perceptron")
+    trainer.fit()
+    return {"step": trainer.step, "collapsed_at": trainer.collapsed_at}
+
+
+def disagreement(folder: Path) -> str:
+    """What is said where only the first process finds the checkpoint."""
+    trainer = Trainer(parse_spec((folder / "spec.yaml").read_bytes()), device="cpu")
+    try:
+        trainer.load(folder / (f"world{distributed.world_size()}.pt" if distributed.rank() == 0 else "missing.pt"))
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def main(rank: int, world: int, folder: Path) -> None:
@@ -73,10 +116,14 @@ def main(rank: int, world: int, folder: Path) -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     results = {name: loss_and_gradients(name) for name in OBJECTIVES}
-    results["trained"] = trained(folder, {"evaluation.linear_probe": "online", "training.clip_norm": 1.0})
+    settings = {"evaluation.linear_probe": "online", "training.clip_norm": 1.0}
+    results["trained"] = trained(folder, settings)
+    results["resumed"] = trained(folder, settings, stop=3)
+    results["disagreement"] = disagreement(folder)
     register_backbone("perceptron", perceptron)
     in_parts = {"training.accumulate": 4, "model.projector.layers": 1, "objective.mutual_information.gamma": 1.0}
     results["trained in parts"] = trained(folder, in_parts, "perceptron")
+    results["collapsed"] = collapsed(folder)
     torch.save(results, folder / f"world{world}-rank{rank}.pt")
     if world > 1:
         dist.destroy_process_group()
