@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from adadim_core.data.errors import DataError
@@ -11,7 +12,12 @@ MEMORY_VARIABLE = "ADADIM_DATA_MEMORY"
 _SHARE = 0.25
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MEMINFO = Path("/proc/meminfo")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CGROUP = Path("/sys/fs/cgroup")
+# Limit, use, and what of that is file cache that goes when memory is needed: in version 2, and in version 1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 
 
 def memory_limit() -> int:
@@ -47,9 +53,18 @@ def _available() -> int:
         available = int(found[1]) * 1024 if found else _physical()
     else:
         available = _physical()
-    if _CGROUP_LIMIT.exists() and (limit := _CGROUP_LIMIT.read_text().strip()).isdigit():
-        available = min(available, int(limit))
-    return available
+    return max(0, min([available, *_left_in_container()]))
+
+
+def _left_in_container() -> Iterator[int]:
+    for limit_file, use_file, stat_file, reclaimable in _CGROUP_FILES:
+        try:
+            limit, use, stat = ((_CGROUP / name).read_text().strip() for name in (limit_file, use_file, stat_file))
+        except OSError:
+            continue
+        if limit.isdigit() and use.isdigit():  # without a limit version 2 says "max", version 1 a number beyond any
+            found = re.search(rf"^{reclaimable} (\d+)$", stat, re.MULTILINE)
+            yield int(limit) - int(use) + (int(found[1]) if found else 0)
 
 
 def _physical() -> int:

@@ -91,3 +91,30 @@ def test_the_memory_limit_is_a_size_or_a_share_of_what_is_there(monkeypatch):
     assert alone > 2**20
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert memory_limit() < alone / 2
+
+
+CONTAINERS = {
+    "version 2": {"memory.max": "8000", "memory.current": "5000", "memory.stat": "anon 9\ninactive_file 1000\nslab 7"},
+    "version 1": {
+        "memory/memory.limit_in_bytes": "8000",
+        "memory/memory.usage_in_bytes": "5000",
+        "memory/memory.stat": "cache 9\ninactive_file 7\ntotal_inactive_file 1000",
+    },
+}
+
+
+@pytest.mark.parametrize("version", CONTAINERS)
+def test_a_container_gives_what_its_limit_leaves(tmp_path, monkeypatch, version):
+    monkeypatch.delenv("ADADIM_DATA_MEMORY", raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr("adadim_core.data.memory._CGROUP", tmp_path)
+    outside = memory_limit()
+    assert outside > 10_000
+    files = {name: content.encode() for name, content in CONTAINERS[version].items()}
+    write_files(tmp_path, files)
+    assert memory_limit() == (8000 - 5000 + 1000) // 4
+    limit, use, _ = files
+    write_files(tmp_path, {use: b"9500\n"})
+    assert memory_limit() == 0
+    write_files(tmp_path, {limit: b"max\n" if version == "version 2" else b"9223372036854771712\n"})
+    assert memory_limit() == pytest.approx(outside, rel=0.5)
