@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 from adadim_core.data import Images, image_batches
 from adadim_core.distributed import gather, rank, world_size
 
-_CHUNK = 1024
+# Similarities held at a time: 64 MiB of float32, however large the bank. More queries than this gain no speed.
+_SIMILARITIES, _QUERIES = 2**24, 1024
 
 
 @torch.no_grad()
@@ -38,8 +39,15 @@ def embed(encoder: nn.Module, images: Images, *, batch_size: int, rows: Tensor |
     # The last shares are filled up with the last image, so that all have one length.
     index = torch.arange(rank() * share, (rank() + 1) * share, device=rows.device).clamp(max=n - 1)
     mine = rows[index].to(images.device)
+    r = torch.empty(0)
+    done = 0
     with closing(image_batches(images, torch.split(mine, batch_size), device)) as batches:
-        r = torch.cat([encoder(batch).float() for batch in batches])
+        for batch in batches:
+            part = encoder(batch).float()
+            if not done:
+                r = part.new_empty((share, part.shape[1]))  # joining parts at the end would need the memory twice
+            r[done : done + len(part)] = part
+            done += len(part)
     encoder.train(training)
     return gather(r).flatten(0, 1)[:n]
 
@@ -90,11 +98,13 @@ def knn_accuracy(
     bank_labels = bank_labels.long()
     if not bool(bank.isfinite().all() & queries.isfinite().all()):
         return math.nan
-    bank, queries = normalize(bank, dim=1), normalize(queries, dim=1)
+    # The scale goes onto the products: rows scaled to length one would be a second bank.
+    inverse_N = 1 / torch.linalg.vector_norm(bank, dim=1).clamp(min=1e-12)
     k, classes = min(k, len(bank)), int(bank_labels.max()) + 1
+    chunk = max(1, min(_QUERIES, _SIMILARITIES // len(bank)))
     correct = torch.zeros((), device=bank.device)
-    for q_BD, label_B in zip(torch.split(queries, _CHUNK), torch.split(labels, _CHUNK), strict=True):
-        similarity_Bk, index_Bk = (q_BD @ bank.T).topk(k, dim=1)
+    for q_BD, label_B in zip(torch.split(queries, chunk), torch.split(labels, chunk), strict=True):
+        similarity_Bk, index_Bk = (normalize(q_BD, dim=1) @ bank.T).mul_(inverse_N).topk(k, dim=1)
         # Relative to the nearest: the same votes up to a common factor, and no overflow at low temperatures.
         votes_Bk = ((similarity_Bk - similarity_Bk[:, :1]) / temperature).exp()
         score_BC = votes_Bk.new_zeros((len(q_BD), classes)).scatter_add_(1, bank_labels[index_Bk], votes_Bk)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from adadim_core import evaluation
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.models import build_encoder
 from adadim_core.probe import linear_probe_accuracy
@@ -62,3 +64,36 @@ def test_embedding_is_in_eval_mode_and_leaves_no_trace():
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
     torch.testing.assert_close(r, encoder.eval()(images).detach())
+
+
+class _Largest(TorchDispatchMode):
+    """The most numbers that any operation within it gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
+
+
+def test_memory_of_knn_does_not_grow_with_the_bank(draw, monkeypatch):
+    monkeypatch.setattr(evaluation, "_SIMILARITIES", 5000)
+    bank, queries = draw(2000, 2, dtype=torch.float32), draw(100, 2, dtype=torch.float32)
+    labels, truth = torch.arange(2000) % 3, torch.arange(100) % 3
+    before = bank.clone()
+    with _Largest() as largest:
+        accuracy = knn_accuracy(bank, labels, queries, truth)
+    assert largest.numbers <= 5000
+    assert torch.equal(bank, before)
+    monkeypatch.undo()
+    assert knn_accuracy(bank, labels, queries, truth) == accuracy
+
+
+def test_lengths_do_not_matter_to_knn(draw):
+    bank, queries = draw(200, 5), draw(60, 5)
+    labels, truth = torch.arange(200) % 4, torch.arange(60) % 4
+    lengths = torch.logspace(-6, 6, 200, dtype=torch.float64)[:, None]
+    assert knn_accuracy(lengths * bank, labels, queries, truth) == knn_accuracy(bank, labels, queries, truth)
