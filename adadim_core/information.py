@@ -13,42 +13,42 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from adadim_core import rows
 from adadim_core.precision import full_precision
+from adadim_core.rows import unit_rows
 
 # Orders this close to 1 are taken as 1: the general formula divides by 1 - order.
 _VON_NEUMANN_BAND = 1e-6
-# Differences of this many units of the dtype's precision, relative to the largest value, are taken for rounding.
-_ROUNDING = 16
 
 
 @full_precision
-def effective_rank(x: Tensor, *, center: bool = True) -> Tensor:
+def effective_rank(x: Tensor, *, center: bool = True, computed_in: torch.dtype | None = None) -> Tensor:
     """Effective rank exp(-sum p log p), p = singular values over their sum (Roy & Vetterli 2007), in [1, min(N, D)].
 
     Singular values come from the eigenvalues of the smaller Gram matrix in float64; those under its rounding
-    error (relative to the largest, about 2e-7 for 256) count as zero. A batch that varies by no more than the
-    rounding of its dtype (float32 at least) counts as constant, and a constant batch has rank 1.
+    error (relative to the largest, about 2e-7 for 256), or no larger than those of x's own rounding errors, count as
+    zero. A dimension that varies by no more than rounding counts as constant, and a constant batch has rank 1.
 
     Args:
         x: the batch.
         center: subtract the mean of each dimension first.
+        computed_in: the dtype that x was computed in, as under autocast, and so was rounded to; None: its own,
+            float32 at least.
 
     Raises:
         ValueError: x is not a matrix with at least one row and column.
     """
     _require_matrix(x)
     n, d = x.shape
-    rounding = _ROUNDING * torch.finfo(x.dtype).eps
+    precision = computed_in or x.dtype
     x, finite = _zero_unless_finite(x.double())
-    scale = x.detach().abs().amax()
-    x = x / torch.where(scale > 0, scale, 1.0)
+    x = _scaled(x)
     if center:
-        x = x - x.mean(dim=0)
-    gram = x @ x.T if n <= d else x.T @ x
-    constant = gram.diagonal().sum() <= n * d * rounding**2
-    return _effective_rank(gram, constant, finite)
+        x, _, error_D = rows.center(x, precision)
+    else:
+        error_D = rows.ERROR * rows.rounding(x, precision)
+    return _effective_rank(x @ x.T if n <= d else x.T @ x, _floor(n, error_D), finite)
 
 
 @full_precision
@@ -99,26 +99,31 @@ def mutual_information(r: Tensor, z: Tensor, *, order: float = 2.0, center: bool
 
 
 @torch.no_grad()
-def batch_products(r: Tensor, z: Tensor) -> "BatchProducts":
-    """What `information_quantities` needs of a batch, at most (N, N) numbers each: little to bring to the host.
+def batch_products(
+    r: Tensor, z: Tensor, *, order: float = 2.0, computed_in: torch.dtype | None = None
+) -> "BatchProducts":
+    """What `information_quantities` needs of a batch, (N, N) numbers a few times: little to bring to the host.
 
     Args:
         r: (N, D_r), row i the representation of sample i.
         z: (N, D_z), row i the embedding of the same sample.
+        order: of I(R;Z).
+        computed_in: the dtype r and z were computed in, as for `effective_rank`.
     """
-    return BatchProducts(_products(r), _products(z))
+    r_products, z_products = (_products(x, order, computed_in or x.dtype) for x in (r, z))
+    return BatchProducts(r_products, z_products, order)
 
 
 @torch.no_grad()
-def information_quantities(batch: "BatchProducts", *, order: float = 2.0) -> dict[str, Tensor]:
+def information_quantities(batch: "BatchProducts") -> dict[str, Tensor]:
     """Every information quantity that is logged of a batch, by metric name, with shared work done once.
 
-    As `matrix_entropy`, `mutual_information`, `effective_rank` and `uniformity` give them, in float64.
+    As `matrix_entropy`, `mutual_information`, `effective_rank` and `uniformity` give them.
 
     Args:
         batch: from `batch_products`, on any device. Eigenvalues on a GPU make the host wait for it.
-        order: of I(R;Z).
     """
+    order = batch.order
     centered_r, centered_z = batch.r.kernel(center=True), batch.z.kernel(center=True)
     return {
         "h_r": _entropy(centered_r, len(centered_r), 2.0),
@@ -126,7 +131,7 @@ def information_quantities(batch: "BatchProducts", *, order: float = 2.0) -> dic
         "erank_r": batch.r.effective_rank(),
         "erank_z": batch.z.effective_rank(),
         "loss_mi": _shared_information(batch.r.kernel(center=False), batch.z.kernel(center=False), order),
-        "uniformity": _log_mean_potential(batch.z.cosines(), 2.0),
+        "uniformity": _log_mean_potential(torch.where(batch.z.finite, batch.z.cosines, math.nan), 2.0),
     }
 
 
@@ -136,50 +141,48 @@ class BatchProducts:
 
     r: "RowProducts"
     z: "RowProducts"
+    order: float
+    """Of I(R;Z)."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "BatchProducts":
         """The same with the function applied to every tensor."""
-        return BatchProducts(*(RowProducts(*map(function, vars(rows).values())) for rows in (self.r, self.z)))
+        r, z = (RowProducts(*map(function, vars(products).values())) for products in (self.r, self.z))
+        return BatchProducts(r, z, self.order)
 
 
 @dataclass(frozen=True)
 class RowProducts:
-    """The inner products of a batch's rows, with and without its mean, from one product of matrices in float64."""
+    """The inner products of a batch's rows, with and without its mean.
+
+    Each from a product of matrices of its own: the one follows from the other by adding the mean back, but for a row
+    much shorter than the mean nothing of it would be left.
+    """
 
     gram: Tensor
-    """Of centred rows."""
+    """Of centred rows, in float64."""
     spectrum: Tensor
     """Gram matrix of the centred batch over its smaller side: its eigenvalues are the squared singular values."""
-    with_mean: Tensor
-    """Of each centred row and the mean."""
-    mean_squared: Tensor
-    """Of the mean and itself."""
+    floor: Tensor
+    """Eigenvalues of the spectrum up to this are rounding."""
+    cosines: Tensor
+    """Of rows scaled to length one, 0 with a zero row."""
     zero: Tensor
     """Whether a row is zero."""
     centered_zero: Tensor
     """Whether a centred row is zero up to rounding."""
-    constant: Tensor
-    """Whether the batch varies by no more than rounding."""
     finite: Tensor
     """Whether all entries were finite."""
 
     def kernel(self, *, center: bool) -> Tensor:
         """K of `matrix_entropy`; NaN where the batch was not finite."""
         zero = self.centered_zero if center else self.zero
-        kernel_NN = _cosines(self.gram if center else self._uncentered(), zero)
+        kernel_NN = _cosines(self.gram, zero) if center else self.cosines.double()
         # Rows without a direction share one of their own.
         kernel_NN = kernel_NN + (zero[:, None] & zero)
         return torch.where(self.finite, kernel_NN, math.nan)
 
-    def cosines(self) -> Tensor:
-        """Cosine similarities of the rows, 0 with a zero row; NaN where the batch was not finite."""
-        return torch.where(self.finite, _cosines(self._uncentered(), self.zero), math.nan)
-
     def effective_rank(self) -> Tensor:
-        return _effective_rank(self.spectrum, self.constant, self.finite)
-
-    def _uncentered(self) -> Tensor:
-        return self.gram + self.with_mean[:, None] + self.with_mean + self.mean_squared
+        return _effective_rank(self.spectrum, self.floor, self.finite)
 
 
 @full_precision
@@ -195,7 +198,7 @@ def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
     n = x.shape[0]
     if n < 2:
         raise ValueError("uniformity is a mean over pairs: at least two rows are needed")
-    u_ND = normalize(x, dim=1)
+    u_ND, _ = unit_rows(x)
     return _log_mean_potential(u_ND @ u_ND.T, t)
 
 
@@ -209,55 +212,56 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
     _require_matrix(z1)
     if z1.shape != z2.shape:
         raise ValueError(f"the views differ in shape: {(*z1.shape,)} and {(*z2.shape,)}")
-    return (normalize(z1, dim=1) - normalize(z2, dim=1)).square().sum(dim=1).mean()
+    return (unit_rows(z1)[0] - unit_rows(z2)[0]).square().sum(dim=1).mean()
 
 
-def _unit_rows(x: Tensor, center: bool, order: float) -> Tensor:
+def _unit_rows(x: Tensor, centered: bool, order: float) -> Tensor:
     """Rows scaled to length one, (N, D + 1). float64 where eigenvalues are to come: low orders magnify rounding.
 
     A zero row has no direction: such rows share one of their own, the added last column. So a constant batch,
     all zero once centred, has a kernel of ones (entropy 0) rather than of zeros or of amplified rounding errors.
     """
-    dtype = x.dtype
+    precision, zero_N = x.dtype, None
     x = x if order == 2 else x.double()
-    magnitude_N1 = x.detach().abs().amax(dim=1, keepdim=True)
-    negligible_N1 = torch.zeros_like(magnitude_N1)
-    if center:
-        mean_D = x.mean(dim=0)
-        x = x - mean_D
-        rounding = _ROUNDING * torch.finfo(dtype).eps
-        negligible_N1 = rounding * (magnitude_N1 + mean_D.detach().abs().amax())
-        magnitude_N1 = x.detach().abs().amax(dim=1, keepdim=True)
-    zero_N1 = magnitude_N1 <= negligible_N1
-    # Dividing by the largest entry first keeps the squares from overflowing; the direction does not depend on it.
-    x = torch.where(zero_N1, 0.0, x / torch.where(zero_N1, 1.0, magnitude_N1))
-    length_N1 = torch.where(zero_N1, 1.0, x.square().sum(dim=1, keepdim=True)).sqrt()
-    return torch.cat([x / length_N1, zero_N1.to(x.dtype)], dim=1)
+    if centered:
+        x, zero_N, _ = rows.center(x, precision)
+    x, zero_N = unit_rows(x, zero_N)
+    return torch.cat([x, zero_N[:, None].to(x.dtype)], dim=1)
 
 
-def _products(x: Tensor) -> RowProducts:
+def _products(x: Tensor, order: float, computed_in: torch.dtype) -> RowProducts:
     _require_matrix(x)
     n, d = x.shape
-    rounding = _ROUNDING * torch.finfo(x.dtype).eps
-    x, finite = _zero_unless_finite(x.double())
-    magnitude_N = x.abs().amax(dim=1)
-    scale = magnitude_N.amax()
-    scale = torch.where(scale > 0, scale, 1.0)
-    x, magnitude_N = x / scale, magnitude_N / scale
-    mean_D = x.mean(dim=0)
-    x = x - mean_D
-    gram = x @ x.T
-    spectrum = gram if n <= d else x.T @ x
+    unit, zero = unit_rows(x if order == 2 else x.double())  # as `matrix_entropy` does it
+    # In x's own dtype, whose rounding is what `center` is about; products and eigenvalues want float64.
+    x, centered_zero, error_D = rows.center(_scaled(x), computed_in)
+    x = x.double()
+    gram, finite = _zero_unless_finite(x @ x.T)
     return RowProducts(
         gram=gram,
-        spectrum=spectrum,
-        with_mean=x @ mean_D,
-        mean_squared=mean_D @ mean_D,
-        zero=magnitude_N == 0,
-        centered_zero=x.abs().amax(dim=1) <= rounding * (magnitude_N + mean_D.abs().amax()),
-        constant=spectrum.diagonal().sum() <= n * d * rounding**2,
+        spectrum=gram if n <= d else torch.where(finite, x.T @ x, 0.0),
+        floor=_floor(n, error_D),
+        cosines=unit @ unit.T,
+        zero=zero,
+        centered_zero=centered_zero,
         finite=finite,
     )
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """x with its largest entry at one, so that no square overflows."""
+    scale = x.detach().abs().amax()
+    return x / torch.where(scale > 0, scale, 1.0)
+
+
+def _floor(n: int, error: Tensor) -> Tensor:
+    """The largest squared singular value of n rows of independent errors (Bandeira & van Handel 2016).
+
+    Args:
+        n: rows.
+        error: (D,) the size of the errors in each column.
+    """
+    return (math.sqrt(n) * error.amax() + error.square().sum().sqrt()).square()
 
 
 def _cosines(gram: Tensor, zero: Tensor) -> Tensor:
@@ -266,15 +270,14 @@ def _cosines(gram: Tensor, zero: Tensor) -> Tensor:
     return gram * inverse_N[:, None] * inverse_N
 
 
-def _effective_rank(gram: Tensor, constant: Tensor, finite: Tensor) -> Tensor:
+def _effective_rank(gram: Tensor, floor: Tensor, finite: Tensor) -> Tensor:
     eigenvalues = torch.linalg.eigvalsh(gram)
-    kept = eigenvalues > eigenvalues[-1] * (len(eigenvalues) * torch.finfo(torch.float64).eps)
+    kept = eigenvalues > torch.maximum(floor, eigenvalues[-1] * (len(eigenvalues) * torch.finfo(torch.float64).eps))
     singular = torch.where(kept, eigenvalues, 1.0).sqrt() * kept
     total = singular.sum()
     p = singular / torch.where(total > 0, total, 1.0)
     entropy = -(p * torch.where(kept, p, 1.0).log()).sum()
-    rank = torch.where(constant, 1.0, entropy.exp())
-    return torch.where(finite, rank, math.nan)
+    return torch.where(finite, entropy.exp(), math.nan)
 
 
 def _shared_information(k_r: Tensor, k_z: Tensor, order: float) -> Tensor:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss, normalize, relu
+from torch.nn.functional import cross_entropy, mse_loss, relu
 
 from adadim_core.precision import full_precision
+from adadim_core.rows import unit_rows
 
 
 @full_precision
@@ -21,7 +22,7 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     """Normalised temperature-scaled cross entropy (Chen et al. 2020, equation 1): the sample-contrastive loss.
 
     Each of the 2N embeddings is an anchor: its other view is the positive, the remaining 2N - 2 are negatives,
-    the anchor itself is left out. Cosine similarity. Mean over anchors, in nats.
+    the anchor itself is left out. Cosine similarity, 0 with a zero row. Mean over anchors, in nats.
 
     Raises:
         ValueError: the views are not two (N, D) matrices of one shape, N < 2, or the temperature is not positive.
@@ -30,7 +31,7 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     n = z1.shape[0]
-    u_2ND = normalize(torch.cat([z1, z2]), dim=1)
+    u_2ND, _ = unit_rows(torch.cat([z1, z2]))
     logits_2N2N = (u_2ND @ u_2ND.T) / temperature
     logits_2N2N = logits_2N2N.fill_diagonal_(-math.inf)
     partner_2N = torch.arange(2 * n, device=u_2ND.device).roll(n)

@@ -19,9 +19,8 @@ class Measurement:
     for which the host would have to wait, are taken on the host from those copies.
     """
 
-    def __init__(self, scalars: Mapping[str, Tensor], products: BatchProducts, order: float) -> None:
+    def __init__(self, scalars: Mapping[str, Tensor], products: BatchProducts) -> None:
         self._names = list(scalars)
-        self._order = order
         device = products.r.gram.device
         stacked = torch.stack([value.detach().double() for value in scalars.values()]) if scalars else torch.empty(0)
         self._scalars = stacked.to("cpu", non_blocking=True)
@@ -36,7 +35,7 @@ class Measurement:
         """The quantities by metric name. Waits for the device where they are not there yet."""
         if self._copied is not None:
             self._copied.synchronize()
-        information = information_quantities(self._products, order=self._order)
+        information = information_quantities(self._products)
         # What the loss itself computed comes last and stands: the same quantity in the loss's own precision.
         numbers = torch.stack(list(information.values())).tolist()
         return dict(zip(information, numbers, strict=True)) | dict(
@@ -45,13 +44,15 @@ class Measurement:
 
 
 @torch.no_grad()
-def measure_representations(r1: Tensor, z1: Tensor, *, order: float) -> Measurement:
+def measure_representations(r1: Tensor, z1: Tensor, *, order: float, computed_in: torch.dtype) -> Measurement:
     """The information quantities of one view."""
-    return Measurement({}, batch_products(r1, z1), order)
+    return Measurement({}, batch_products(r1, z1, order=order, computed_in=computed_in))
 
 
 @torch.no_grad()
-def measure_step(terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, order: float) -> Measurement:
+def measure_step(
+    terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, order: float, computed_in: torch.dtype
+) -> Measurement:
     """The losses of a step, the alignment of its views and the information quantities of the first view."""
     scalars = {
         "loss": terms.total,
@@ -62,4 +63,4 @@ def measure_step(terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, o
     }
     if terms.information is not None:
         scalars["loss_mi"] = terms.information
-    return Measurement(scalars, batch_products(r1, z1), order)
+    return Measurement(scalars, batch_products(r1, z1, order=order, computed_in=computed_in))

@@ -254,7 +254,7 @@ class Trainer:
         self._settle()
         if logging_due and batch.r1 is not None:
             order = self.spec.objective.mutual_information.order
-            measured = measure_step(batch.terms, batch.r1, batch.z1, batch.z2, order=order)
+            measured = measure_step(batch.terms, batch.r1, batch.z1, batch.z2, order=order, computed_in=self._dtype)
             settings = {"alpha": alpha, "beta": beta, "lr": lr}
             self._pending = _Pending(self.step, measured, settings, self._images_since_report)
             self._images_since_report = 0
@@ -337,11 +337,11 @@ class Trainer:
                 r, z = self._forward_in_parts(views, batch)
                 z_ND = distributed.gather(z).flatten(0, 1)
                 if due:
-                    ranks.append(effective_rank(z_ND))
+                    ranks.append(effective_rank(z_ND, computed_in=self._dtype))
                 if self.step == 0 and batch == 0:
                     information_order = self.spec.objective.mutual_information.order
                     r_ND = distributed.gather(r).flatten(0, 1)
-                    measured = measure_representations(r_ND, z_ND, order=information_order)
+                    measured = measure_representations(r_ND, z_ND, order=information_order, computed_in=self._dtype)
         if ranks:
             mean_rank = distributed.broadcast_float(torch.stack(ranks).mean().item(), self.device)
             self._alpha_policy.observe(mean_rank, n=batch_size, d=self.spec.model.projector.out)

@@ -218,6 +218,13 @@ def test_not_finite_in_gives_nan_out(draw, shape, order, bad):
     assert alignment(x, good).isnan()
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_uniformity_and_alignment_depend_on_directions_only(draw, scale):
+    x, y = draw(10, 6, dtype=torch.float32), draw(10, 6, dtype=torch.float32)
+    torch.testing.assert_close(uniformity(scale * x), uniformity(x))
+    torch.testing.assert_close(alignment(scale * x, y), alignment(x, y))
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_very_small_and_very_large_values_are_measured_alike(draw, scale):
     x = draw(10, 6, dtype=torch.float32)
@@ -262,9 +269,11 @@ def singly(r, z, order):
 
 def batches(draw):
     r, z = draw(12, 5).relu() + 0.5, draw(12, 30)
-    zero_row, infinite = z.clone(), z.clone()
+    zero_row, infinite, huge_row = z.clone(), z.clone(), z.clone()
     zero_row[:3] = 0
     infinite[4, 4] = math.inf
+    huge_row[2] *= 1e9
+    short_rows = torch.where(torch.arange(12)[:, None] % 3 == 0, z, 1.0)
     return {
         "ordinary": (r, z),
         "more samples than dimensions": (draw(40, 5), draw(40, 7)),
@@ -274,13 +283,18 @@ def batches(draw):
         "constant": (torch.ones(12, 5), draw(1, 30).float().expand(12, 30)),
         "zero": (torch.zeros(12, 5), z),
         "not finite": (r, infinite),
+        "short rows": (r, torch.where(short_rows == 1, z, 1e-7 * z)),
+        "shorter rows": (r, torch.where(short_rows == 1, z, 1e-9 * z)),
+        "shorter rows in float32": (r.float(), torch.where(short_rows == 1, z, 1e-9 * z).float()),
+        "one huge row": (r, huge_row),
+        "one huge row in float32": (r.float(), huge_row.float()),
     }
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_quantities_at_once_are_those_taken_singly(draw, order):
     for name, (r, z) in batches(draw).items():
-        together = information_quantities(batch_products(r, z), order=order)
+        together = information_quantities(batch_products(r, z, order=order))
         expected = singly(r, z, order)
         assert together.keys() == expected.keys()
         tolerance = 1e-9 if r.dtype == torch.float64 else 2e-3
@@ -288,3 +302,43 @@ def test_quantities_at_once_are_those_taken_singly(draw, order):
             assert together[key].item() == pytest.approx(value.item(), rel=tolerance, abs=tolerance, nan_ok=True), (
                 f"{key} of a batch that is {name}"
             )
+
+
+@BOUNDED
+@given(st.integers(0, 2**31), st.floats(-3, 8), st.integers(1, 4))
+def test_constant_columns_change_nothing(seed, magnitude, columns):
+    x = matrix(40, 24, seed).float()
+    z = matrix(40, 8, seed + 1).float()
+    wider = torch.cat([x, torch.full((40, columns), 10**magnitude)], dim=1)
+    torch.testing.assert_close(effective_rank(wider), effective_rank(x), rtol=1e-4, atol=0)
+    torch.testing.assert_close(matrix_entropy(wider, center=True), matrix_entropy(x, center=True), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        mutual_information(wider, z, center=True), mutual_information(x, z, center=True), rtol=1e-3, atol=1e-3
+    )
+    together = information_quantities(batch_products(wider, z))
+    for name, value in information_quantities(batch_products(x, z)).items():
+        if name != "loss_mi":  # uncentred: there a constant counts
+            torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(256, 512), (256, 64)])
+def test_rounding_of_the_forward_pass_is_no_rank(draw, dtype, shape):
+    def measured(x):
+        x = x.to(dtype).float()
+        together = information_quantities(batch_products(x, x, computed_in=dtype))
+        alone = effective_rank(x, computed_in=dtype)
+        assert alone.item() == pytest.approx(together["erank_r"].item()) == pytest.approx(together["erank_z"].item())
+        return alone.item(), together["h_r"].item()
+
+    n, d = shape
+    row, five = 1 + draw(1, d).abs(), draw(n, 5) @ draw(5, d) / math.sqrt(5)
+    eps = torch.finfo(dtype).eps
+    # Collapsed to a point: what is left is rounding, in which every dimension is as good as another.
+    assert measured(row + 0.1 * eps * draw(n, d)) == (1, pytest.approx(0, abs=1e-9))
+    # Collapsed to five dimensions.
+    low = row + 5 * eps * five
+    assert effective_rank(low.to(dtype).float()) > 8
+    assert measured(low)[0] == pytest.approx(effective_rank(low).item(), rel=0.02)
+    # Sound: nothing is lost.
+    assert measured(draw(n, d))[0] == pytest.approx(effective_rank(draw(n, d)).item(), rel=0.02)

@@ -134,6 +134,24 @@ def test_collapsed_batches_have_finite_losses_and_gradients(loss):
     assert z1.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_nt_xent_of_rows_of_any_length(draw, scale):
+    z1, z2 = draw(8, 16, dtype=torch.float32), draw(8, 16, dtype=torch.float32)
+    torch.testing.assert_close(nt_xent_loss(scale * z1, scale * z2), nt_xent_loss(z1, z2))
+
+
+def test_a_zero_row_has_no_direction_and_gets_no_gradient(draw):
+    z1, z2 = draw(8, 16, dtype=torch.float32), draw(8, 16, dtype=torch.float32)
+    z1[3] = 0
+    z1.requires_grad_()
+    value = nt_xent_loss(z1, z2)
+    value.backward()
+    assert value.isfinite()
+    assert z1.grad is not None
+    assert not z1.grad[3].any()
+    assert 0 < z1.grad.abs().max() < 1
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nan_goes_through(draw, loss):
     z1, z2 = draw(8, 16), draw(8, 16)

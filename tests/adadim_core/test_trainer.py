@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from adadim_core import load_dataset, load_encoder, measurement
 from adadim_core.checkpoint import CheckpointError
+from adadim_core.models import EncoderConfig, register_backbone
 from adadim_core.models import encoder as encoder_module
-from adadim_core.models import register_backbone
 from adadim_core.objective import objective
 from adadim_core.spec import ExperimentSpec, parse_spec, plan_trials
 from adadim_core.spec.metrics import METRICS
@@ -387,6 +387,29 @@ def test_settings_come_from_the_spec_and_not_from_the_state(tiny_spec):
         other.load_state_dict(source.state_dict())
     for name, tensor in other.state_dict()["model"].items():
         assert torch.equal(tensor, before[name]), "a state that is refused changes nothing"
+
+
+def test_a_collapse_in_bfloat16_is_no_rank(tiny_spec, monkeypatch):
+    class Collapsed(torch.nn.Module):
+        """Nearly the same R for every image."""
+
+        def __init__(self, config: EncoderConfig) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(config.image_size**2, 64)
+            torch.nn.init.ones_(self.linear.bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(1e-3 * x.flatten(1))
+
+    monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
+    register_backbone("collapsed", Collapsed)
+    spec = tiny_spec(model={"projector": {"layers": 1, "out": 64}}, training={"precision": "bfloat16"})
+    made, points = recorded(spec, backbone="collapsed")
+    made.train_steps(1)
+    start = points[0][2]
+    assert start["erank_r"] == 1
+    assert start["h_r"] == pytest.approx(0, abs=1e-6)
+    assert start["alpha"] < 0.1
 
 
 def test_images_of_ones_own_are_trained(tiny_spec):
