@@ -321,7 +321,7 @@ class Trainer:
         Batches are drawn and augmented like those of training, and normalised with their own statistics; the
         running statistics of the network are left alone.
         """
-        due = self._alpha_policy.measurement_batches(epoch)
+        due = self._alpha_policy.measurement_batches(epoch, steps=self.steps_per_epoch)
         batches = min(max(due, int(self.step == 0)), self.steps_per_epoch)
         if not batches:
             return

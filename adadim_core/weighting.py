@@ -14,6 +14,9 @@ from adadim_core.spec.objective import (
     Weighting,
 )
 
+# A forward pass of one view costs a sixth of a step: so many steps for one measured batch keep the cost under 1 %.
+_STEPS_A_BATCH = 20
+
 
 def alpha_from_rank(rank: float, *, n: int, d: int, normalizer: Literal["min", "dim", "log"] = "min") -> float:
     """alpha of an effective rank of Z, in [0, 1].
@@ -65,10 +68,14 @@ class AlphaPolicy:
         self._spec = spec
         self._adaptive_alpha: float | None = None
 
-    def measurement_batches(self, epoch: int) -> int:
-        """How many batches of Z to measure before this epoch (counted from 0); 0 when none is due."""
-        due = isinstance(self._spec, AdaptiveWeighting) and epoch % self._spec.every_epochs == 0
-        return self._spec.batches if due else 0  # type: ignore[union-attr]
+    def measurement_batches(self, epoch: int, *, steps: int) -> int:
+        """How many batches of Z to measure before this epoch (counted from 0); 0 when none is due.
+
+        No more than a twentieth of the epoch's steps, but at least one.
+        """
+        if not isinstance(self._spec, AdaptiveWeighting) or epoch % self._spec.every_epochs:
+            return 0
+        return min(self._spec.batches, max(1, steps // _STEPS_A_BATCH))
 
     def observe(self, rank: float, *, n: int, d: int) -> None:
         """Take a measured effective rank of Z. A rank that is not finite leaves alpha as it was.
@@ -106,7 +113,10 @@ class AlphaPolicy:
         return {"adaptive_alpha": self._adaptive_alpha}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._adaptive_alpha = state["adaptive_alpha"]
+        alpha = state["adaptive_alpha"]
+        # The bounds are those of this spec, not of the one the state was trained with.
+        bounded = alpha is not None and isinstance(self._spec, AdaptiveWeighting)
+        self._adaptive_alpha = _clamp(alpha, self._spec) if bounded else alpha
 
 
 def _clamp(alpha: float, spec: AdaptiveWeighting) -> float:

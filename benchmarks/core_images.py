@@ -47,5 +47,5 @@ def throughput_spec(data: dict[str, Any], **sections: dict[str, Any]) -> dict[st
         "training": {"epochs": 1000, "batch_size": 256},
     }
     for name, section in sections.items():
-        document[name] = {**document[name], **section}
+        document[name] = {**document.get(name, {}), **section}
     return document

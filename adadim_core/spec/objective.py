@@ -41,7 +41,14 @@ class AdaptiveWeighting(Section):
         Literal["min", "dim", "log"],
         Field(description="min: min(N-1, D). dim: D. log: log ER / log min(N-1, D)."),
     ] = "min"
-    batches: Annotated[int, Field(ge=1, le=1000, description="Batches one measurement of ER(Z) averages.")] = 4
+    batches: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Batches one measurement of ER(Z) averages; at most one for every 20 steps of an epoch.",
+        ),
+    ] = 4
     every_epochs: Annotated[int, Field(ge=1, description="Epochs between two measurements.")] = 1
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0, description="Weight of the previous alpha in the next one.")] = (
         0.0

@@ -69,7 +69,15 @@ def test_adaptive_keeps_alpha_where_the_rank_is_not_a_number():
 
 def test_adaptive_measures_at_its_cadence():
     policy = AlphaPolicy(AdaptiveWeighting(every_epochs=3, batches=2))
-    assert [policy.measurement_batches(epoch) for epoch in range(5)] == [2, 0, 0, 2, 0]
+    assert [policy.measurement_batches(epoch, steps=100) for epoch in range(5)] == [2, 0, 0, 2, 0]
+
+
+@given(steps=st.integers(1, 10_000), batches=st.integers(1, 1000))
+def test_measuring_is_a_small_share_of_an_epoch(steps, batches):
+    measured = AlphaPolicy(AdaptiveWeighting(batches=batches)).measurement_batches(0, steps=steps)
+    assert 1 <= measured <= batches
+    assert measured == 1 or measured <= steps / 20
+    assert measured == batches or measured + 1 > steps / 20
 
 
 @pytest.mark.parametrize("spec", [FixedWeighting(alpha=0.3), LinearWeighting(), CosineWeighting()])
@@ -77,7 +85,7 @@ def test_other_policies_measure_nothing_and_ignore_ranks(spec):
     policy = AlphaPolicy(spec)
     before = policy.alpha(0.25)
     policy.observe(77.0, n=101, d=200)
-    assert policy.measurement_batches(0) == 0
+    assert policy.measurement_batches(0, steps=100) == 0
     assert policy.alpha(0.25) == before
 
 
@@ -101,6 +109,17 @@ def test_state_goes_on_where_it_stopped():
     other = AlphaPolicy(AdaptiveWeighting(smoothing=0.5))
     other.load_state_dict(policy.state_dict())
     assert observed(other, 20) == observed(policy, 20)
+
+
+def test_a_state_is_brought_within_the_bounds_of_the_spec():
+    source = AlphaPolicy(AdaptiveWeighting())
+    assert observed(source, 80) == [0.8]
+    for spec, expected in ((AdaptiveWeighting(ceiling=0.5), 0.5), (AdaptiveWeighting(floor=0.9), 0.9)):
+        policy = AlphaPolicy(spec)
+        policy.load_state_dict(source.state_dict())
+        assert policy.alpha(0) == expected
+        policy.load_state_dict(AlphaPolicy(spec).state_dict())
+        assert policy.alpha(0) == spec.floor
 
 
 def test_beta_is_gamma_alpha_with_sign_and_start():
