@@ -52,6 +52,7 @@ def model_card(
     encoder: Encoder,
     figures: Mapping[str, float],
     *,
+    dataset: str,
     step: int,
     epoch: int,
     collapsed: int | None,
@@ -62,6 +63,7 @@ def model_card(
         spec: of the trial.
         encoder: what is exported.
         figures: last value of every metric.
+        dataset: name of what it was trained on.
         step, epoch: steps and whole epochs trained.
         collapsed: step at which the collapse watch flagged the trial; None: it did not.
     """
@@ -83,7 +85,7 @@ def model_card(
         size=config.image_size,
         registered=registered,
         progress=f"{epoch} of {spec.training.epochs} epochs ({step} steps)",
-        dataset=spec.data.dataset,
+        dataset=dataset,
         torch=torch.__version__,
         collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
         spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True, exclude=hidden), sort_keys=False),

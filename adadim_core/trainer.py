@@ -81,7 +81,7 @@ class Trainer:
             device: where to train; None: CUDA where there is any, else the CPU.
             report: called with every measurement, on the training thread.
             backbone: a network known through `register_backbone`, in place of the one the spec names.
-            data: images of your own, in place of those the spec names.
+            data: images of your own, in place of those the spec names (`parse_spec(..., own_data=True)`).
 
         Raises:
             TypeError: spec is something else.
@@ -507,7 +507,15 @@ class Trainer:
     def export_encoder(self, directory: Path) -> None:
         """Write encoder.safetensors, encoder.json and README.md, a model card; `adadim_core.load_encoder` reads it."""
         encoder = self._model.encoder
-        card = model_card(self.spec, encoder, self._last, step=self.step, epoch=self.epoch, collapsed=self.collapsed_at)
+        card = model_card(
+            self.spec,
+            encoder,
+            self._last,
+            dataset=self._data.name,
+            step=self.step,
+            epoch=self.epoch,
+            collapsed=self.collapsed_at,
+        )
         save_encoder(encoder, Path(directory), card=card)
 
 

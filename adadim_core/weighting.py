@@ -113,10 +113,11 @@ class AlphaPolicy:
         return {"adaptive_alpha": self._adaptive_alpha}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        alpha = state["adaptive_alpha"]
+        alpha, spec = state["adaptive_alpha"], self._spec
         # The bounds are those of this spec, not of the one the state was trained with.
-        bounded = alpha is not None and isinstance(self._spec, AdaptiveWeighting)
-        self._adaptive_alpha = _clamp(alpha, self._spec) if bounded else alpha
+        if alpha is not None and isinstance(spec, AdaptiveWeighting):
+            alpha = _clamp(alpha, spec)
+        self._adaptive_alpha = alpha
 
 
 def _clamp(alpha: float, spec: AdaptiveWeighting) -> float:

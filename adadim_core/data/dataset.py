@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adadim_core.augmentation import Augmentation
+from adadim_core.data.errors import DataError
 from adadim_core.data.streaming import StreamedImages
 
 Images = Tensor | StreamedImages
@@ -37,6 +38,36 @@ class ImageDataset:
     """Standard deviation likewise."""
     augmentation: Augmentation
     """What a spec gets for the augmentation fields it leaves out."""
+
+    def __post_init__(self) -> None:
+        """Raises DataError where the parts are not what they should be or do not fit each other."""
+        parts = (
+            ("train", self.train_images, self.train_labels, UNLABELLED),
+            ("test", self.test_images, self.test_labels, 0),
+        )
+        for part, images, labels, lowest in parts:
+            if isinstance(images, Tensor) and images.dtype != torch.uint8:
+                raise DataError(f"{part}_images must be uint8, from 0 to 255, not {images.dtype}")
+            if len(images.shape) != 4 or 0 in images.shape:
+                raise DataError(f"{part}_images must be (N, C, H, W) with something in it, not {(*images.shape,)}")
+            if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+                raise DataError(
+                    f"{part}_labels must be int64, one for each of {len(images)} images, not {labels.dtype} of shape "
+                    f"{(*labels.shape,)}"
+                )
+            if labels.min() < lowest:
+                raise DataError(f"{part}_labels must be at least {lowest}, not {labels.min()}")
+        if not self.labelled_rows.numel():
+            raise DataError("no training image has a label, so there is nothing to evaluate R with")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            train, test = ((*images.shape[1:],) for images in (self.train_images, self.test_images))
+            raise DataError(f"training and test images have different (C, H, W): {train} and {test}")
+        if not self.channels == len(self.mean) == len(self.std):
+            raise DataError(f"{self.channels} channels need as many means and standard deviations")
+        if self.channels not in (1, 3):
+            raise DataError(f"images have 1 or 3 channels, not {self.channels}")
+        if not min(self.std) > 0:
+            raise DataError(f"standard deviations must be positive, not {self.std}")
 
     @property
     def channels(self) -> int:

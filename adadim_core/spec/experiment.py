@@ -3,7 +3,7 @@
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from adadim_core.spec.base import Section
 from adadim_core.spec.objective import ObjectiveSpec
@@ -31,6 +31,7 @@ class ExperimentSpec(Section):
     search: SearchSpec | None = None
     stop: StopSpec = StopSpec()
     retries: Annotated[int, Field(ge=0, le=100, description="New attempts after lost ones.")] = 2
+    _own_data: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _batch_divides_over_workers(self) -> Self:
@@ -42,8 +43,9 @@ class ExperimentSpec(Section):
         return self
 
     @model_validator(mode="after")
-    def _batch_fits_data(self) -> Self:
-        images = TRAIN_IMAGES.get(self.data.dataset)
+    def _batch_fits_data(self, info: ValidationInfo) -> Self:
+        self._own_data = bool((info.context or {}).get("own_data"))
+        images = None if self._own_data else TRAIN_IMAGES.get(self.data.dataset)
         if images is not None and self.training.batch_size > images:
             raise ValueError(
                 f"training.batch_size ({self.training.batch_size}) is larger than the {images} training images "
@@ -85,6 +87,11 @@ class ExperimentSpec(Section):
         searched = self.search.space.get("training.epochs") if self.search is not None else None
         return max([self.training.epochs] if searched is None else [int(value) for value in extremes(searched)])
 
+    @property
+    def context(self) -> dict[str, Any]:
+        """What pydantic needs to validate this spec again as it was validated."""
+        return {"own_data": self._own_data}
+
     def with_params(self, params: dict[str, Any]) -> Self:
         """The spec of one trial: the given fields set, the search section gone.
 
@@ -97,7 +104,7 @@ class ExperimentSpec(Section):
         """
         fields = self.model_dump(mode="json", exclude={"search"})
         set_paths(fields, params)
-        return type(self).model_validate(fields)
+        return type(self).model_validate(fields, context=self.context)
 
 
 def set_paths(fields: dict[str, Any], params: dict[str, Any]) -> None:

@@ -45,8 +45,15 @@ class SpecError(ValueError):
         super().__init__("; ".join(f"{p.pointer or 'spec'}: {p.message}" for p in self.problems))
 
 
-def parse_spec(text: str | bytes, *, syntax: Literal["yaml", "json"] = "yaml") -> ExperimentSpec:
+def parse_spec(
+    text: str | bytes, *, syntax: Literal["yaml", "json"] = "yaml", own_data: bool = False
+) -> ExperimentSpec:
     """Read a spec from YAML or JSON text.
+
+    Args:
+        text: the document.
+        syntax: how it is written.
+        own_data: it is for `Trainer(spec, data=...)`: how many images the set it names has does not matter.
 
     Raises:
         SpecError: the text is too large, is not UTF-8, does not parse, or is not a valid spec.
@@ -68,10 +75,10 @@ def parse_spec(text: str | bytes, *, syntax: Literal["yaml", "json"] = "yaml") -
         raise SpecError([Problem("", f"not valid {syntax.upper()}: {str(error)[:300]}")]) from None
     except RecursionError:
         raise SpecError([Problem("", f"nested deeper than {_MAX_DEPTH} levels")]) from None
-    return validate_spec(document)
+    return validate_spec(document, own_data=own_data)
 
 
-def validate_spec(document: Any) -> ExperimentSpec:
+def validate_spec(document: Any, *, own_data: bool = False) -> ExperimentSpec:
     """Check a parsed document, its search paths and every planned trial.
 
     Raises:
@@ -84,7 +91,7 @@ def validate_spec(document: Any) -> ExperimentSpec:
     if unstorable := list(itertools.islice(_unstorable(document), _MAX_PROBLEMS)):
         raise SpecError(unstorable)
     try:
-        spec = ExperimentSpec.model_validate(document)
+        spec = ExperimentSpec.model_validate(document, context={"own_data": own_data})
     except ValidationError as error:
         raise SpecError(_problems(error, document)) from None
     if spec.search is not None:
@@ -134,7 +141,7 @@ def _trial_problems(
     fields = spec.model_dump(mode="json", exclude={"search"})  # a search lists thousands of values, this runs for each
     set_paths(fields, params)
     try:
-        ExperimentSpec.model_validate(fields)
+        ExperimentSpec.model_validate(fields, context=spec.context)
     except ValidationError as error:
         values = ", ".join(f"{path} = {_shorten(value)}" for path, value in params.items())
         return [

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from adadim_core import load_dataset, load_encoder, measurement
 from adadim_core.checkpoint import CheckpointError
+from adadim_core.data import DataError
 from adadim_core.models import EncoderConfig, register_backbone
 from adadim_core.models import encoder as encoder_module
 from adadim_core.objective import objective
-from adadim_core.spec import ExperimentSpec, parse_spec, plan_trials
+from adadim_core.spec import ExperimentSpec, parse_spec, plan_trials, validate_spec
 from adadim_core.spec.metrics import METRICS
 from adadim_core.trainer import Trainer
 
@@ -365,7 +366,10 @@ def test_specs_that_cannot_be_trained_are_refused(tiny_spec):
         Trainer(tiny_spec(training={"batch_size": 4096}))
     with pytest.raises(TypeError, match="parse_spec"):
         Trainer("name: a")
-    oblong = replace(load_dataset("digits"), train_images=torch.zeros(256, 1, 8, 12, dtype=torch.uint8))
+    images, labels = torch.zeros(256, 1, 8, 12, dtype=torch.uint8), torch.zeros(256, dtype=torch.int64)
+    oblong = replace(
+        load_dataset("digits"), train_images=images, train_labels=labels, test_images=images, test_labels=labels
+    )
     with pytest.raises(ValueError, match=r"12 x 8 pixels: set data\.image_size"):
         Trainer(tiny_spec(), data=oblong)
     search = {"algorithm": "grid", "space": {"training.seed": {"choice": [0, 1]}}}
@@ -412,12 +416,48 @@ def test_a_collapse_in_bfloat16_is_no_rank(tiny_spec, monkeypatch):
     assert start["alpha"] < 0.1
 
 
-def test_images_of_ones_own_are_trained(tiny_spec):
+def test_images_of_ones_own_are_trained(tiny_spec, tmp_path):
     digits = load_dataset("digits")
     data = replace(digits, name="mine", train_images=digits.train_images[:256], train_labels=digits.train_labels[:256])
     made = Trainer(tiny_spec(), data=data, device="cpu")
     assert made.steps_per_epoch == 2
     made.train_epoch()
+    made.export_encoder(tmp_path)
+    assert "on `mine`" in (tmp_path / "README.md").read_text()
+
+
+def test_a_spec_for_images_of_ones_own_knows_no_other_set():
+    document = {"name": "own", "training": {"batch_size": 2048}}
+    with pytest.raises(ValueError, match="1438 training images"):
+        validate_spec(document)
+    spec = validate_spec(document, own_data=True).with_params({"model.backbone": "conv_small", "model.width": 2})
+    assert parse_spec("name: own\ntraining: {batch_size: 2048}", own_data=True).training == spec.training
+    digits = load_dataset("digits")
+    twice = torch.arange(2 * 1438) % 1438
+    data = replace(digits, train_images=digits.train_images[twice], train_labels=digits.train_labels[twice])
+    assert Trainer(spec, data=data, device="cpu").steps_per_epoch == 1
+    with pytest.raises(ValueError, match="larger than the 1438 training images"):
+        Trainer(spec, data=digits, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_images": torch.zeros(1438, 1, 8, 8, dtype=torch.int64)}, "train_images must be uint8"),
+        ({"test_images": torch.zeros(359, 1, 8, 8)}, "test_images must be uint8"),
+        ({"train_images": torch.zeros(1438, 8, 8, dtype=torch.uint8)}, r"\(N, C, H, W\)"),
+        ({"train_labels": torch.zeros(1437, dtype=torch.int64)}, "one for each of 1438 images"),
+        ({"test_labels": torch.zeros(359)}, "test_labels must be int64"),
+        ({"test_labels": torch.full((359,), -1)}, "test_labels must be at least 0"),
+        ({"train_labels": torch.full((1438,), -1)}, "no training image has a label"),
+        ({"test_images": torch.zeros(359, 1, 9, 9, dtype=torch.uint8)}, r"\(1, 8, 8\) and \(1, 9, 9\)"),
+        ({"mean": (0.1, 0.2, 0.3)}, "1 channels need as many means"),
+        ({"std": (0.0,)}, "must be positive"),
+    ],
+)
+def test_images_of_ones_own_are_checked(change, message):
+    with pytest.raises(DataError, match=message):
+        replace(load_dataset("digits"), **change)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
