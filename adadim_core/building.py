@@ -56,7 +56,7 @@ def share_of_batch(spec: TrainingSpec, data: ImageDataset) -> slice:
 def build_model(
     spec: ExperimentSpec, data: ImageDataset, device: torch.device, *, backbone: str | None
 ) -> SelfSupervisedModel:
-    """Encoder and projector on the device, channels last, with the initial weights of the spec's seed.
+    """Encoder and projector on the device, in the encoder's memory format, with the initial weights of the spec's seed.
 
     With several processes BatchNorm takes its statistics over all of them.
 
@@ -72,5 +72,5 @@ def build_model(
     model.to(device)
     for weight in model.parameters():
         if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            weight.data = weight.data.contiguous(memory_format=encoder.memory_format)
     return model

@@ -24,7 +24,11 @@ def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) 
         directory: where; made if need be.
         card: text of the model card; None: none is written.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    # Copies: tied weights share their memory, which safetensors does not write.
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in encoder.state_dict().items()
+    }
     construction = {"format": 1, **asdict(encoder.config), "features": encoder.features}
     write_atomically(directory / _WEIGHTS, lambda file: file.write(safetensors.torch.save(weights)))
     text = json.dumps(construction, indent=2) + "\n"

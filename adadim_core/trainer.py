@@ -44,7 +44,7 @@ from adadim_core.weighting import AlphaPolicy, mutual_information_weight
 ReportFn = Callable[[int, float, Mapping[str, float]], None]
 """Takes (step, epoch, values): steps done, the same in epochs, and measurements by canonical metric name."""
 
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 
 logger = logging.getLogger(__name__)
 
@@ -433,7 +433,7 @@ class Trainer:
         return {
             "version": _STATE_VERSION,
             "step": self.step,
-            "steps_per_epoch": self.steps_per_epoch,
+            "data": self._data_state(),
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "alpha_policy": self._alpha_policy.state_dict(),
@@ -441,6 +441,10 @@ class Trainer:
             "probe": None if self._probe is None else self._probe.training_state(),
             "last": dict(self._last),
         }
+
+    def _data_state(self) -> dict[str, int]:
+        """What the order of the images follows from, beside the seed."""
+        return {"images": len(self._data.train_images), "batch_size": self.spec.training.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of a trainer with the same networks, optimiser, data and batch size.
@@ -454,10 +458,8 @@ class Trainer:
         if state.get("version") != _STATE_VERSION:
             raise CheckpointError(f"the state has version {state.get('version')!r}, not {_STATE_VERSION}")
         try:
-            if state["steps_per_epoch"] != self.steps_per_epoch:
-                raise CheckpointError(
-                    f"the state has {state['steps_per_epoch']} steps an epoch, this spec {self.steps_per_epoch}"
-                )
+            if state["data"] != self._data_state():
+                raise CheckpointError(f"the state was trained on {state['data']}, not on {self._data_state()}")
             _require_same_tensors(self._model.state_dict(), state["model"])
             load_optimizer_state(self._optimizer, state["optimizer"])
             self._model.load_state_dict(state["model"])

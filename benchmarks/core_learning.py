@@ -68,8 +68,11 @@ def main() -> None:
     trainer = Trainer(spec, device="cpu", report=report)
     last = trainer.fit()
     minutes = (time.perf_counter() - began) / 60
-    gain = 100 * (last["knn_top1"] - raw)
-    print(f"k-NN by R: {last['knn_top1']:.1%}, {gain:+.1f} points over raw pixels, in {minutes:.1f} min (wanted: +20)")
+    gain, margin = (100 * (last["knn_top1"] - pixels) for pixels in (raw, standardized))
+    print(
+        f"k-NN by R: {last['knn_top1']:.1%}, in {minutes:.1f} min: {gain:+.1f} points over raw pixels (wanted: +20), "
+        f"{margin:+.1f} over standardised ones"
+    )
     results = {
         "machine": machine,
         "minutes": minutes,

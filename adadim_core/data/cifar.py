@@ -36,15 +36,17 @@ class _Version:
 
 
 def load_cifar10(path: Path, image_size: int | None) -> ImageDataset:
-    return _load("cifar10", _CIFAR10, path, image_size)
+    return _load("cifar10", _CIFAR10, path, image_size, classes=10)
 
 
 def load_cifar100(path: Path, image_size: int | None) -> ImageDataset:
     """CIFAR-100 with its hundred fine classes."""
-    return _load("cifar100", _CIFAR100, path, image_size)
+    return _load("cifar100", _CIFAR100, path, image_size, classes=100)
 
 
-def _load(name: str, versions: tuple[_Version, ...], path: Path, image_size: int | None) -> ImageDataset:
+def _load(
+    name: str, versions: tuple[_Version, ...], path: Path, image_size: int | None, *, classes: int
+) -> ImageDataset:
     files = find_files(
         path,
         [file for version in versions for file in (*version.train, version.test)],
@@ -65,6 +67,11 @@ def _load(name: str, versions: tuple[_Version, ...], path: Path, image_size: int
     test_pixels, test_labels = read(version.test)
     train_pixels = np.concatenate([pixels for pixels, _ in batches])
     train_labels = np.concatenate([labels for _, labels in batches])
+    for part, labels in (("training", train_labels), ("test", test_labels)):
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise DataError(
+                f"the {part} files in {path} hold labels from {labels.min()} to {labels.max()}, not 0 to {classes - 1}"
+            )
     for part, pixels, expected in (("training", train_pixels, TRAIN_IMAGES), ("test", test_pixels, TEST_IMAGES)):
         if pixels.shape != (expected, _PIXELS):
             raise DataError(f"the {part} files in {path} hold an array of {pixels.shape}, not ({expected}, {_PIXELS})")

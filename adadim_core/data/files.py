@@ -111,13 +111,13 @@ class FileImages:
     def __init__(self, files: Files, rows: NDArray[np.int64], channels: int, image_size: int | None) -> None:
         """Without image_size, all images must have the size of the first file."""
         self._files, self._rows, self._channels, self._size = files, rows, channels, image_size
-        width, height = (image_size, image_size) if image_size else inspect(files.read(0), files.name(0))[1]
-        self.shape = (len(rows), channels, height, width)
+        sides = (image_size, image_size) if image_size else self._decoded(0).shape[1:]
+        self.shape = (len(rows), channels, *sides)
 
     def image(self, index: int) -> Pixels:
         file = int(self._rows[index])
         name = self._files.name(file)
-        pixels_CHW = decode(self._files.read(file), name, channels=self._channels, image_size=self._size)
+        pixels_CHW = self._decoded(file)
         if pixels_CHW.shape != self.shape[1:]:
             _, _, height, width = self.shape
             raise DataError(
@@ -126,11 +126,15 @@ class FileImages:
             )
         return pixels_CHW
 
+    def _decoded(self, file: int) -> Pixels:
+        name = self._files.name(file)
+        return decode(self._files.read(file), name, channels=self._channels, image_size=self._size)
+
 
 def count_channels(files: Files) -> int:
     """3 where any of the first-looked-at files has colours, else 1. Always the same files are looked at."""
     looks = np.random.RandomState(0).permutation(len(files))[:_LOOKS]
-    return max(inspect(files.read(int(i)), files.name(int(i)))[0] for i in looks)
+    return max(inspect(files.read(int(i)), files.name(int(i))) for i in looks)
 
 
 def _bounded(data: bytes, name: str) -> bytes:

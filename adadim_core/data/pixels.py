@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -35,20 +35,20 @@ _GREY = {"1", "L", "LA", "La"}
 _EIGHT_BITS = _GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
-def inspect(data: bytes, name: str) -> tuple[int, tuple[int, int]]:
-    """Channels (1 or 3) and (width, height) of an encoded image, from its header.
+def inspect(data: bytes, name: str) -> int:
+    """Channels (1 or 3) of an encoded image, from its header.
 
     Raises:
         DataError: it is no image of a known format, too large, or has more than 8 bits a channel.
     """
     with _opened(data, name) as image:
-        return (1 if image.mode in _GREY else 3), image.size
+        return 1 if image.mode in _GREY else 3
 
 
 def decode(data: bytes, name: str, *, channels: int, image_size: int | None) -> Pixels:
     """(C, H, W) of an encoded image: as it is, or its central square resized to image_size.
 
-    Transparency is dropped.
+    Transparency is dropped, and an image that a camera stored turned or mirrored (EXIF) is put upright.
 
     Args:
         data: the file.
@@ -64,6 +64,7 @@ def decode(data: bytes, name: str, *, channels: int, image_size: int | None) -> 
         if image_size is not None:
             # JPEG can be decoded at a half, a quarter or an eighth: twice the wanted size leaves resizing its part.
             image.draft(mode, (2 * image_size, 2 * image_size))
+        ImageOps.exif_transpose(image, in_place=True)
         converted = image.convert(mode)
         if image_size is not None:
             converted = _resized(converted, image_size)

@@ -100,17 +100,22 @@ def _place(entry: _Entry, path: str | Path | None) -> Path | None:
 
 
 def _changed(place: Path | None) -> int:
-    """When the file or folder, or what lies in it down to the classes, was last changed."""
+    """A number that changes with the times and sizes of the file or folder and of what lies in it, to the classes.
+
+    Single images of a folder are not looked at: that would take as long as listing the set.
+    """
     if place is None:
         return 0
-    return max([place.stat().st_mtime_ns, *_changes_below(place, levels=2)])
+    found = place.stat()
+    return hash((found.st_mtime_ns, found.st_size, *sorted(_changes_below(place, levels=2))))
 
 
-def _changes_below(folder: Path, levels: int) -> Iterator[int]:
+def _changes_below(folder: Path, levels: int) -> Iterator[tuple[str, int, int]]:
     if not levels or not folder.is_dir():
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            yield entry.stat(follow_symlinks=False).st_mtime_ns
+            found = entry.stat(follow_symlinks=False)
+            yield entry.path, found.st_mtime_ns, found.st_size
             if entry.is_dir(follow_symlinks=False):
                 yield from _changes_below(Path(entry.path), levels - 1)

@@ -114,6 +114,14 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.features = _features(backbone, config)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Channels last, in which convolutions are faster; a network from elsewhere gets what it is used to.
+
+        `x.view(len(x), -1)`, for one, fails where channels come last.
+        """
+        return torch.channels_last if self.config.backbone in _BUILT_IN else torch.contiguous_format
+
     def forward(self, images: Tensor) -> Tensor:
         """R of images. Raises ValueError for what is no batch of images with this encoder's channels."""
         channels = self.config.channels
@@ -121,9 +129,11 @@ class Encoder(nn.Module):
             raise ValueError(f"images (N, {channels}, H, W) are needed, not a tensor of shape {(*images.shape,)}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images must be uint8, or floating point in [0, 1], not {images.dtype}")
-        x = images.float() / 255 if images.dtype == torch.uint8 else images.to(self.mean.dtype)
-        x = ((x - self.mean) * self.scale).contiguous(memory_format=torch.channels_last)
-        r_ND: Tensor = self.backbone(x)
+        # In float32 at least: half precision does not tell all bytes apart.
+        wide = torch.promote_types(self.mean.dtype, torch.float32)
+        x = images.to(wide) / 255 if images.dtype == torch.uint8 else images.to(wide)
+        x = ((x - self.mean.to(wide)) * self.scale.to(wide)).to(self.mean.dtype)
+        r_ND: Tensor = self.backbone(x.contiguous(memory_format=self.memory_format))
         return r_ND
 
 

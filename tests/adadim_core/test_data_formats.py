@@ -312,3 +312,13 @@ def test_npz_bombs_and_damage(tmp_path, monkeypatch):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"set.npz is truncated, damaged or not an .npz file"):
             load_dataset("npz", path=path)
+
+
+@pytest.mark.usefixtures("_small_cifar")
+@pytest.mark.parametrize("file", ["data_batch_3.bin", "test_batch.bin"])
+def test_cifar_labels_beyond_the_classes_are_damage(tmp_path, file):
+    files = cifar_set(10, "binary")
+    name = f"cifar-10-batches-bin/{file}"
+    files[name] = bytes([10]) + files[name][1:]
+    with pytest.raises(DataError, match="to 10, not 0 to 9"):
+        load_dataset("cifar10", path=write_files(tmp_path, files))

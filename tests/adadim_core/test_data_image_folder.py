@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_sets import encoded, image_files, pixels, write_files, write_tar
+from tiny_sets import encoded, image_files, pixels, write_files, write_idx_set, write_tar
 
 from adadim_core.data import DataError, load_dataset
 from adadim_core.data import pixels as pixels_module
@@ -246,3 +246,37 @@ def test_pipes_and_dangling_links_in_a_folder_are_passed_over(tmp_path):
     os.mkfifo(tmp_path / "b/train/cat/pipe.png")
     (tmp_path / "b/train/cat/dangling.png").symlink_to(tmp_path / "absent.png")
     assert same(load_dataset("image_folder", path=tmp_path / "b"), clean)
+
+
+def test_a_file_overwritten_in_place_is_read_again_whatever_its_date(tmp_path):
+    for count in (20, 30):
+        for name in write_idx_set(tmp_path, n=count, gz=False):
+            os.utime(tmp_path / name, (10**9, 10**9))  # rsync and tar keep dates
+        assert len(load_dataset("mnist", path=tmp_path).train_images) == count
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_size", [None, 6])
+def test_images_are_put_upright(tmp_path, orientation, image_size):
+    # How each orientation is stored (EXIF 2.3): the upright image, undone.
+    stored = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: np.rot90(x),
+        7: lambda x: np.rot90(x.transpose(1, 0, 2), 2),
+        8: lambda x: np.rot90(x, -1),
+    }[orientation]
+    upright = pixels(1, 12)[0, :8].repeat(8, axis=0).repeat(8, axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for split in ("train", "test"):
+        place = tmp_path / split / "a"
+        place.mkdir(parents=True)
+        Image.fromarray(np.ascontiguousarray(stored(upright))).save(place / "0.jpg", quality=95, exif=exif)
+        Image.fromarray(upright).save(place / "1.jpg", quality=95)
+    images = load_dataset("image_folder", path=tmp_path, image_size=image_size).train_images.float()
+    assert images.shape[2:] == ((64, 96) if image_size is None else (6, 6))
+    assert (images[0] - images[1]).abs().mean() < 3

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from adadim_core import load_encoder
+from adadim_core import load_dataset, load_encoder
+from adadim_core.building import build_model
 from adadim_core.checkpoint import CheckpointError
 from adadim_core.export import save_encoder
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector, register_backbone
 from adadim_core.models import encoder as encoder_module
 from adadim_core.models.vit import patch_size
+from adadim_core.spec import validate_spec
 from adadim_core.spec.sections import ModelSpec, ProjectorSpec
 
 GREY = {"mean": (0.3,), "std": (0.4,)}
@@ -131,6 +133,40 @@ def test_a_backbone_can_be_registered(monkeypatch):
         build_encoder(spec, **GREY, backbone="pixels")
     with pytest.raises(ValueError, match=r"nonsense.*mean"):
         build_encoder(spec, **GREY, backbone="nonsense")
+
+
+def test_a_network_that_flattens_by_view_and_ties_weights(monkeypatch, tmp_path):
+    class Tied(nn.Module):
+        def __init__(self, config: encoder_module.EncoderConfig) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(config.channels, 4, 3, padding=1)
+            self.second = nn.Conv2d(4, 4, 3, padding=1)
+            self.third = nn.Conv2d(4, 4, 3, padding=1)
+            self.third.weight = self.second.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.third(self.second(self.first(x)).relu()).view(len(x), -1)
+
+    monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
+    register_backbone("tied", Tied)
+    data = load_dataset("digits")
+    spec = validate_spec({"name": "x"})
+    encoder = build_model(spec, data, torch.device("cpu"), backbone="tied").encoder.eval()
+    images = data.test_images[:4].contiguous(memory_format=torch.channels_last)
+    expected = encoder(images)
+    assert expected.shape == (4, 4 * 64)
+    save_encoder(encoder, tmp_path)
+    torch.testing.assert_close(load_encoder(tmp_path)(images), expected.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_an_encoder_in_another_precision_takes_bytes(dtype):
+    encoder = build_encoder(ModelSpec(backbone="conv_small", width=4), **COLOUR).eval()
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    expected = encoder(images)
+    r = encoder.to(dtype)(images)
+    assert r.dtype == dtype
+    torch.testing.assert_close(r.float(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,32 @@ def test_a_run_stopped_at_any_step_is_the_uninterrupted_run(tiny_spec, tmp_path,
     assert all(torch.equal(tensor, weights[key]) for key, tensor in made.state_dict()["model"].items())
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_with_dropout_stopped_within_an_epoch_is_the_uninterrupted_run(
+    tiny_spec, tmp_path, monkeypatch, precision
+):
+    monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
+    register_backbone(
+        "dropout",
+        lambda config: torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(config.image_size**2, 24), torch.nn.ReLU(), torch.nn.Dropout(0.3)
+        ),
+    )
+    spec = tiny_spec(training={"epochs": 2, "precision": precision})
+    whole, expected = recorded(spec, backbone="dropout")
+    whole.fit()
+    first, before = recorded(spec, backbone="dropout")
+    first.train_steps(15)
+    first.save(tmp_path / "state.pt")
+    torch.manual_seed(1)  # what the process drew meanwhile must not matter
+    second, after = recorded(spec, backbone="dropout")
+    second.load(tmp_path / "state.pt")
+    second.fit()
+    assert comparable(before + after) == comparable(expected)
+    weights = whole.state_dict()["model"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in second.state_dict()["model"].items())
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_spec, tmp_path, caplog):
     spec, path = tiny_spec(training={"epochs": 2}), tmp_path / "state.pt"
     whole, expected = recorded(spec)
@@ -262,8 +288,16 @@ def test_checkpoints_that_do_not_fit_are_refused(tiny_spec, tmp_path):
     with pytest.raises(CheckpointError, match="does not fit"):
         wider.load(path)
     other_batch, _ = recorded(tiny_spec(training={"batch_size": 64}))
-    with pytest.raises(CheckpointError, match="steps an epoch"):
+    with pytest.raises(CheckpointError, match=r"'batch_size': 128.*'batch_size': 64"):
         other_batch.load(path)
+    digits = load_dataset("digits")
+    # As many steps an epoch, but other images in other batches.
+    for spec, images in ((tiny_spec(), 1409), (tiny_spec(training={"batch_size": 130}), 1438)):
+        data = replace(digits, train_images=digits.train_images[:images], train_labels=digits.train_labels[:images])
+        other, _ = recorded(spec, data=data)
+        assert other.steps_per_epoch == made.steps_per_epoch
+        with pytest.raises(CheckpointError, match="was trained on"):
+            other.load(path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
         made.load(path)
