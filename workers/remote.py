@@ -29,12 +29,14 @@ _AWAY = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|SE
 T = TypeVar("T")
 
 
-def _go_on() -> None:
-    """Until someone wants to end."""
+def _nothing(*_: str) -> None:
+    """What is done until a driver wants more."""
 
 
-before_retry: Callable[[], None] = _go_on
+before_retry: Callable[[], None] = _nothing
 """Called before a request is tried again; what it raises ends the wait. A driver looks there for its end."""
+on_away: Callable[[str], None] = _nothing
+"""Told when a store was away for as long as somebody was patient."""
 
 
 class StorageAway(OSError):  # noqa: N818 - a state of the store
@@ -154,6 +156,8 @@ def _persistently(act: Callable[[], T], what: str, patience: float, only: re.Pat
             if only is not None and not only.search(str(error)):
                 raise
             if time.monotonic() + wait >= deadline:
+                if patience:
+                    on_away(f"the storage is away: {what} failed: {error}")
                 raise StorageAway(f"{what} failed: {error}") from error
             logger.warning("%s failed (%s); trying again", what, str(error)[:200])
         until = time.monotonic() + random.uniform(wait / 2, wait)
