@@ -9,9 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
 from adadim_core.spec.report import TrialState, decode_float, encode_float
 from workers.storage import Storage, read_json
@@ -130,6 +127,9 @@ def commonest_error(results: Iterable[TrialResult]) -> str:
 
 def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
     """One row a trial, in the order of the plan."""
+    from rich.console import Console  # trial processes import this module too, and print no table
+    from rich.table import Table
+
     results = list(results)
     winner, (metric, _) = best(spec, results), ranking(spec)
     table = Table(title=spec.name, title_justify="left")

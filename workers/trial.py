@@ -254,6 +254,9 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
     from adadim_core.trainer import Trainer
 
     torch.set_num_threads(spec.resources.cpus_per_worker)  # concurrent trials must not fight for a node's cores
+    # Building an optimiser would import torch's compiler, only to keep it off: a second or two before the first point.
+    add = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    setattr(add, "__dynamo_disable", add)
     trainer = Trainer(spec, device=device, report=report)
     try:
         trainer.load(checkpoint)
