@@ -88,6 +88,12 @@ def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
     return min(fit, math.floor(node.get("GPU", 0.0) / gpus)) if gpus else fit
 
 
+def _scales_itself() -> bool:
+    """Whether the cluster has an autoscaler that may add nodes."""
+    config = ray._private.state.state.get_cluster_config()
+    return config is not None and bool(config.node_group_configs)
+
+
 class RoomWatch:
     """Follows the room of a cluster whose nodes come and go. `slots` may be asked as often as one likes."""
 
@@ -104,9 +110,9 @@ class RoomWatch:
         self.room = room_for(resources)
         # As resolved now: what the trials will ask for, whichever nodes join.
         self._resources = resources.model_copy(update={"gpus_per_worker": self.room.gpus})
-        # One trial more than fits waits, so that a cluster that scales itself sees what is wanted. Not on a machine
-        # of one's own; and one of several processes would count as running while it waits.
-        self._beyond = int(bool(os.environ.get("RAY_ADDRESS")) and resources.workers == 1)
+        # One trial more than fits waits where the cluster scales itself, so that it sees what is wanted. A trial of
+        # several processes would count as running while it waits.
+        self._beyond = int(_scales_itself() and resources.workers == 1)
         self._looked = time.monotonic()
         if self.room.slots == 0:
             if not os.environ.get("RAY_ADDRESS"):

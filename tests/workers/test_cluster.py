@@ -16,6 +16,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """The cluster's nodes; a test changes them."""
     nodes: Nodes = []
     monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("workers.cluster._scales_itself", lambda: False)
     monkeypatch.setattr("workers.cluster._LOOK_SECONDS", 0.0)
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
     return nodes
@@ -65,6 +66,8 @@ def test_gpus_are_those_the_run_began_with(nodes: Nodes) -> None:
 
 def test_one_trial_waits_where_a_cluster_may_grow(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes += [node(CPU=2)]
+    assert RoomWatch(ResourcesSpec(), print).slots() == 2
+    monkeypatch.setattr("workers.cluster._scales_itself", lambda: True)
     assert RoomWatch(ResourcesSpec(), print).slots() == 3
     assert RoomWatch(ResourcesSpec(max_concurrent_trials=2), print).slots() == 2
     assert RoomWatch(ResourcesSpec(workers=2), print).slots() == 1
@@ -75,5 +78,3 @@ def test_one_trial_waits_where_a_cluster_may_grow(nodes: Nodes, monkeypatch: pyt
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(RunError, match="set RAY_ADDRESS to a larger cluster"):
         RoomWatch(ResourcesSpec(), print)
-    nodes += [node(CPU=2)]
-    assert RoomWatch(ResourcesSpec(), print).slots() == 2
