@@ -31,6 +31,8 @@ def main() -> None:
     print(describe("ray", "torch"))
     with tempfile.TemporaryDirectory(prefix="adadim-bench-") as directory:
         samples = watch(Path(directory), trials)
+    if len(samples) < 2:
+        sys.exit("no trial process was seen")
     worst = 0.0
     for name, found in sorted(samples.items()):
         done, memory = np.array(found).T
@@ -76,7 +78,7 @@ def memory_of(pid: int) -> dict[str, float]:
     found = {"driver": driver.memory_info().rss / MB}
     for process in driver.children(recursive=True):
         try:
-            if "TrialActor" in " ".join(process.cmdline()):
+            if "Trainable." in " ".join(process.cmdline()):  # Tune's name for what it gives resources
                 found[f"trial process {process.pid}"] = process.memory_info().rss / MB
         except psutil.Error:
             continue

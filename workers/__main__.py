@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
 from adadim_core.spec.report import Outcome
-from workers import importing
+from workers import importing, remote
 from workers.attempt import Attempt
 from workers.connection import ServiceAddress, with_own_token
 from workers.errors import RunError
@@ -44,37 +44,49 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["import"]:
         return importing.main(arguments[1:])
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    _log_to_stderr()
     try:
         service = _service_address()
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
     interruption = Interruption()
-    if service is not None:
-        service = with_own_token(service)
+    interruption.install()
+    with interruption.deferred():  # a token is exchanged or not: nothing may come between
+        service = with_own_token(service) if service is not None else None
     attempt = Attempt(service, on_stop=interruption.request)
+    remote.before_retry, remote.on_away = interruption.check, interruption.request
     storage: Storage | None = None
+    log: Path | None = None
     try:
-        interruption.install()
+        interruption.check()
         attempt.start()
         spec = _read_spec(options.spec)
         storage = open_storage(options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec))
-        with closing(OutputLog(storage.driver_log(service.attempt if service is not None else "local"))):
+        log = storage.driver_log(service.attempt if service is not None else "local")
+        storage.take_up_log(log)
+        with closing(OutputLog(log)):
+            _log_to_stderr()  # which is another stream within
             outcome = run_experiment(spec, storage, service, attempt, interruption)
     except (RunError, SpecError) as error:
         outcome = Outcome(state="failed", error=str(error))
-    except Interrupted:
-        outcome = Outcome(state="interrupted", error=interruption.reason)
+    except (Interrupted, SystemExit):  # SystemExit: a signal while Ray's own handler was there, in ray.init
+        outcome = Outcome(state="interrupted", error=interruption.reason or "received SIGTERM")
     except Exception as error:  # noqa: BLE001 - whatever it is, the service hears of it
         outcome = _broken_off(error, interruption)
     interruption.disarm()
     timeout = _INTERRUPTED_SECONDS if outcome.state == "interrupted" else _OUTCOME_SECONDS
     attempt.finish(outcome, storage.points if storage else None, timeout=timeout)
+    if storage is not None and log is not None:
+        storage.push_log(log)
     return _end(outcome)
 
 
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, force=True)
+
+
 def _broken_off(error: Exception, interruption: Interruption) -> Outcome:
-    if interruption.reason:  # a signal came within a native call of Ray, which made another error of it
+    if interruption.reason:  # the storage is away, or Ray made another error of a signal within its native calls
         return Outcome(state="interrupted", error=interruption.reason)
     logging.getLogger(__name__).error("the run broke off", exc_info=error)
     return Outcome(state="failed", error=f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ Owns what the service is told about the attempt as a whole. Metric points are re
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
 _STATE_SECONDS = 0.25
 _MAX_ERROR = 20_000
+_MAX_BYTES = 4 * 1024 * 1024
+"""Of trial updates in one report; the service takes 8 MiB."""
 
 
 class OnStop(Protocol):
@@ -124,8 +127,9 @@ class Attempt:
         while True:
             with self._lock:
                 changed = list(self._changed.values())
-            last = len(changed) <= MAX_TRIALS_PER_REPORT
-            report = Report(trials=changed[:MAX_TRIALS_PER_REPORT], outcome=outcome if last else None)
+            told = portion(changed)
+            last = len(told) == len(changed)
+            report = Report(trials=told, outcome=outcome if last else None)
             try:
                 connection.post(report, timeout=min(10.0, deadline - time.monotonic()))
             except Unavailable as error:
@@ -138,7 +142,7 @@ class Attempt:
                 logger.error("the service refused the outcome %r: %s", outcome.state, error)
                 return False
             else:
-                self._delivered(changed[:MAX_TRIALS_PER_REPORT])
+                self._delivered(told)
                 if last:
                     return True
 
@@ -146,7 +150,7 @@ class Attempt:
         backoff, away = Backoff(longest=5.0), False
         while not self._ended.is_set():
             with self._lock:
-                changed = list(self._changed.values())[:MAX_TRIALS_PER_REPORT]
+                changed = portion(list(self._changed.values()))
                 waiting = self._waiting
             pause = _STATE_SECONDS
             try:
@@ -181,6 +185,16 @@ class Attempt:
             for update in updates:
                 if self._changed.get(update.number) is update:
                     del self._changed[update.number]
+
+
+def portion(updates: Sequence[TrialUpdate]) -> list[TrialUpdate]:
+    """As many of them as one report holds, from the first on."""
+    size = 0
+    for count, update in enumerate(updates[:MAX_TRIALS_PER_REPORT]):
+        size += len(update.model_dump_json())
+        if size > _MAX_BYTES and count:
+            return list(updates[:count])
+    return list(updates[:MAX_TRIALS_PER_REPORT])
 
 
 def shortened(error: str | None) -> str | None:

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ray
 
@@ -88,6 +88,12 @@ def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
     return min(fit, math.floor(node.get("GPU", 0.0) / gpus)) if gpus else fit
 
 
+def _scales_itself() -> bool:
+    """Whether the cluster has an autoscaler that may add nodes."""
+    config = ray._private.state.state.get_cluster_config()
+    return config is not None and bool(config.node_group_configs)
+
+
 class RoomWatch:
     """Follows the room of a cluster whose nodes come and go. `slots` may be asked as often as one likes."""
 
@@ -100,9 +106,13 @@ class RoomWatch:
         Raises:
             RunError: a cluster that only this run uses, and so will not grow, cannot hold one trial.
         """
-        self._resources = resources
         self._say = say
         self.room = room_for(resources)
+        # As resolved now: what the trials will ask for, whichever nodes join.
+        self._resources = resources.model_copy(update={"gpus_per_worker": self.room.gpus})
+        # One trial more than fits waits where the cluster scales itself, so that it sees what is wanted. A trial of
+        # several processes would count as running while it waits.
+        self._beyond = int(_scales_itself() and resources.workers == 1)
         self._looked = time.monotonic()
         if self.room.slots == 0:
             if not os.environ.get("RAY_ADDRESS"):
@@ -112,13 +122,14 @@ class RoomWatch:
             self._wait_for_nodes()
 
     def slots(self) -> int:
-        """Trials that may run at once. One at least, so that a cluster that scales itself sees what is wanted."""
+        """Trials that may be started, one at least: those for which there is no room wait."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._look()
-        return min(max(self.room.slots, 1), self._resources.max_concurrent_trials or self.room.slots or 1)
+        wanted = max(self.room.slots + self._beyond, 1)
+        return min(wanted, self._resources.max_concurrent_trials or wanted)
 
     def _look(self) -> None:
-        before, self.room = self.room, replace(room_for(self._resources), gpus=self.room.gpus)
+        before, self.room = self.room, room_for(self._resources)
         self._looked = time.monotonic()
         if self.room.slots == before.slots:
             return

@@ -10,24 +10,31 @@ trial was killed from outside).
 
 import asyncio
 import logging
+import re
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import ray
 import ray.train
 from ray import tune
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from adadim_core.spec import TrialPlan
 from workers.cluster import Room
 from workers.context import RunContext
+from workers.failures import Failures
+from workers.log_tail import LogTail
 from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, Diverged, TrialRun, describe
+from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _END_SECONDS = 120.0
 """How long ending processes may take to write what they have, over a slow network say."""
+_COLLECTIVE = re.compile(r"gloo|NCCL|c10d|torch\.distributed|Dist\w*Error|Connection (closed|reset) by peer")
+"""What processes say when another one of their trial does not answer any more."""
 
 
 class DistributedTrialActor(tune.Trainable):
@@ -38,17 +45,21 @@ class DistributedTrialActor(tune.Trainable):
         self._gate: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._early = ""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
         self._end("another trial follows")
+        self._early = ""
         return True
 
     def step(self) -> dict[str, Any]:
         """One epoch of all processes. What the trial raises is its result."""
-        if self._thread is None:
-            self._start()
+        if self._thread is not None:
+            self._gate.answer.remote(self._early)
+        elif (ended := ended_before(self._context, self.config["trial"])) is not None:
+            return ended
         else:
-            self._gate.answer.remote("")
+            self._start()
         result = self._next()
         if result is None or result["done"]:
             self._join()  # from here on the processes and what they held are gone
@@ -57,8 +68,8 @@ class DistributedTrialActor(tune.Trainable):
         return result
 
     def end_early(self, reason: str) -> None:
-        """The trial is not to go on. Returns when its processes are gone."""
-        self._end(reason)
+        """The trial is not to go on: its next step writes what it has come to, and is its last."""
+        self._early = reason
 
     def cleanup(self) -> None:
         self._end("the run ends")
@@ -70,12 +81,22 @@ class DistributedTrialActor(tune.Trainable):
         self._thread.start()
 
     def _fit(self) -> None:
-        """Run the processes to the end, again after failures as often as the spec allows."""
-        for _ in range(self._context.spec.resources.max_failures + 1):
+        """Run the processes to the end, again after failures as often as the spec allows, or as processes may die."""
+        number, lost = self.config["trial"], 0
+        while True:
             self._fit_once()
-            if self._error is None or isinstance(self._error, Diverged):
+            if self._error is None:
                 return
-            logger.warning("trial %s failed: %s", self.config["trial"], describe(self._error))
+            if _is_lost(self._error):
+                lost += 1
+                if lost > LOST_PROCESS_RETRIES:
+                    return
+            else:
+                failures = Failures(self._context, number)
+                failures.add(describe(self._error))
+                if failures.count > self._context.spec.resources.max_failures or isinstance(self._error, Diverged):
+                    return
+            logger.warning("trial %d goes on from its last checkpoint after: %s", number, describe(self._error))
             ray.get(self._gate.restart.remote())
 
     def _fit_once(self) -> None:
@@ -88,7 +109,7 @@ class DistributedTrialActor(tune.Trainable):
         try:
             TorchTrainer(
                 _train_worker,
-                train_loop_config={"context": self._context, "plan": plan, "gate": self._gate},
+                train_loop_config={"context": self._context, "plan": plan, "gate": self._gate, "early": self._early},
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=self._context.spec.resources.workers,
                     use_gpu=room.gpus > 0,
@@ -97,7 +118,7 @@ class DistributedTrialActor(tune.Trainable):
                 run_config=ray.train.RunConfig(name=f"train-{number:04d}", storage_path=self._context.storage.train),
             ).fit()
         except ray.train.WorkerGroupError as error:
-            self._error = next(iter(error.worker_failures.values()), error)
+            self._error = cause(error.worker_failures.values()) or error
         except Exception as error:  # noqa: BLE001 - whatever it is, it fails this trial only
             self._error = error
 
@@ -163,18 +184,38 @@ def _train_worker(config: dict[str, Any]) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     leads = ray.train.get_context().get_world_rank() == 0
     reporter = PointReporter(context.service if leads else None)
-    run = TrialRun(context, config["plan"], reporter, device=get_device(), leads=leads)
+    run: TrialRun | None = None
+    tail = LogTail()
     try:
+        run = TrialRun(context, config["plan"], reporter, device=get_device(), leads=leads)
+        metrics, reason = run.end_early(config["early"]) if config["early"] else run.step(), ""
         while True:
-            metrics = run.step()
-            reason = ""
             if leads:
                 reason = ray.get(config["gate"].report.remote(run.result(metrics)))
             if run.done:
                 break
-            if distributed.broadcast_float(float(bool(reason)), run.trainer.device):
-                run.end_early(reason)
-                break
+            early = distributed.broadcast_float(float(bool(reason)), run.trainer.device)
+            metrics = run.end_early(reason) if early else run.step()
+    except Exception as error:
+        # Where it came from does not travel with an exception.
+        error.add_note(describe(error, tail.lines()).partition("\n\n")[2])
+        raise
     finally:
-        run.close()
+        if run is not None:
+            run.close()
         reporter.close(FLUSH_SECONDS)
+
+
+def cause(failures: Iterable[BaseException]) -> BaseException | None:
+    """Of what the processes of a trial failed with, that which began it: it fails the others' collective operations."""
+    return min(failures, key=lambda error: (_is_collective(error), _is_lost(error)), default=None)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether a process died, or the node under it. Where all speak of their connections nobody else knows better."""
+    lost = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError, ray.exceptions.RayActorError)
+    return isinstance(error, lost) or _is_collective(error)
+
+
+def _is_collective(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and _COLLECTIVE.search(f"{type(error).__name__}: {error}") is not None

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialUpdate
-from workers.attempt import shortened
+from adadim_core.spec.report import Outcome, Report, TrialUpdate
+from workers.attempt import portion, shortened
 from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
 from workers.errors import RunError
 from workers.points import read_points
@@ -62,9 +62,11 @@ def import_results(storage: Storage, url: str, token: str) -> str:
     for points in read_points(storage):
         _post(connection, to_report(points))
         count += sum(len(point.values) for point in points)
-    for start in range(0, len(results), MAX_TRIALS_PER_REPORT):
-        trials = [_update(result) for result in results[start : start + MAX_TRIALS_PER_REPORT]]
+    updates = [_update(result) for result in results]
+    while updates:
+        trials = portion(updates)
         _post(connection, Report(trials=trials))
+        updates = updates[len(trials) :]
     _post(connection, Report(outcome=_outcome(results)))
     return f"imported as experiment {number}: {len(results)} trials, {count} points"
 

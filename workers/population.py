@@ -65,9 +65,9 @@ class Population(StopRules):
         self._params.setdefault(number_of(trial), dict(trial.config["params"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        decision = super().on_trial_result(tune_controller, trial, result)
+        decision = str(TrialScheduler.CONTINUE)
         number, epoch = number_of(trial), int(result["epoch"])
-        if decision == TrialScheduler.STOP:
+        if self.ends(tune_controller, trial, result):
             self._scores.pop(number, None)
             return decision
         # A trial that goes on from a checkpoint was compared up to the last whole interval.

@@ -7,7 +7,7 @@ from typing import Any
 
 from adadim_core.spec import TrialPlan
 from workers.attempt import Attempt
-from workers.results import TrialResult
+from workers.results import ENDED_WELL, TrialResult
 
 _LINE_SECONDS = 1.0
 _SHOWN = {"loss": "loss", "h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
@@ -40,6 +40,10 @@ class Progress:
         if self._worth_a_line(result):
             self._printed[result.number] = time.monotonic()
             print(_line(result), flush=True)
+
+    def ended_well(self) -> list[TrialResult]:
+        """Of the trials that finished."""
+        return [result for result in self.results.values() if result.state in ENDED_WELL]
 
     def change(self, number: int, params: dict[str, Any]) -> None:
         """A trial goes on with other values."""

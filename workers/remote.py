@@ -5,8 +5,10 @@ An object appears whole or not at all: a process that dies while it writes one l
 """
 
 import logging
+import mmap
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -21,44 +23,71 @@ SCHEMES = ("s3", "gs", "gcs")
 _GOOGLE_RETRY_SECONDS = 30
 _CHUNK_BYTES = 8 * 1024 * 1024
 
+# What a store says that is away or overloaded, in the words of pyarrow; anything else would be said again.
+_AWAY = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 5\d\d")
+
 T = TypeVar("T")
+
+
+def _nothing(*_: str) -> None:
+    """What is done until a driver wants more."""
+
+
+before_retry: Callable[[], None] = _nothing
+"""Called before a request is tried again; what it raises ends the wait. A driver looks there for its end."""
+on_away: Callable[[str], None] = _nothing
+"""Told when a store was away for as long as somebody was patient."""
+
+
+class StorageAway(OSError):  # noqa: N818 - a state of the store
+    """The object store failed for as long as a process is patient."""
 
 
 class Remote:
     """The objects under one address. Keys are relative to it."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, patience: float = 0.0) -> None:
         """
         Args:
             location: as s3://bucket/folder; settings may follow, as ?endpoint_override=host:9000&scheme=http.
+            patience: seconds to wait for a store that is away.
 
         Raises:
             RunError: no such store, or no way into it.
+            StorageAway: it was away all the time.
         """
         from pyarrow import ArrowException, fs  # half a second, which runs in a folder do without
 
-        try:
-            self._fs, base = fs.FileSystem.from_uri(_bounded(location))
-            self._base = base.rstrip("/")
-            if not self._base:
+        def enter() -> Any:
+            store, base = fs.FileSystem.from_uri(_bounded(location))
+            if not base.rstrip("/"):
                 raise OSError("it names no bucket")
-            bucket = self._base.partition("/")[0]
-            if self._fs.get_file_info(bucket).type == fs.FileType.NotFound:
+            bucket = base.partition("/")[0]
+            if store.get_file_info(bucket).type == fs.FileType.NotFound:
                 raise OSError(f"there is no bucket {bucket}")
+            return store, base.rstrip("/")
+
+        try:
+            self._fs, self._base = _persistently(enter, "opening the storage", patience, only=_AWAY)
+        except StorageAway:
+            raise
         except (OSError, ArrowException) as error:
-            raise RunError(f"cannot use storage {location}: {error}") from error
+            why = str(error).replace(location, shown(location))
+            raise RunError(f"cannot use storage {shown(location)}: {why}") from None  # the cause would show its keys
 
     def put(self, file: Path, key: str, *, patience: float = 0.0) -> None:
         """Store a file. Raises OSError once it has failed for `patience` seconds."""
 
         def send() -> None:
-            # Read first: an error of the disk within the write below would leave half an object as a whole one.
+            import pyarrow as pa
+
+            # One write of what is mapped already: leaving the `with` by an exception between two writes would
+            # close the stream, and that makes an object of the first half.
             with file.open("rb") as source:
-                head = source.read(_CHUNK_BYTES)
-                with self._fs.open_output_stream(self._path(key)) as sink:
-                    sink.write(head)
-                    while chunk := source.read(_CHUNK_BYTES):
-                        sink.write(chunk)
+                empty = not os.fstat(source.fileno()).st_size
+                content = pa.py_buffer(b"" if empty else mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+            with self._fs.open_output_stream(self._path(key)) as sink:
+                sink.write(content)
 
         _persistently(send, f"writing {key}", patience)
 
@@ -112,14 +141,27 @@ def _bounded(location: str) -> str:
     return f"{location}{'&' if '?' in location else '?'}retry_limit_seconds={_GOOGLE_RETRY_SECONDS}"
 
 
-def _persistently(act: Callable[[], T], what: str, patience: float) -> T:
+def shown(location: str) -> str:
+    """An address for people: without the keys and settings it may carry."""
+    return re.sub(r"//[^?]*@", "//", location).partition("?")[0]
+
+
+def _persistently(act: Callable[[], T], what: str, patience: float, only: re.Pattern[str] | None = None) -> T:
+    """Do something, again and again while it fails for `patience` seconds; `only`: with such an error."""
     deadline, wait = time.monotonic() + patience, 0.5
     while True:
         try:
             return act()
         except OSError as error:
-            if time.monotonic() + wait >= deadline:
+            if only is not None and not only.search(str(error)):
                 raise
+            if time.monotonic() + wait >= deadline:
+                if patience:
+                    on_away(f"the storage is away: {what} failed: {error}")
+                raise StorageAway(f"{what} failed: {error}") from error
             logger.warning("%s failed (%s); trying again", what, str(error)[:200])
-            time.sleep(random.uniform(wait / 2, wait))
-            wait = min(wait * 2, 15.0)
+        until = time.monotonic() + random.uniform(wait / 2, wait)
+        while time.monotonic() < until:
+            before_retry()
+            time.sleep(min(0.25, wait))
+        wait = min(wait * 2, 15.0)

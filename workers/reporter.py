@@ -60,7 +60,9 @@ class PointReporter:
         """A spool for one trial. Its points, and those an earlier process left in it, are delivered."""
         spool = Spool(path, trial, on_append=self._wake.set)
         with self._lock:
-            self._readers = [reader for reader in self._readers if reader.pending] + [SpoolReader(path)]
+            # Without a thread nothing is ever delivered here: looking at every spool so far would be for nothing.
+            live = self._thread is not None and self._thread.is_alive()
+            self._readers = [reader for reader in self._readers if live and reader.pending] + [SpoolReader(path)]
         self._wake.set()
         return spool
 
@@ -139,19 +141,21 @@ def deliver(connection: Connection, readers: Iterable[SpoolReader], *, deadline:
     """
     batch: list[tuple[SpoolReader, int]] = []
     points: list[Point] = []
-    room = MAX_VALUES
+    room, more = MAX_VALUES, False
     for reader in readers:
         if room <= 0:
+            more = True
             break
         taken, end = reader.read(room)
         if end > reader.offset:
             batch.append((reader, end))
         points += taken
+        more = more or reader.cut
         room -= sum(len(point.values) for point in taken)
     _post(connection, points, deadline)
     for reader, end in batch:
         reader.acknowledge(end)
-    return room <= 0
+    return more
 
 
 def _post(connection: Connection, points: list[Point], deadline: float) -> None:

@@ -9,9 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
 from adadim_core.spec.report import TrialState, decode_float, encode_float
 from workers.storage import Storage, read_json
@@ -69,6 +66,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
             "metric": metric,
             "mode": mode,
             "best": winner.number if winner else None,
+            "best_checkpoint": storage.shown(storage.checkpoint(winner.number)) if winner else None,
             "trials": [_document(result) | {"label": trial_label(spec, result.params)} for result in results],
         },
     )
@@ -80,6 +78,30 @@ def best(spec: ExperimentSpec, results: Iterable[TrialResult]) -> TrialResult | 
     ranked = [r for r in results if r.state in ENDED_WELL and math.isfinite(r.metrics.get(metric, math.nan))]
     sign = 1.0 if mode == "max" else -1.0
     return max(ranked, key=lambda result: (sign * result.metrics[metric], -result.number), default=None)
+
+
+class BestCheckpoint:
+    """Of finished trials, keeps the checkpoint of the best one and removes the others' as they end."""
+
+    def __init__(self, spec: ExperimentSpec, storage: Storage, finished: Iterable[TrialResult]) -> None:
+        self._spec = spec
+        self._storage = storage
+        self._kept: list[TrialResult] = []
+        there = storage.checkpointed()
+        for result in finished:
+            if result.number in there:
+                self.offer(result)
+
+    def offer(self, result: TrialResult) -> None:
+        """A trial changed."""
+        if result.state not in ENDED_WELL:
+            return
+        kept = [*self._kept, result]
+        winner = best(self._spec, kept)
+        self._kept = [winner] if winner is not None else []
+        for other in kept:
+            if other is not winner:
+                self._storage.remove_checkpoint(other.number)
 
 
 def chosen(storage: Storage, plan: TrialPlan) -> TrialPlan:
@@ -105,6 +127,9 @@ def commonest_error(results: Iterable[TrialResult]) -> str:
 
 def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
     """One row a trial, in the order of the plan."""
+    from rich.console import Console  # trial processes import this module too, and print no table
+    from rich.table import Table
+
     results = list(results)
     winner, (metric, _) = best(spec, results), ranking(spec)
     table = Table(title=spec.name, title_justify="left")

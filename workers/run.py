@@ -14,6 +14,7 @@ from workers.points import write_points
 from workers.progress import Progress
 from workers.results import (
     ENDED_WELL,
+    BestCheckpoint,
     TrialResult,
     best,
     chosen,
@@ -82,26 +83,39 @@ def _train(
     interruption: Interruption,
     budget: Budget,
 ) -> None:
-    finished = [result for result in progress.results.values() if result.state in ENDED_WELL]
-    if not budget.used_up:
+    storage = context.storage
+    trained = storage.checkpointed() if budget.used_up else set()
+    # With no time left, those that earlier attempts trained still leave what they came to.
+    left = [plan for plan in plans if plan.number in trained or not budget.used_up]
+    kept = BestCheckpoint(context.spec, storage, progress.ended_well())
+    if left:
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
         from workers.cluster import connect
         from workers.ending import Ending
         from workers.sweep import Listener, run_trials
+        from workers.trial import LOST_PROCESS_RETRIES
 
         connect(context.spec.resources)
         interruption.install()
+
+        def update(result: TrialResult) -> None:
+            progress.update(result)
+            kept.offer(result)
+
         try:
             with interruption.deferred():
                 interruption.check()
                 ending = Ending(context.run, interruption)
-                listener = Listener(progress.update, progress.change, progress.wait_for, ending.check)
-                run_trials(context, plans, finished, budget, listener)
+                listener = Listener(update, progress.change, progress.wait_for, ending.check)
+                for _ in range(LOST_PROCESS_RETRIES + 1):
+                    left = run_trials(context, left, progress.ended_well(), budget, listener) if left else []
         finally:
             budget.store()
     for result in list(progress.results.values()):
-        if result.state == "pending":
+        if result.state == "pending" and budget.used_up:
             progress.update(replace(result, state="stopped", reason=budget.reason))
+        elif result.state == "pending":
+            progress.update(replace(result, state="failed", error="its process was lost, again and again"))
 
 
 def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialResult]) -> None:
@@ -110,7 +124,7 @@ def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialRe
     if winner is not None:
         metric, _ = ranking(spec)
         print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
-        print(f"its encoder: {storage.shown(storage.trial(winner.number))}")
+        print(f"its encoder and checkpoint: {storage.shown(storage.trial(winner.number))}")
     print(f"results: {storage.shown(storage.results)}", flush=True)
 
 

@@ -77,6 +77,8 @@ class SpoolReader:
         self._ack = path.with_suffix(".ack")
         self.offset = self._stored_offset()
         """Everything before it was delivered."""
+        self.cut = False
+        """Whether the last `read` left complete lines for the next one."""
 
     @property
     def pending(self) -> bool:
@@ -85,6 +87,7 @@ class SpoolReader:
 
     def read(self, max_values: int) -> tuple[list[Point], int]:
         """The next points, at most about `max_values` measured values of them, and the offset after them."""
+        self.cut = False
         try:
             if self.path.stat().st_size <= self.offset:
                 return [], self.offset
@@ -95,6 +98,7 @@ class SpoolReader:
             return [], self.offset
         points: list[Point] = []
         end, values = self.offset, 0
+        self.cut = len(chunk) == _CHUNK_BYTES
         for line in chunk.splitlines(keepends=True):
             if not line.endswith(b"\n") and len(chunk) < _CHUNK_BYTES:
                 break  # its writer is at it, or died; complete lines only
@@ -102,6 +106,7 @@ class SpoolReader:
                 break  # cut by the chunk; it comes whole with the next one
             point = self._parse(line)
             if points and point is not None and values + len(point.values) > max_values:
+                self.cut = True
                 break
             end += len(line)
             if point is not None:

@@ -33,14 +33,14 @@ class StopRules(FIFOScheduler):
             finished: Trials that ended before, by number.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.stopped: dict[int, str] = {}
-        """Trials stopped here, and why."""
         self._metric: str
         self._metric, self._mode = ranking(spec)
         self._spec = spec
         self._storage = storage
         self._budget = budget
         self._plateaus: dict[int, _Plateau] = {}
+        self._ending: dict[int, str] = {}
+        """Trials that were told to end, and why."""
         self._known: set[str] = set()
         self._scheduler = _scheduler(spec, self._metric, self._mode)
         for number in finished:
@@ -53,13 +53,23 @@ class StopRules(FIFOScheduler):
         self._remember(trial, number_of(trial), tune_controller)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        number, epoch = number_of(trial), int(result["epoch"])
-        reason = self._verdict(tune_controller, trial, result)
-        if reason is None:
-            return str(TrialScheduler.CONTINUE)
-        self.stopped[number] = f"{reason}, at epoch {epoch}"
-        tell(trial).end_early.remote(self.stopped[number])
-        return str(TrialScheduler.STOP)
+        self.ends(tune_controller, trial, result)
+        return str(TrialScheduler.CONTINUE)
+
+    def ends(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> bool:
+        """Whether a trial is not to go on after this epoch; it is told then.
+
+        Tune is not: it would give the trial's process ten seconds at the end of a run, and a trial that writes its
+        encoder over a slow network takes longer. So the trial ends by itself, in the step that Tune asks for next.
+        """
+        number, reason = number_of(trial), None
+        if not result.get("interrupted"):
+            # Told once, it may have gone on in a new process; Tune's schedulers are not to be asked again then.
+            reason = self._ending.get(number) or self._verdict(tune_controller, trial, result)
+        if reason is not None:
+            self._ending[number] = reason
+            tell(trial).end_early.remote(f"{reason}, at epoch {int(result['epoch'])}")
+        return reason is not None
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         if self._scheduler is not None and self._metric in result:

@@ -2,12 +2,13 @@
 
     spec.json                     the experiment; a folder holds one
     points/NNNN-RUN.jsonl (.ack)  metric points of a trial, as one run measured them
-    trials/NNNN/checkpoint.pt     where the trial goes on after an interruption
+    trials/NNNN/checkpoint.pt     where the trial goes on after an interruption; of finished trials the best one's stays
     trials/NNNN/encoder.*         the exported encoder of a finished trial
     trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
     trials/NNNN/log.txt (.1)      what the trial printed
     logs/attempt-N.log (.1)       what the driver printed, in attempt N (`local` without the service)
     trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
+    trials/NNNN/failures.json     how often it raised, and what at last
     results.json                  the whole table
     points.parquet                every metric point once, written when a run ends
     id                            tells this experiment from others with the same spec
@@ -23,16 +24,15 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec
 from workers.errors import RunError
-from workers.remote import SCHEMES, Remote
+from workers.remote import SCHEMES, Remote, StorageAway, shown
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,11 @@ class Storage:
 
         Raises:
             RunError: the object store cannot be used.
+            StorageAway: it is away.
         """
         self.root = root
         self.location = location or str(root)
-        self._remote = Remote(location) if location else None
+        self._remote = Remote(location, patience=PATIENCE_SECONDS) if location else None
         self.points = root / "points"
         self.results = root / "results.json"
         self.parquet = root / "points.parquet"
@@ -85,6 +86,9 @@ class Storage:
     def params(self, number: int) -> Path:
         return self.trial(number) / "params.json"
 
+    def failures(self, number: int) -> Path:
+        return self.trial(number) / "failures.json"
+
     def spool(self, number: int, run: str) -> Path:
         """A file for one process's points: a trial that restarts elsewhere must not overwrite what it left."""
         return self.points / f"{number:04d}-{run}-{uuid.uuid4().hex[:6]}.jsonl"
@@ -92,7 +96,7 @@ class Storage:
     @property
     def place(self) -> str:
         """Where it is, for people: without the keys and settings an address may carry."""
-        return re.sub(r"//[^/@]*@", "//", self.location).partition("?")[0] if self._remote else self.location
+        return shown(self.location) if self._remote else self.location
 
     def shown(self, path: Path) -> str:
         """Where a file lies, for people."""
@@ -118,6 +122,23 @@ class Storage:
             path.unlink(missing_ok=True)
         return found
 
+    def take_up_log(self, path: Path) -> None:
+        """Have a log here as it was left, to go on in it."""
+        if self._remote is not None and not path.exists():
+            self._remote.get(self._key(path), path, patience=PATIENCE_SECONDS)
+
+    def push_log(self, path: Path) -> None:
+        """Store a log whose writer closed it. One that does not arrive stays here, until the next attempt here."""
+        if self._remote is not None:
+            files = [file for file in (path.with_suffix(".1" + path.suffix), path) if file.exists()]
+            try:
+                self.push(*files, patience=0)
+            except OSError as error:
+                logger.warning("%s did not reach the storage: %s", path.name, error)
+            else:
+                for file in files:
+                    file.unlink()
+
     def fetch_records(self) -> None:
         """Bring every small record (JSON files, spools) here that is not, or is longer there than here."""
         if self._remote is None:
@@ -134,10 +155,25 @@ class Storage:
             for path in paths:
                 self._remote.remove(self._key(path))
 
-    def clear_scratch(self, folder: Path) -> None:
-        """Remove a folder that only holds copies of what is in the object store."""
-        if self._remote is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    def checkpointed(self) -> set[int]:
+        """Numbers of the trials that have a checkpoint."""
+        if self._remote is None:
+            return {int(path.parent.name) for path in self.root.glob("trials/*/checkpoint.pt")}
+        keys = map(PurePosixPath, self._remote.sizes(patience=PATIENCE_SECONDS))
+        return {int(key.parent.name) for key in keys if key.match("trials/*/checkpoint.pt")}
+
+    def remove_checkpoint(self, number: int) -> None:
+        """Remove a trial's checkpoint, with the one before it and what killed processes left of others."""
+        for path in self.trial(number).glob("*checkpoint*.pt*"):
+            path.unlink(missing_ok=True)
+        self.forget(self.checkpoint(number))
+
+    def clear_scratch(self, path: Path) -> None:
+        """Remove a file or a folder that only holds copies of what is in the object store."""
+        if self._remote is not None and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif self._remote is not None:
+            path.unlink(missing_ok=True)
 
     def write_json(self, path: Path, document: Any) -> None:
         """Write a file whole or not at all, and make it count."""
@@ -164,7 +200,7 @@ class Storage:
         """
         spec_file = self.root / "spec.json"
         try:
-            self.clear_scratch(self.root)
+            self._clear_node()
             self.points.mkdir(parents=True, exist_ok=True)
             self.fetch_records()
             stored = read_json(spec_file)
@@ -177,8 +213,21 @@ class Storage:
             self.write_json(spec_file, spec.model_dump(mode="json"))
             self.experiment_id()
             shutil.rmtree(self.tune, ignore_errors=True)
+        except StorageAway:
+            raise
         except OSError as error:
             raise RunError(f"cannot write to storage {self.place}: {error}; give another --storage") from error
+
+    def _clear_node(self) -> None:
+        """Begin with an empty folder where it is scratch; but logs that a killed process left here count."""
+        if self._remote is None:
+            return
+        logs = [*self.root.glob("trials/*/log*.txt"), *self.root.glob("logs/*.log")]
+        sizes = self._remote.sizes(patience=PATIENCE_SECONDS) if logs else {}
+        self.push(*(log for log in logs if log.stat().st_size > sizes.get(self._key(log), 0)))
+        for path in self.root.glob("*"):
+            if path.name != "logs":  # this driver may write there already
+                self.clear_scratch(path)
 
 
 def open_storage(location: str) -> Storage:
@@ -192,7 +241,7 @@ def open_storage(location: str) -> Storage:
         return Storage(Path(location.removeprefix("file://")).expanduser().absolute())
     if scheme not in SCHEMES:
         raise RunError(
-            f"storage {location}: {scheme}:// is not known; name a folder that every node shares, s3:// or gs://"
+            f"storage {shown(location)}: {scheme}:// is not known; name a folder that every node shares, s3:// or gs://"
         )
     name = hashlib.sha256(location.encode()).hexdigest()[:16]
     return Storage(Path(tempfile.gettempdir(), f"adadim-{os.getuid()}", name), location)
@@ -210,7 +259,10 @@ def write_json(path: Path, document: Any) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(document, indent=1, allow_nan=False))
+    with part.open("w") as file:
+        file.write(json.dumps(document, indent=1, allow_nan=False))
+        file.flush()
+        os.fsync(file.fileno())  # a machine that loses power must not leave the new name on an empty file
     part.replace(path)
 
 

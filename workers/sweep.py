@@ -22,6 +22,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a metric ma
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
 from adadim_core.spec import TrialPlan
@@ -32,17 +33,16 @@ from workers.budget import Budget
 from workers.cluster import RoomWatch
 from workers.context import RunContext
 from workers.ddp import DistributedTrialActor
+from workers.failures import Failures
 from workers.population import Population
+from workers.remote import StorageAway
 from workers.results import TrialResult, chosen, read_result
-from workers.stopping import StopRules, number_of
-from workers.trial import TrialActor
+from workers.stopping import StopRules, number_of, tell
+from workers.trial import LOST_PROCESS_RETRIES, TrialActor
 from workers.trial_queue import TrialQueue
 
 # It misses the result files of the loggers turned off above, once a trial.
 logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-
-LOST_PROCESS_RETRIES = 3
-"""How often a trial goes on in a new process after its process or node died. What a trial raises is final."""
 
 OnUpdate = Callable[[TrialResult], None]
 
@@ -63,8 +63,10 @@ class Listener:
 
 def run_trials(
     context: RunContext, plans: list[TrialPlan], finished: list[TrialResult], budget: Budget, listener: Listener
-) -> None:
-    """Run trials to their ends. Returns when each has finished or failed, or the budget is used up.
+) -> list[TrialPlan]:
+    """Run trials to their ends: until each has finished or failed, or the budget is used up.
+
+    Returns those that Tune lost before they began. They may be run again.
 
     Args:
         context: The run they belong to.
@@ -95,6 +97,7 @@ def run_trials(
     else:
         scheduler = StopRules(spec, storage, budget, before)
     queue = TrialQueue(search, storage, plans, finished, slots)
+    events = _Events(context, queue, budget, watch, listener)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -110,11 +113,12 @@ def run_trials(
             storage_path=str(context.root),
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Events(context, scheduler, queue, budget, watch, listener)],
+            callbacks=[events],
             verbose=0,
         ),
     )
     tuner.fit()
+    return [chosen(storage, plan) for plan in plans if plan.number in events.lost]
 
 
 class _Events(tune.Callback):
@@ -123,20 +127,21 @@ class _Events(tune.Callback):
     def __init__(
         self,
         context: RunContext,
-        scheduler: StopRules,
         queue: TrialQueue,
         budget: Budget,
         watch: RoomWatch,
         listener: Listener,
     ) -> None:
+        self.lost: set[int] = set()
+        """Trials whose process died before they began in it."""
         self._context = context
         self._storage = context.storage
-        self._scheduler = scheduler
         self._queue = queue
         self._budget = budget
         self._watch = watch
         self._listener = listener
         self._began: dict[int, float] = {}
+        self._recovered: dict[int, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
@@ -145,11 +150,14 @@ class _Events(tune.Callback):
         self._listener.check(trials)
         self._watch.slots()
         self._budget.tick()
-        self._queue.closed = self._budget.used_up
+        if self._budget.used_up:
+            self._queue.close()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         self._began.setdefault(number_of(trial), time.monotonic())
         self._update(trial, "running", trial.last_result)
+        if self._budget.used_up:
+            tell(trial).end_early.remote(self._budget.reason)
 
     def on_trial_result(
         self,
@@ -164,22 +172,32 @@ class _Events(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number, result = number_of(trial), trial.last_result or {}
-        if number in self._scheduler.stopped:  # its process is still writing what it leaves
-            self._update(trial, "stopped", result, reason=self._scheduler.stopped[number])
+        try:
+            self._storage.fetch(self._storage.result(number))
+        except StorageAway:  # that ends the run
             return
-        self._storage.fetch(self._storage.result(number))
         finished = read_result(self._storage, number)
         if finished is not None:
             self._listener.update(finished)
+        elif "error" not in result and self._budget.used_up:
+            self._update(trial, "pending", result)  # it had not begun
         else:
             self._update(trial, "failed", result, error=result.get("error") or "the trial ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        cause = trial.get_pickled_error()
+        number, cause = number_of(trial), trial.get_pickled_error()
+        if isinstance(cause, RayActorError) and self._recovered.get(number) == iteration:
+            # It died between two trials. Tune hears of that twice, recovers the trial, and then gives it up.
+            self.lost.add(number)
+            self._update(trial, "pending", trial.last_result)
+            return
         error = str(cause) if cause is not None else "its process died; see the Ray logs of its node"
+        if account := Failures(self._context, number).account:
+            error += f"\n\nbefore that it raised:\n{account}"
         self._update(trial, "failed", trial.last_result, error=error)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        self._recovered[number_of(trial)] = iteration
         print(f"trial {number_of(trial)}: its process was lost; it goes on from its last checkpoint", flush=True)
 
     def _update(

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.train._internal.session import _TrainingResult
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
+from workers.failures import Failures
 from workers.log import OutputLog
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
-from workers.results import TrialResult, chosen, write_result
+from workers.results import TrialResult, chosen, read_result, write_result
 from workers.stopping_signal import stop_signal
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 3.0
 """How long an ending process waits for the service to take its last points. The driver delivers the rest."""
+LOST_PROCESS_RETRIES = 3
+"""How often a trial goes on in new processes after a process or node of it died. That is no failure of the trial."""
 # At most about this much work is lost when a process dies, unless saving would cost more than 5 % of the time.
 _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
@@ -58,7 +62,7 @@ class TrialRun:
         self._context = context
         self._storage = context.storage
         self._device = device
-        self._metrics: dict[str, float] = {}
+        self._ended = False
         self._leads = leads
         self._stop = stop_signal(context.run)
         self._steps_per_second = 0.0
@@ -66,6 +70,8 @@ class TrialRun:
         """The run is ending: the trial is saved as it is, perhaps within an epoch."""
         self._began = self._saved = time.monotonic()
         self._save_cost = 0.0
+        if leads:
+            self._storage.take_up_log(self._storage.trial_log(plan.number))
         self._log = OutputLog(self._storage.trial_log(plan.number)) if leads else None
         self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
         try:
@@ -73,12 +79,13 @@ class TrialRun:
         except BaseException:
             self._fail()
             raise
+        self._metrics: dict[str, float] = self.trainer.state_dict()["last"]
         self._note(f"{socket.gethostname()} process {os.getpid()}: {self.plan.params or 'as specified'}, "
                    f"from epoch {self.trainer.epoch} on")  # fmt: skip
 
     @property
     def done(self) -> bool:
-        return bool(self.trainer.done)
+        return self._ended or bool(self.trainer.done)
 
     def step(self) -> dict[str, float]:
         """Train one epoch; after the last one write encoder and result. Returns the last value of every metric.
@@ -89,7 +96,7 @@ class TrialRun:
             Diverged: the loss is no number any more.
         """
         try:
-            metrics = self.trainer.fit() if self.done else self._train_epoch()
+            metrics = self._metrics if self.done else self._train_epoch()
         except BaseException:
             self._note(traceback.format_exc())  # whoever reads a trial's log looks for just that
             raise
@@ -165,10 +172,12 @@ class TrialRun:
     def _spool_files(self) -> list[Path]:
         return [] if self._spool is None else [self._spool.path, self._spool.path.with_suffix(".ack")]
 
-    def end_early(self, reason: str) -> None:
-        """End here, after a whole epoch: write encoder and result as they are."""
-        if self._leads and not self.done:
+    def end_early(self, reason: str) -> dict[str, float]:
+        """End here, after a whole epoch: write encoder and result as they are. Returns what `step` would."""
+        if self._leads and not self.done and self.trainer.step:  # one that never began may do so in a later attempt
             self._finish(reason)
+        self._ended = True
+        return self._metrics
 
     def take_over(self, donor: int, params: dict[str, Any]) -> None:
         """Go on with the weights of another trial's checkpoint and with other values."""
@@ -191,6 +200,7 @@ class TrialRun:
             self._spool = None
         if self._log is not None:
             self._log.close()
+            self._storage.push_log(self._storage.trial_log(self.plan.number))
             self._log = None
 
     def _note(self, text: str) -> None:
@@ -214,10 +224,11 @@ class TrialRun:
 
     def _finish(self, stopped: str | None) -> None:
         """Write what a finished trial leaves; `stopped` says why it ended before its last epoch, if it did."""
-        folder = self._storage.trial(self.plan.number)
+        folder, checkpoint = self._storage.trial(self.plan.number), self._storage.checkpoint(self.plan.number)
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.export_encoder(folder)
-        self._storage.push(*self._spool_files(), *sorted(folder.glob("encoder.*")), folder / "README.md")
+        self.trainer.save(checkpoint)
+        self._storage.push(*self._spool_files(), *sorted(folder.glob("encoder.*")), folder / "README.md", checkpoint)
         write_result(  # last: what has a result is finished
             self._storage,
             TrialResult(
@@ -231,10 +242,8 @@ class TrialRun:
                 reason=stopped,
             ),
         )
-        checkpoint = self._storage.checkpoint(self.plan.number)
-        self.trainer.remove_checkpoint(checkpoint)
-        self._storage.forget(checkpoint)
-        self._storage.clear_scratch(folder)
+        for copy in (*folder.glob("encoder.*"), folder / "README.md", *folder.glob("checkpoint*.pt")):
+            self._storage.clear_scratch(copy)
 
 
 def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -> "Trainer":
@@ -245,6 +254,9 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
     from adadim_core.trainer import Trainer
 
     torch.set_num_threads(spec.resources.cpus_per_worker)  # concurrent trials must not fight for a node's cores
+    # Building an optimiser would import torch's compiler, only to keep it off: a second or two before the first point.
+    add = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    setattr(add, "__dynamo_disable", add)
     trainer = Trainer(spec, device=device, report=report)
     try:
         trainer.load(checkpoint)
@@ -274,47 +286,42 @@ class TrialActor(tune.Trainable):
         self._reporter = PointReporter(context.service)
         self._run: TrialRun | None = None
         self._device_lost = False
-        self._failures = 0
+        self._early = ""
         self._log = LogTail()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
-        if self._device_lost:
-            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-            # every later CUDA call here would fail; Tune starts the trial in a new process
         self._end()
-        self._failures = 0
+        self._early, self._log = "", LogTail()
         return True
 
     def step(self) -> dict[str, Any]:
         """One epoch. What the trial raises is its result, so that this process lives on for the next trial."""
+        number = self.config["trial"]
         while True:
+            if self._device_lost:
+                # Every CUDA call here would fail. Not in `reset_config`: Tune recovers a trial that it has running.
+                ray.actor.exit_actor()  # type: ignore[no-untyped-call]
             try:
                 if self._run is None:
-                    if not self._failures:
-                        self._log = LogTail()
-                    plan = TrialPlan(self.config["trial"], self.config["params"])
+                    if (ended := ended_before(self._context, number)) is not None:
+                        return ended
+                    plan = TrialPlan(number, self.config["params"])
                     self._run = TrialRun(self._context, plan, self._reporter)
-                return self._run.result(self._run.step())
+                return self._run.result(self._run.end_early(self._early) if self._early else self._run.step())
             except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
                 self._end()
                 self._device_lost = "CUDA error" in str(error)
-                account = describe(error, self._log.lines())
-                if not self._may_retry(error):
-                    return {"error": account, "done": True}
+                failures = Failures(self._context, number)
+                failures.add(describe(error, self._log.lines()))
+                if failures.count > self._context.spec.resources.max_failures or isinstance(error, Diverged):
+                    return {"error": failures.account, "done": True}
                 # In one line: the last lines of this log are part of the account, should the trial fail in the end.
-                cause = account.splitlines()[0]
-                logger.warning("trial %d goes on from its last checkpoint after: %s", self.config["trial"], cause)
-            if self._device_lost:
-                ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-
-    def _may_retry(self, error: Exception) -> bool:
-        self._failures += 1
-        return self._failures <= self._context.spec.resources.max_failures and not isinstance(error, Diverged)
+                cause = failures.account.splitlines()[0]
+                logger.warning("trial %d goes on from its last checkpoint after: %s", number, cause)
 
     def end_early(self, reason: str) -> None:
-        """The trial is not to go on: keep what it has come to. Called before Tune gives this process another trial."""
-        if self._run is not None:
-            _attempt(lambda run: run.end_early(reason), self._run)
+        """The trial is not to go on: its next step writes what it has come to, and is its last."""
+        self._early = reason
 
     def take_over(self, donor: int, params: dict[str, Any]) -> None:
         """Go on with another trial's weights and with other values."""
@@ -326,14 +333,15 @@ class TrialActor(tune.Trainable):
         if self._run is not None:
             _attempt(lambda run: run.save(), self._run)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:  # noqa: ARG002 - trials keep their own
-        """Tune lets another trial have this process, and gives this trial one later."""
+    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:  # noqa: ARG002 - trials keep their own
+        """Tune lets another trial have this process, and gives this trial one later, perhaps on another node.
+
+        In place of `save_checkpoint`: what that returns Tune would store in a folder all nodes share, if there is one.
+        Without a checkpoint of Tune's there is nothing to restore; the first step goes on from the trial's own.
+        """
         if self._run is not None:
             self._run.save()
-        return {}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: the first step goes on from the trial's own checkpoint."""
+        return _TrainingResult(checkpoint=None, metrics={})
 
     def cleanup(self) -> None:
         self._end()
@@ -351,6 +359,13 @@ def _attempt(act: Callable[[TrialRun], None], run: TrialRun) -> None:
         act(run)
     except Exception:
         logger.exception("trial %d", run.plan.number)
+
+
+def ended_before(context: RunContext, number: int) -> dict[str, Any] | None:
+    """A trial's last step, if it has a result already: its process died before Tune knew."""
+    context.storage.fetch(context.storage.result(number))
+    result = read_result(context.storage, number)
+    return None if result is None else {**result.metrics, "epoch": result.epoch, "epochs": result.epochs, "done": True}
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:

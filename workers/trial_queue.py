@@ -42,15 +42,21 @@ class TrialQueue(Searcher):
         self._slots = slots
         self._live: dict[str, int] = {}
         self._tpe = _tpe(search, finished) if search is not None and search.algorithm == "tpe" else None
-        self.closed = False
-        """Set, no further trial starts."""
+        self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its parts, to restore them in another process; nobody will
 
+    def close(self) -> None:
+        """There is no time left: of the trials that wait only those start that have come to something before."""
+        if not self._closed:
+            self._closed = True
+            trained = self._storage.checkpointed() if self._waiting else set()
+            self._waiting = [plan for plan in self._waiting if plan.number in trained]
+
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """What the next trial is to be, if one may start now."""
-        if self.closed or not self._waiting:
+        if not self._waiting:
             return Searcher.FINISHED  # type: ignore[return-value]
         if len(self._live) >= self._slots():
             return None

@@ -167,3 +167,19 @@ def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:
     finally:
         signal.signal(signal.SIGTERM, handlers[0])
         signal.signal(signal.SIGINT, handlers[1])
+
+
+def test_many_long_errors_go_in_several_reports(service: FakeService, attempt: Attempt) -> None:
+    """The service takes 8 MiB a report."""
+    largest = 0
+
+    def measure(report: dict[str, Any], size: int) -> None:
+        nonlocal largest
+        largest = max(largest, size)
+
+    service.answer = measure
+    for number in range(1_000):
+        attempt.update(number, "failed", error="é" * 20_000)
+    assert attempt.finish(SUCCEEDED, None, timeout=60)
+    assert 1_000_000 < largest < 8 * 1024 * 1024
+    assert {trial["number"] for report in service.accepted for trial in report["trials"]} == set(range(1_000))

@@ -16,7 +16,7 @@ from workers.stopping import StopRules
 from workers.storage import Storage
 
 TUNE: Any = SimpleNamespace(get_live_trials=list)
-STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
+CONTINUE = TrialScheduler.CONTINUE
 
 
 class TuneTrial:
@@ -62,9 +62,10 @@ def test_asha_stops_what_falls_behind_and_says_so(tmp_path: Path) -> None:
     for epoch in (1, 2):
         assert judge.on_trial_result(TUNE, good, {"epoch": epoch, "h_r": 2.0}) == CONTINUE
     assert judge.on_trial_result(TUNE, poor, {"epoch": 1, "h_r": 1.0}) == CONTINUE
-    assert judge.on_trial_result(TUNE, poor, {"epoch": 2, "h_r": 1.0}) == STOP
+    assert judge.ends(TUNE, poor, {"epoch": 2, "h_r": 1.0})
     assert poor.told == ["asha: h_r 1 is too far behind, at epoch 2"]
-    assert judge.stopped == {1: poor.told[0]}
+    assert judge.on_trial_result(TUNE, poor, {"epoch": 3, "h_r": 9.0}) == CONTINUE, "it ends by itself"
+    assert poor.told[1:] == ["asha: h_r 1 is too far behind, at epoch 3"], "its process died before it could end"
 
 
 @pytest.mark.parametrize(
@@ -77,12 +78,12 @@ def test_after_a_restart_trials_are_compared_with_those_of_earlier_attempts(
     for number in range(3):
         spool(tmp_path, number, [2.0, 2.0, 2.0])
     spool(tmp_path, 3, [1.0, 1.0])
-    for finished, decision in (((0, 1, 2), STOP), ((), CONTINUE)):  # CONTINUE: with nothing to compare with
+    for finished, ends in (((0, 1, 2), True), ((), False)):  # False: with nothing to compare with
         judge = rules(spec_with(scheduler), tmp_path, finished)
         fresh, taken_up = TuneTrial(4), TuneTrial(3)
         judge.on_trial_add(TUNE, fresh)
-        if decision == STOP or scheduler["name"] == "median":
-            assert judge.on_trial_result(TUNE, fresh, {"epoch": 2, "h_r": 0.5}) == decision
+        if ends or scheduler["name"] == "median":
+            assert judge.ends(TUNE, fresh, {"epoch": 2, "h_r": 0.5}) == ends
         judge.on_trial_add(TUNE, taken_up)
         judge.on_trial_result(TUNE, taken_up, {"epoch": 3, "h_r": 1.0})
 
@@ -91,7 +92,7 @@ def test_a_metric_that_is_not_finite_stops_a_trial_that_is_compared(tmp_path: Pa
     trial = TuneTrial(0)
     judge = rules(spec_with({"name": "asha"}), tmp_path)
     judge.on_trial_add(TUNE, trial)
-    assert judge.on_trial_result(TUNE, trial, {"epoch": 1, "h_r": float("nan")}) == STOP
+    assert judge.ends(TUNE, trial, {"epoch": 1, "h_r": float("nan")})
     assert trial.told == ["h_r is nan, at epoch 1"]
     assert judge.on_trial_result(TUNE, trial, {"epoch": 1}) == CONTINUE, "not measured yet"
 
@@ -102,7 +103,7 @@ def test_a_plateau_is_counted_over_attempts(tmp_path: Path) -> None:
     trial, judge = TuneTrial(0), rules(spec, tmp_path)
     judge.on_trial_add(TUNE, trial)
     assert judge.on_trial_result(TUNE, trial, {"epoch": 4, "h_r": 2.0}) == CONTINUE
-    assert judge.on_trial_result(TUNE, trial, {"epoch": 5, "h_r": 2.1}) == STOP
+    assert judge.ends(TUNE, trial, {"epoch": 5, "h_r": 2.1})
     assert trial.told == ["h_r no better for 3 epochs, at epoch 5"]
 
 
@@ -115,7 +116,7 @@ def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path) -> None:
     first.store()
     judge = rules(spec, tmp_path, minutes=0.001)
     judge.on_trial_add(TUNE, trial)
-    assert judge.on_trial_result(TUNE, trial, {"epoch": 1}) == STOP
+    assert judge.ends(TUNE, trial, {"epoch": 1})
     assert trial.told == ["the time budget of 0.001 min is used up, at epoch 1"]
     assert not Budget(None, Storage(tmp_path)).used_up
 

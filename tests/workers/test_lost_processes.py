@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from worker_harness import S3, RayHead, WorkerRun, kill_all, tiny_spec, wait_for
 from adadim_core.spec import validate_spec
 from adadim_core.trainer import Trainer
 from workers.points import merged
+from workers.results import read_results
 from workers.storage import Storage, open_storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -27,11 +30,12 @@ def sweep(*epochs: int, **sections: Any) -> dict[str, Any]:
     return tiny_spec(search={"algorithm": "grid", "space": space}, **sections)
 
 
-def trial_processes(head: RayHead) -> list[psutil.Process]:
+def trial_processes(head: RayHead, title: str = "Trainable.") -> list[psutil.Process]:
+    """By default those that Tune gives resources, by its name for them."""
     found = []
     for process in head.processes():
         with contextlib.suppress(psutil.Error):
-            if "Trainable." in " ".join(process.cmdline()):  # Tune's name for what it gives resources
+            if title in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -96,6 +100,56 @@ def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Pat
     assert "2 of 3 trials to run" in third.output
     assert storage.result(0).stat().st_mtime_ns == finished, "a finished trial was run again"
     assert_complete(storage, epochs, tmp_path)
+
+
+def test_a_lost_process_of_two(ray_head: RayHead, run_workers: Start, tmp_path: Path) -> None:
+    """Both go on in new processes. `max_failures` is for what a trial raises."""
+    run = run_workers(tiny_spec(training={"epochs": 300}, resources={"workers": 2}))
+    storage = Storage(run.storage)
+    wait_for(lambda: storage.checkpoint(0).exists(), seconds=100, what="a checkpoint")
+    trial_processes(ray_head, "RayTrainWorker")[1].kill()
+    assert not storage.result(0).exists(), "the test came too late"
+    assert run.finish(200) == 0, run.output
+    assert len(list(storage.points.glob("0000-*.jsonl"))) == 2
+    assert merged(storage, 0)[-1].step == 1_500
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+import workers.sweep
+from workers.__main__ import main
+from workers.trial import TrialActor
+
+class Dying(TrialActor):
+    def reset_config(self, new_config):
+        mark = Path(sys.path[0], "died")
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return super().reset_config(new_config)
+
+workers.sweep.TrialActor = Dying
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_process_that_dies_between_two_trials(ray_head: RayHead, tmp_path: Path) -> None:
+    """The trial that was to be its next is run again: Tune alone gives it up."""
+    (tmp_path / "spec.json").write_text(json.dumps(sweep(1, 2, 3, resources={"max_concurrent_trials": 1})))
+    script = DYING.replace("sys.path[0]", repr(str(tmp_path)))
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")],
+        env=ray_head.environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert (tmp_path / "died").exists()
+    assert run.returncode == 0, run.stdout + run.stderr
+    results = read_results(Storage(tmp_path / "results"))
+    assert [(result.state, result.epoch) for result in results] == [("succeeded", n) for n in (1, 2, 3)]
 
 
 def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Path) -> None:

@@ -235,3 +235,23 @@ def test_a_full_disk_does_not_end_the_training(
     assert caplog.text.count("cannot write metric points") == 1
     append(spool, range(3, 4))
     assert [point.step for point in SpoolReader(spool_file).read(10)[0]] == [3]
+
+
+def test_a_batch_that_just_did_not_hold_the_next_point_is_followed_at_once(
+    service: FakeService, spool_file: Path
+) -> None:
+    """17 values a point do not divide the size of a batch: it ends with some room left, and more waiting."""
+    reporter = PointReporter(service.address)
+    spool = reporter.open(spool_file, trial=0)
+    for step in range(2_000):
+        spool.append(step, step / 10, {f"m_{k}": 1.0 for k in range(17)})
+    began = time.monotonic()
+    assert reporter.close(20)
+    assert time.monotonic() - began < 5
+
+
+def test_spools_that_nobody_delivers_are_not_looked_at(spool_file: Path) -> None:
+    reporter = PointReporter(None)
+    for number in range(5):
+        append(reporter.open(spool_file.with_name(f"{number:04d}-test.jsonl"), trial=number), range(3))
+    assert len(reporter._readers) == 1

@@ -1,13 +1,14 @@
 """Results, storage and the order of a run, without Ray."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import tiny_spec
+from worker_harness import FakeService, tiny_spec
 
 import workers.run
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
@@ -155,3 +156,32 @@ def test_mistakes_are_explained(
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_a_signal_that_ray_takes_for_itself_is_an_interruption(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ray.init installs a handler that exits; until ours is back a signal is a SystemExit."""
+
+    def init(*_: Any) -> None:
+        raise SystemExit(15)
+
+    for name, value in service.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("workers.__main__.run_experiment", init)
+    (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
+    assert main([str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]) == 143
+    assert service.outcomes() == [{"state": "interrupted", "error": "received SIGTERM"}]
+
+
+def test_warnings_of_the_driver_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> Any:
+        logging.getLogger("workers.remote").warning("writing results.json failed; trying again")
+        raise RunError("enough")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("workers.__main__.run_experiment", run)
+    (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
+    assert main([str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]) == 1
+    assert "trying again" in (tmp_path / "results" / "logs" / "attempt-local.log").read_text()

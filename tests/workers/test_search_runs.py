@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
-from worker_harness import FakeService, RayHead, WorkerRun, tiny_spec, wait_for
+from worker_harness import S3, FakeService, RayHead, WorkerRun, tiny_spec, wait_for
 
 from workers.results import read_result
-from workers.storage import Storage, read_json
+from workers.storage import Storage, open_storage, read_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -126,6 +126,41 @@ def test_a_killed_population_goes_on_and_ends(run_workers: Start, service: FakeS
         assert 0.0 <= params["objective.weighting.alpha"] <= 1.0
         if number in left:
             assert [params] == reported(service, number)[-1:]
+
+
+def test_a_population_takes_turns_on_nodes_that_share_no_folder(
+    run_workers: Start, ray_head: RayHead, s3: S3, tmp_path: Path
+) -> None:
+    """Only the object store is shared. In it the run leaves its logs, and of the checkpoints the best one's."""
+    search = {
+        "algorithm": "quasi_random",
+        "trials": 4,
+        "metric": "h_r",
+        "scheduler": {"name": "pbt", "every_epochs": 1, "quantile": 0.5},
+        "space": {"training.lr": {"log_uniform": [1e-4, 1e-1]}},
+    }
+    place = f"s3://id:secret@bucket/{tmp_path.name}?endpoint_override={s3.address}&scheme=http&region=us-east-1"
+    (tmp_path / "node").mkdir()
+    node = ray_head.add_node(TMPDIR=str(tmp_path / "node"))
+    try:
+        run = run_workers(tiny_spec(search=search, training={"epochs": 4}), storage=place)
+        wait_for(lambda: list(tmp_path.glob("node/adadim-*/*/points/*")), seconds=90, what="a trial on the second node")
+        assert run.finish(200) == 0, run.output
+    finally:
+        node.kill()
+    assert "process was lost" not in run.output
+    storage = open_storage(place)
+    assert storage.fetch(storage.results)
+    results = json.loads(storage.results.read_text())
+    assert [(trial["state"], trial["epoch"]) for trial in results["trials"]] == [("succeeded", 4)] * 4
+    assert storage.checkpointed() == {results["best"]}
+    assert "secret" not in results["best_checkpoint"]
+    for number in range(4):
+        log = storage.trial_log(number)
+        storage.take_up_log(log)
+        assert "epoch 4/4" in log.read_text()
+    storage.take_up_log(storage.driver_log("local"))
+    assert "best: trial" in storage.driver_log("local").read_text()
 
 
 def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_joins(

@@ -126,3 +126,65 @@ def test_parquet_has_every_point_once_as_measured_last(tmp_path: Path) -> None:
     assert [(trial, step, epoch) for trial, step, epoch, _ in found] == [(0, 1, 0.5), (0, 2, 1.0), (0, 3, 1.5)]
     assert str(found[0][3]) == "{'h_r': 1.0, 'loss': nan}"
     assert [values for *_, values in found[1:]] == [{"h_r": 2.5}, {"h_r": 3.0, "knn_top1": 0.5}]
+
+
+def test_a_write_that_breaks_off_leaves_what_was_there(place: str, tmp_path: Path) -> None:
+    remote, file = Remote(place), tmp_path / "file"
+    for content in (b"first", b""):
+        file.write_bytes(content)
+        remote.put(file, "file")
+        assert remote.sizes() == {"file": len(content)}
+    file.unlink()
+    with pytest.raises(OSError, match="writing file failed"):
+        remote.put(file, "file")
+    assert remote.sizes() == {"file": 0}
+
+
+def test_an_address_keeps_its_keys_to_itself(s3: S3, caplog: pytest.LogCaptureFixture) -> None:
+    for place in ("s3://id:top/secret@nobucket/x?scheme=http&secret_thing=top", "hdfs://id:top/secret@b/x"):
+        with pytest.raises(RunError) as caught:
+            open_storage(place)
+        assert "top" not in f"{caught.value} {caught.value.__cause__} {caplog.text}"
+
+
+def test_a_store_that_is_away_when_it_is_opened_is_tried_again(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An end that is asked for meanwhile ends the wait."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    def before_retry() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("workers.remote.before_retry", before_retry)
+    with pytest.raises(KeyboardInterrupt):
+        Remote(place, patience=300)
+    assert "opening the storage failed" in caplog.text
+
+
+def test_logs_and_checkpoints_in_an_object_store(
+    place: str, spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(place)
+    storage.prepare(spec)
+    log = storage.trial_log(3)
+    for part in ("one\n", "one\ntwo\n"):  # killed before it could push; the next attempt on this node does
+        log.parent.mkdir(parents=True)
+        log.write_text(part)
+        storage.prepare(spec)
+        assert not log.exists()
+    other = other_node(place, tmp_path, monkeypatch)
+    log = other.trial_log(3)
+    other.take_up_log(log)
+    assert log.read_text() == "one\ntwo\n"
+    other.push_log(log)
+    assert not log.exists()
+
+    for number in (3, 4):
+        other.checkpoint(number).parent.mkdir(parents=True, exist_ok=True)
+        other.checkpoint(number).write_bytes(b"x")
+        other.push(other.checkpoint(number))
+    assert storage.checkpointed() == {3, 4}
+    other.remove_checkpoint(3)
+    assert storage.checkpointed() == {4}
+    assert not other.checkpoint(3).exists()

@@ -1,0 +1,167 @@
+"""What Tune sees of a trial, step by step, with real training and storage. No cluster."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+from worker_harness import tiny_spec
+
+from adadim_core.spec import TrialPlan, validate_spec
+from workers.budget import Budget
+from workers.context import RunContext
+from workers.ddp import _is_lost, cause
+from workers.failures import Failures
+from workers.results import BestCheckpoint, TrialResult, read_result, write_result
+from workers.sweep import Listener, _Events
+from workers.trial import Diverged, TrialActor
+from workers.trial_queue import TrialQueue
+
+Actor = Callable[..., TrialActor]
+
+
+class Exited(BaseException):
+    """This process of a trial is gone."""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    spec = tiny_spec(training={"epochs": 3}, resources={"max_failures": 1})
+    return RunContext(validate_spec(spec), str(tmp_path), "run-1", None)
+
+
+@pytest.fixture
+def actor(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> Actor:
+    """A new process for a trial, as far as anyone can tell."""
+
+    def leave() -> None:
+        raise Exited
+
+    def start(number: int = 0) -> TrialActor:
+        actor = TrialActor.__new__(TrialActor)
+        actor.config = {"trial": number, "params": {}}
+        actor.setup(actor.config, context)
+        return actor
+
+    monkeypatch.setattr("ray.actor.exit_actor", leave)
+    return start
+
+
+def broken(error: str) -> Callable[..., None]:
+    def train(*_: Any) -> None:
+        raise RuntimeError(error)
+
+    return train
+
+
+def test_a_trial_that_is_told_to_end_does_so_in_its_next_step(actor: Actor, context: RunContext) -> None:
+    process = actor()
+    first = process.step()
+    assert not first["done"]
+    process.end_early("too far behind, at epoch 1")
+    assert read_result(context.storage, 0) is None
+    last = process.step()
+    assert last["done"]
+    assert last["h_r"] == first["h_r"]
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert (result.state, result.epoch, result.reason) == ("stopped", 1, "too far behind, at epoch 1")
+    assert (context.storage.trial(0) / "encoder.safetensors").exists()
+    assert context.storage.checkpointed() == {0}, "it may be the best"
+
+
+def test_a_finished_trial_whose_process_died_is_not_trained_again(actor: Actor, context: RunContext) -> None:
+    write_result(context.storage, TrialResult(0, {}, "succeeded", 3, 3, {"h_r": 1.5}))
+    assert actor().step() == {"h_r": 1.5, "epoch": 3, "epochs": 3, "done": True}
+    assert not list(context.storage.points.glob("*"))
+
+
+def test_with_no_time_left_a_trial_leaves_what_it_came_to(actor: Actor, context: RunContext) -> None:
+    process = actor(0)
+    trained = process.step()
+    saved = process.save()
+    assert saved.checkpoint is None, "Tune has nothing to store, or to restore from"
+    for number in (0, 1):
+        again = actor(number)
+        again.end_early("no time left")
+        assert again.step()["done"]
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert (result.epoch, result.reason, result.metrics["h_r"]) == (1, "no time left", trained["h_r"])
+    assert read_result(context.storage, 1) is None, "it never began; with more time it will"
+
+
+def test_the_queue_then_starts_only_what_was_trained_before(context: RunContext) -> None:
+    storage = context.storage
+    storage.checkpoint(1).parent.mkdir(parents=True)
+    storage.checkpoint(1).touch()
+    queue = TrialQueue(None, storage, [TrialPlan(n, {}) for n in range(3)], [], lambda: 9)
+    queue.close()
+    assert queue.suggest("a") == {"trial": 1, "params": {}}
+    assert queue.suggest("b") == "FINISHED"
+
+
+def test_failures_count_over_processes_and_are_not_forgotten(
+    actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost GPU takes its process along: before the next step, in which Tune would start that trial again."""
+    monkeypatch.setattr("workers.trial.TrialRun.step", broken("CUDA error: an illegal memory access"))
+    with pytest.raises(Exited):
+        actor().step()
+    assert Failures(context, 0).account.startswith("RuntimeError: CUDA error: an illegal memory access")
+    second = actor()
+    result = second.step()
+    assert result["done"]
+    assert "CUDA error" in result["error"]
+    assert second.reset_config({})
+    with pytest.raises(Exited):
+        second.step()
+    assert Failures(RunContext(context.spec, context.location, "run-2", None), 0).count == 0
+
+
+def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext) -> None:
+    updates: list[TrialResult] = []
+    listener = Listener(updates.append, lambda *_: None, lambda _: None, lambda _: None)
+    queue = TrialQueue(None, context.storage, [], [], lambda: 1)
+    watch: Any = None
+    events = _Events(context, queue, Budget(None, context.storage), watch, listener)
+    trial: Any = SimpleNamespace(
+        config={"trial": 4, "params": {}}, last_result=None, get_pickled_error=lambda: RayActorError()
+    )
+    events.on_trial_recover(iteration=7, trials=[], trial=trial)
+    events.on_trial_error(iteration=7, trials=[], trial=trial)
+    assert events.lost == {4}
+    assert updates[-1].state == "pending"
+    Failures(context, 4).add("RuntimeError: CUDA error")
+    events.on_trial_error(iteration=9, trials=[], trial=trial)
+    assert updates[-1].state == "failed"
+    assert "before that it raised:\nRuntimeError: CUDA error" in (updates[-1].error or "")
+
+
+def test_only_the_best_checkpoint_stays(context: RunContext) -> None:
+    storage = context.storage
+    for number in range(4):
+        for name in ("checkpoint.pt", "checkpoint.previous.pt", ".checkpoint.pt.0a.tmp"):
+            (storage.trial(number) / name).parent.mkdir(parents=True, exist_ok=True)
+            (storage.trial(number) / name).touch()
+    results = [TrialResult(n, {}, "stopped", metrics={"knn_top1": value}) for n, value in enumerate((0.2, 0.5, 0.4))]
+    best = BestCheckpoint(context.spec, storage, results[:1])
+    assert storage.checkpointed() == {0, 1, 2, 3}
+    for result in results[1:]:
+        best.offer(result)
+    best.offer(TrialResult(3, {}, "running", metrics={"knn_top1": 0.1}))
+    assert storage.checkpointed() == {1, 3}
+    assert not list(storage.trial(0).iterdir())
+
+
+def test_what_began_a_failure_of_several_processes_is_told_from_what_followed() -> None:
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    followed = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    died, raised = WorkerHealthCheckFailedError("a check failed", RayActorError()), ValueError("a bug")
+    assert cause([followed, died]) is died
+    assert cause([followed, died, raised]) is raised
+    assert cause([]) is None
+    assert [_is_lost(error) for error in (followed, died, raised, Diverged())] == [True, True, False, False]
