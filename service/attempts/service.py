@@ -191,8 +191,8 @@ async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate
         trial.params = update.params
     if _shown(trial) == before:
         return
-    if trial.state == "running" and trial.started_at is None:
-        trial.started_at = func.now()
+    if trial.state == "running":  # without reading it: the report before, in this transaction, may have set it
+        trial.started_at = func.coalesce(Trial.started_at, func.now())
     ended = trial.state in trials.ENDED
     trial.ended_at = func.now() if ended else None
     await session.flush()

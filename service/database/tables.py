@@ -203,8 +203,6 @@ class Trial(Base):
 
     __tablename__ = "trials"
     __table_args__ = (UniqueConstraint("experiment_id", "number"),)
-    # Reports that are committed together may each change it: the times written for one must be there for the next.
-    __mapper_args__ = {"eager_defaults": True}
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
