@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adadim_core.spec.search import MAX_TRIALS
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(ValueError):
@@ -125,7 +125,7 @@ class Settings(BaseModel):
         """Nodes elsewhere neither reach our loopback nor see our state directory."""
         if self.storage is not None and "://" in self.storage:
             raise ValueError("ADADIM_STORAGE: must be a folder that every node of the cluster shares")
-        remote = self.ray_address is not None and urlsplit(self.ray_address).hostname not in _LOOPBACK
+        remote = self.ray_address is not None and urlsplit(self.ray_address).hostname not in LOOPBACK
         if remote and self.public_url is None:
             raise ValueError("ADADIM_PUBLIC_URL: needed with a cluster elsewhere, whose workers report there")
         if remote and self.storage is None:

@@ -1,7 +1,7 @@
 """`adadim doctor`: looks at everything the service stands on, with the settings `adadim serve` would use.
 
 Each check answers in one line, with what to do when it fails. It changes nothing but a file it removes again, and
-starts nothing but the embedded database when that does not run.
+starts nothing but the embedded database when that does not run, for as long as it looks.
 """
 
 import asyncio
@@ -62,6 +62,9 @@ def _state_dir(settings: Settings) -> Finding:
 
 @contextlib.asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, Finding]]:
+    if settings.database_url is None and not (settings.state_dir / "postgres").exists():
+        yield None, Finding("database", True, "none yet; `adadim serve` makes one")
+        return
     async with contextlib.AsyncExitStack() as stack:
         try:
             url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
@@ -79,7 +82,8 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, 
 
 async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
     """The embedded database: the one that runs, or one for as long as this takes."""
-    server, ran = EmbeddedPostgres(directory), (directory / "postmaster.pid").exists()
+    server = EmbeddedPostgres(directory)
+    ran = server.runs
     url = await server.start()
     if not ran:
         stack.push_async_callback(server.stop)
