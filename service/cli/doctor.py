@@ -23,6 +23,7 @@ from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import running_head
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import DATABASE_ERRORS, Database, alembic_config
+from service.experiments import artefacts
 from service.settings import Settings
 
 _MAX_SKEW_S = 5.0
@@ -49,7 +50,7 @@ async def examine(settings: Settings) -> list[Finding]:
         if database is not None:
             findings += [await _migrations(database), await _database_clock(database)]
     findings += await _cluster(settings)
-    findings.append(_storage(settings))
+    findings.append(await _storage(settings))
     findings.append(await _service(settings))
     return findings
 
@@ -151,11 +152,19 @@ def _local_ray() -> Finding:
                    "set RAY_ADDRESS, or install adadim[workers] for a local cluster")  # fmt: skip
 
 
-def _storage(settings: Settings) -> Finding:
+async def _storage(settings: Settings) -> Finding:
+    if artefacts.in_bucket(settings.storage_root):
+        place = artefacts.shown(settings.storage_root)
+        try:
+            await asyncio.to_thread(artefacts.reach, settings.storage_root)
+        except OSError as error:
+            remedy = "check ADADIM_STORAGE and the keys in the environment, here and on every node"
+            return Finding("storage", False, f"{place} cannot be used ({_first_line(error)})", remedy)
+        return Finding("storage", True, f"{place} answers")
     folder = Path(settings.storage_root)
     problem = _unwritable(folder)
     if problem is not None:
-        if settings.ray_address is not None and not folder.exists():
+        if settings.ray_address is not None and not await asyncio.to_thread(folder.exists):
             return Finding("storage", False, f"{folder} cannot be seen from here",
                            "mount it here too, or logs of trials cannot be read nor artefacts removed")  # fmt: skip
         return Finding("storage", False, problem, "make it writable, or set ADADIM_STORAGE")

@@ -199,9 +199,10 @@ async def apply_stopped(session: AsyncSession, experiment: Experiment, *, by: st
 
 async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_name: str) -> None:
     """Remove the artefacts, then the row: a dispatcher that dies in between leaves the row for the next one."""
-    folder = artefacts.folder(context.settings, folder_name)
+    location = artefacts.folder(context.settings, folder_name)
+    folder = artefacts.shown(location)
     try:
-        await asyncio.to_thread(artefacts.remove, folder)
+        await asyncio.to_thread(artefacts.remove, location)
     except OSError as error:
         logger.warning("experiment %d: cannot remove %s: %s", experiment.id, folder, error)
         async with context.database.transaction() as session:
