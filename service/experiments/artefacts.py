@@ -3,6 +3,7 @@
 The storage is a folder, or a bucket under an address as s3://bucket/folder?endpoint_override=host:9000&scheme=http.
 """
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -67,6 +68,8 @@ def remove(location: str) -> None:
     if in_bucket(location):
         store, path = _store(location)
         store.delete_dir_contents(path, missing_dir_ok=True)
+        with contextlib.suppress(OSError):  # a marker of the empty folder, where there is one
+            store.delete_dir(path)
         return
     try:
         shutil.rmtree(Path(location))

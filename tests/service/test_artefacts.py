@@ -87,6 +87,8 @@ async def test_deleting_an_experiment_empties_its_part_of_the_bucket(
 
             await until(gone)
         assert (names(own), names(other)) == ([], ["/trials/0000/checkpoint.pt"])
+        store, path = artefacts._store(own)
+        assert store.get_file_info(path).type == fs.FileType.NotFound
         artefacts.remove(own)  # once more is as good
 
 
