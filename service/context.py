@@ -1,11 +1,11 @@
 """What every request needs of the running service: the database, the listener, the cluster, the settings."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.attempts.hearing import Hearing
 from service.attempts.inbox import Inbox
 from service.auth.rate import RateLimiter
 from service.cluster.jobs import RayJobs
@@ -31,8 +31,8 @@ class Context:
     """Hashes of attempts' tokens seen before, so that a report needs no look-up."""
     closing: bool = False
     """The service is stopping: streams end themselves."""
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """Since when workers can reach this replica: their silence before that means nothing."""
+    hearing: Hearing = field(default_factory=Hearing)
+    """Since when workers' silence means something."""
     request_rates: RateLimiter = field(init=False)
     report_rates: RateLimiter = field(init=False)
 

@@ -7,15 +7,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.database.engine import DATABASE_ERRORS, is_away
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +87,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, on_bug)
-    app.add_exception_handler(DBAPIError, _on_database_error)
-    for error in (OperationalError, InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
-                  ConnectionError, TimeoutError):  # fmt: skip
-        app.add_exception_handler(error, _on_database_away)
+    for error in DATABASE_ERRORS:
+        app.add_exception_handler(error, _on_database_error)
     app.add_middleware(_TooLargeAsProblem)
     _describe(app)
 
@@ -179,19 +177,13 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     return _response(ProblemDetails(title=title, status=error.status_code, detail=str(error.detail)), headers)
 
 
-async def _on_database_away(request: Request, error: Exception) -> JSONResponse:
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    """503 for a database that starts, stops or has no connection left; the others are bugs."""
+    if not is_away(error):
+        return await on_bug(request, error)
     logger.warning("%s %s: the database is away: %s", request.method, request.url.path, error)
     details = ProblemDetails(title="Unavailable", status=503, detail="The database does not answer; try again.")
     return _response(details, {"Retry-After": "2"})
-
-
-async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
-    """Some of a database that starts, stops or has no connection left; the others are bugs."""
-    assert isinstance(error, DBAPIError)  # noqa: S101 - what the handler is registered for
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if error.connection_invalidated or state[:2] in ("08", "53", "57"):
-        return await _on_database_away(request, error)
-    return await on_bug(request, error)
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ Owns the names and defaults. Does not own: secrets (auth), the embedded database
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adadim_core.spec.search import MAX_TRIALS
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(ValueError):
@@ -53,7 +54,11 @@ class Settings(BaseModel):
     ] = None
     storage: Annotated[
         str | None,
-        Field(description="ADADIM_STORAGE: where runs keep checkpoints and results; default: the state directory."),
+        # An address may carry keys.
+        Field(
+            repr=False,
+            description="ADADIM_STORAGE: where runs keep checkpoints and results; default: the state directory.",
+        ),
     ] = None
     slots: Annotated[
         int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
@@ -123,18 +128,22 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _remote_cluster_can_reach_us(self) -> Self:
         """Nodes elsewhere neither reach our loopback nor see our state directory."""
-        if self.storage is not None and "://" in self.storage:
-            raise ValueError("ADADIM_STORAGE: must be a folder that every node of the cluster shares")
-        remote = self.ray_address is not None and urlsplit(self.ray_address).hostname not in _LOOPBACK
+        if self.storage is not None and "://" in self.storage and not re.match(r"(s3|gs)://[^/?]", self.storage):
+            raise ValueError(
+                "ADADIM_STORAGE: must be a folder that every node shares, s3://bucket/... or gs://bucket/..."
+            )
+        remote = self.ray_address is not None and urlsplit(self.ray_address).hostname not in LOOPBACK
         if remote and self.public_url is None:
             raise ValueError("ADADIM_PUBLIC_URL: needed with a cluster elsewhere, whose workers report there")
         if remote and self.storage is None:
-            raise ValueError("ADADIM_STORAGE: needed with a cluster elsewhere, a folder all its nodes share")
+            raise ValueError(
+                "ADADIM_STORAGE: needed with a cluster elsewhere, a folder all its nodes share or a bucket"
+            )
         return self
 
     @property
     def storage_root(self) -> str:
-        """Folder under which every experiment has its own folder."""
+        """Folder, or address in an object store, under which every experiment has its own folder."""
         return self.storage or str(self.state_dir.resolve() / "storage")
 
 

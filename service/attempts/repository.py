@@ -1,5 +1,6 @@
 """Queries on attempts."""
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -41,6 +42,21 @@ async def lost_since(session: AsyncSession, experiment_id: int, number: int) -> 
         Attempt.experiment_id == experiment_id, Attempt.number > number, Attempt.state == "lost"
     )
     return (await session.scalars(query)).one()
+
+
+async def fruitless_since(session: AsyncSession, experiment_id: int, number: int, worth: timedelta) -> int:
+    """How many of the latest attempts in a row, after the one of this number, had a worker for less than `worth`."""
+    of_it = Attempt.experiment_id == experiment_id
+    fruitful = select(func.max(Attempt.number)).where(of_it, Attempt.heartbeat_at - Attempt.started_at >= worth)
+    after = func.greatest(number, fruitful.scalar_subquery())  # which passes over null
+    return (await session.scalars(select(func.count()).where(of_it, Attempt.number > after))).one()
+
+
+async def silent_for(session: AsyncSession, attempt_id: int, time: timedelta) -> bool:
+    """Whether an attempt has been over, and nothing of its worker was taken or refused, for so long."""
+    last = func.greatest(Attempt.ended_at, Attempt.heartbeat_at, Attempt.refused_at)
+    query = select(Attempt.id).where(Attempt.id == attempt_id, Attempt.ended_at.is_not(None), last < func.now() - time)
+    return (await session.scalars(query)).first() is not None
 
 
 async def change(session: AsyncSession, attempt_id: int, **values: Any) -> None:

@@ -3,8 +3,10 @@
 The fence: a report counts only from the experiment's latest attempt, while that attempt is open.
 """
 
+import asyncio
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -99,6 +101,7 @@ async def receive_all(
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
         raise Superseded
+    misfits = await _misfits(session, attempt.experiment_id, deliveries)
     # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
     experiment = await experiments.get(session, attempt.experiment_id, lock=True)
     await session.refresh(attempt)
@@ -108,13 +111,13 @@ async def receive_all(
     outcome: Outcome | None = None
     answers: list[ReportReply | Problem] = []
     taken: list[Delivery] = []
-    for delivery in deliveries:
+    for delivery, misfit in zip(deliveries, misfits, strict=True):
         numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
         if outcome is not None:
             answers.append(Superseded())
         elif unknown := sorted(numbers - rows.keys()):
             answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
-        elif misfit := _misfit(experiment, delivery.trials, rows):
+        elif misfit is not None:
             answers.append(Problem(422, "Invalid report", misfit))
         else:
             answers.append(ReportReply(directive="continue" if experiment.desired_state == "run" else "stop"))
@@ -188,8 +191,8 @@ async def _update_trial(session: AsyncSession, trial: Trial, update: TrialUpdate
         trial.params = update.params
     if _shown(trial) == before:
         return
-    if trial.state == "running" and trial.started_at is None:
-        trial.started_at = func.now()
+    if trial.state == "running":  # without reading it: the report before, in this transaction, may have set it
+        trial.started_at = func.coalesce(Trial.started_at, func.now())
     ended = trial.state in trials.ENDED
     trial.ended_at = func.now() if ended else None
     await session.flush()
@@ -200,16 +203,32 @@ def _shown(trial: Trial) -> tuple[object, ...]:
     return trial.state, trial.epoch, trial.epochs, trial.error, trial.reason, trial.params
 
 
-def _misfit(experiment: Experiment, updates: Sequence[TrialUpdate], rows: dict[int, Trial]) -> str | None:
-    """What is wrong with values that the worker chose: paths that are not searched, or values the spec refuses."""
+async def _misfits(session: AsyncSession, experiment_id: int, deliveries: Sequence[Delivery]) -> list[str | None]:
+    """What is wrong with values that the worker chose, for every delivery. There may be thousands: no lock is held."""
+    if all(update.params is None for delivery in deliveries for update in delivery.trials):
+        return [None] * len(deliveries)
+    fields = await experiments.spec(session, experiment_id)
+    if fields is None:  # deleted: nothing of them counts
+        return [None] * len(deliveries)
+    return await asyncio.to_thread(_find_misfits, fields, [delivery.trials for delivery in deliveries])
+
+
+def _find_misfits(fields: Mapping[str, Any], reported: Sequence[Sequence[TrialUpdate]]) -> list[str | None]:
+    space = (fields.get("search") or {}).get("space", {})
+    # A search lists thousands of values, and a trial has none of it.
+    spec = ExperimentSpec.model_validate({name: value for name, value in fields.items() if name != "search"})
+    return [_misfit(spec, space, updates) for updates in reported]
+
+
+def _misfit(spec: ExperimentSpec, space: Mapping[str, Any], updates: Sequence[TrialUpdate]) -> str | None:
+    """What is wrong with values: paths that are not searched, or values the spec refuses."""
     for update in updates:
-        if update.params is None or update.params == rows[update.number].params:
+        if update.params is None:
             continue
-        space = (experiment.spec.get("search") or {}).get("space", {})
         if unknown := sorted(update.params.keys() - space.keys()):
             return f"Trial {update.number}: the search does not vary {unknown[0]}."
         try:
-            ExperimentSpec.model_validate(experiment.spec).with_params(update.params)
+            spec.with_params(update.params)
         except (ValueError, KeyError) as error:
             return f"Trial {update.number}: these values do not fit the spec: {error}"
     return None

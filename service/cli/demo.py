@@ -26,7 +26,8 @@ def demo(spec: Path, console: Console) -> bool:
     # SIGTERM unwinds like Ctrl-C does, so that the service does not outlive the demo.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _service(console) as client:
-        console.print(f"Dashboard  [bold]{client.url}/#token={_token()}[/]", soft_wrap=True, highlight=False)
+        link = f"Dashboard  [bold]{client.url}/#token={_token()}[/]"
+        console.print(link, soft_wrap=True, highlight=False, markup=True)
         experiment = client.submit(text)
         console.print(f"Submitted {spec} as experiment {experiment['id']}\n", highlight=False)
         try:

@@ -1,7 +1,7 @@
 """`adadim doctor`: looks at everything the service stands on, with the settings `adadim serve` would use.
 
 Each check answers in one line, with what to do when it fails. It changes nothing but a file it removes again, and
-starts nothing but the embedded database when that does not run.
+starts nothing but the embedded database when that does not run, for as long as it looks.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import running_head
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import DATABASE_ERRORS, Database, alembic_config
+from service.experiments import artefacts
 from service.settings import Settings
 
 _MAX_SKEW_S = 5.0
@@ -49,7 +50,7 @@ async def examine(settings: Settings) -> list[Finding]:
         if database is not None:
             findings += [await _migrations(database), await _database_clock(database)]
     findings += await _cluster(settings)
-    findings.append(_storage(settings))
+    findings.append(await _storage(settings))
     findings.append(await _service(settings))
     return findings
 
@@ -62,6 +63,9 @@ def _state_dir(settings: Settings) -> Finding:
 
 @contextlib.asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, Finding]]:
+    if settings.database_url is None and not (settings.state_dir / "postgres").exists():
+        yield None, Finding("database", True, "none yet; `adadim serve` makes one")
+        return
     async with contextlib.AsyncExitStack() as stack:
         try:
             url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
@@ -79,7 +83,8 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, 
 
 async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
     """The embedded database: the one that runs, or one for as long as this takes."""
-    server, ran = EmbeddedPostgres(directory), (directory / "postmaster.pid").exists()
+    server = EmbeddedPostgres(directory)
+    ran = server.runs
     url = await server.start()
     if not ran:
         stack.push_async_callback(server.stop)
@@ -147,11 +152,19 @@ def _local_ray() -> Finding:
                    "set RAY_ADDRESS, or install adadim[workers] for a local cluster")  # fmt: skip
 
 
-def _storage(settings: Settings) -> Finding:
+async def _storage(settings: Settings) -> Finding:
+    if artefacts.in_bucket(settings.storage_root):
+        place = artefacts.shown(settings.storage_root)
+        try:
+            await asyncio.to_thread(artefacts.reach, settings.storage_root)
+        except OSError as error:
+            remedy = "check ADADIM_STORAGE and the keys in the environment, here and on every node"
+            return Finding("storage", False, f"{place} cannot be used ({_first_line(error)})", remedy)
+        return Finding("storage", True, f"{place} answers")
     folder = Path(settings.storage_root)
     problem = _unwritable(folder)
     if problem is not None:
-        if settings.ray_address is not None and not folder.exists():
+        if settings.ray_address is not None and not await asyncio.to_thread(folder.exists):
             return Finding("storage", False, f"{folder} cannot be seen from here",
                            "mount it here too, or logs of trials cannot be read nor artefacts removed")  # fmt: skip
         return Finding("storage", False, problem, "make it writable, or set ADADIM_STORAGE")

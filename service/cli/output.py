@@ -12,7 +12,8 @@ from service.client import ClientError
 from service.settings import SettingsError
 
 # A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.
-console = Console() if sys.stdout.isatty() else Console(width=140)
+# What is shown is others' text, whose brackets and colons are no markup; where it is meant, `markup=True` says so.
+console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
 
 ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 

@@ -44,6 +44,8 @@ class RayJobs:
 
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
+        self._logs: httpx.AsyncClient | None = None
+        """Of its own: however many follow a log, the dispatcher finds a connection free."""
         self.address: str | None = None
 
     async def connect(self, address: str, token: str | None) -> None:
@@ -52,12 +54,17 @@ class RayJobs:
         self.address = address.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.AsyncClient(base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False)
+        self._logs = httpx.AsyncClient(
+            base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # who reads is counted elsewhere
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Close connections; every call fails until the next `connect`."""
-        client, self._client, self.address = self._client, None, None
-        if client is not None:
-            await client.aclose()
+        clients, self._client, self._logs, self.address = (self._client, self._logs), None, None, None
+        for client in clients:
+            if client is not None:
+                await client.aclose()
 
     async def version(self) -> str:
         """Ray's version. Raises ClusterUnavailable."""
@@ -110,7 +117,7 @@ class RayJobs:
         (logs/tail) closes without a word when token authentication is on (2.60).
         """
         job = await self.find(submission_id)
-        if job is None or job.driver_node is None or self._client is None:
+        if job is None or job.driver_node is None or self._logs is None:
             return
         params: dict[str, str | float] = {
             "node_id": job.driver_node,
@@ -120,9 +127,10 @@ class RayJobs:
         }
         if follow:  # Ray refuses an interval for what it does not follow
             params["interval"] = _LOG_INTERVAL_S
-        path, timeout = f"/api/v0/logs/{'stream' if follow else 'file'}", httpx.Timeout(_TIMEOUT.connect, read=None)
+        path = f"/api/v0/logs/{'stream' if follow else 'file'}"
+        timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
         try:
-            async with self._client.stream("GET", path, params=params, timeout=timeout) as response:
+            async with self._logs.stream("GET", path, params=params, timeout=timeout) as response:
                 if response.is_error:  # 500 while the job has not written anything
                     return
                 pieces = response.aiter_bytes()

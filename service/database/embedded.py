@@ -37,6 +37,12 @@ class EmbeddedPostgres:
         socket = self._server.get_postmaster_info().socket_dir
         return f"postgresql://postgres@/postgres?host={quote(str(socket))}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether the server runs already."""
+        self._forget_stale_pid()
+        return (self._directory / "postmaster.pid").exists()
+
     def _forget_stale_pid(self) -> None:
         """Remove a pid file whose process is not this server: the package would take any for it, and stop it."""
         pid_file = self._directory / "postmaster.pid"

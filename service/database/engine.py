@@ -10,7 +10,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 
 from service.telemetry import tracing
@@ -20,7 +21,19 @@ _MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one
 
 # SQLAlchemy lets the driver's own errors through while it connects: a server that starts or shuts down answers so.
 DATABASE_ERRORS = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a statement raises when the database is away."""
+"""What a statement raises when the database is away, or refuses it: `is_away` tells which."""
+_AWAY = (
+    *(OSError, TimeoutError, NoConnectionFree, OperationalError, InterfaceError),
+    *(asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError),
+)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error of DATABASE_ERRORS says that the database does not answer now, and may later."""
+    if isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False):
+        return True
+    # Connection lost, resources used up, shutting down or starting.
+    return str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")[:2] in ("08", "53", "57")
 
 
 def normalize_url(url: str) -> URL:

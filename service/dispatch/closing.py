@@ -4,6 +4,7 @@ Owns the other direction of reconciliation: jobs that run though the database th
 """
 
 import logging
+from datetime import timedelta
 
 from sqlalchemy import func
 
@@ -22,24 +23,44 @@ from service.logs import driver as logs
 
 logger = logging.getLogger(__name__)
 
+GIVE_UP = timedelta(minutes=10)
+"""A job that Ray calls running so long after its attempt's end, while its worker says nothing, is given up."""
+
 
 async def close_attempt(context: Context, attempt: Attempt) -> None:
-    """See off the Ray job of an attempt that is over: stop it if it still runs, keep its log if it has ended."""
+    """See off the Ray job of an attempt that is over: stop it if it still runs, keep its log if it has ended.
+
+    Ray may call a job running for ever (ray-project/kuberay#3860), so one whose worker has long been silent counts as
+    gone. Should it live after all, out of our reach, the fence protects the points: its reports are refused, and it
+    ends at the first one that gets through. Until then `stop_unknown_jobs` goes on telling Ray to stop it.
+    """
     job = await context.jobs.find(attempt.submission_id)
     if job is not None and not job.ended:
         await context.jobs.stop(attempt.submission_id)
-        return
+        if not await _given_up(context, attempt):
+            return
+        logger.warning("%s: stop had no effect, and its worker is silent: it counts as gone", attempt.submission_id)
     await logs.keep(context, attempt)
     async with context.database.transaction() as session:
         await attempts.change(session, attempt.id, closed_at=func.now())
         await notify.notify(session, notify.DISPATCH)  # the next attempt may wait for this
 
 
-async def stop_unknown_jobs(context: Context) -> None:
+async def _given_up(context: Context, attempt: Attempt) -> bool:
+    if context.hearing.lasts() < GIVE_UP:
+        return False
+    async with context.database.transaction() as session:
+        return await attempts.silent_for(session, attempt.id, GIVE_UP)
+
+
+async def stop_unknown_jobs(context: Context, told: set[str]) -> None:
     """Stop this installation's jobs that no open attempt has. Raises ClusterUnavailable.
 
     An attempt is stored before its job is submitted, so a job without one was left by a deleted experiment or a
-    database set back, or came late from a dispatcher that died.
+    database set back, or came late from a dispatcher that died, or was given up.
+
+    Args:
+        told: the jobs the log has spoken of; kept up to date.
     """
     async with context.database.transaction() as session:
         prefix = artefacts.prefix(await experiments.installation_key(session))
@@ -51,8 +72,11 @@ async def stop_unknown_jobs(context: Context) -> None:
         known = await repository.open_of(session, ours)
     for submission_id in ours:
         if submission_id not in known:
-            logger.warning("Ray job %s runs for no open attempt: stopping it", submission_id)
+            if submission_id not in told:
+                logger.warning("Ray job %s runs for no open attempt: stopping it", submission_id)
+                told.add(submission_id)
             await context.jobs.stop(submission_id)
+    told.intersection_update(ours)
 
 
 async def keep_logs(context: Context) -> None:
@@ -80,6 +104,6 @@ async def interrupt_in_flight(context: Context) -> None:
             if attempt is not None:
                 attempt.closed_at = func.now()  # its job ended with the cluster
             if experiment.desired_state == "run":
-                await requeue(session, experiment, reason="the service was stopped", by="dispatcher")
+                await requeue(session, experiment, reason="the service was stopped", by="dispatcher", own=True)
             else:
                 await apply_stopped(session, experiment, by="dispatcher")

@@ -9,13 +9,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database import notify
-from service.database.engine import DATABASE_ERRORS
+from service.database.engine import DATABASE_ERRORS, is_away
 from service.database.tables import Attempt, Experiment
 from service.dispatch import closing, repository, service
 from service.queue import service as queue
@@ -28,6 +29,7 @@ _RECONCILE_S = 10.0
 _MAX_TASKS = 32
 _SUBMIT_FOR_S = 60.0
 _CLOSE_AFTER = timedelta(seconds=5)
+_CLOSE_FOR_S = 90.0
 
 
 class Dispatcher:
@@ -59,11 +61,13 @@ class Dispatcher:
         with self._context.listener.subscribe(notify.DISPATCH) as wake:
             while True:
                 await self._survive(step)
+                self._context.hearing.go_on()
                 await notify.wait(wake, _POLL_S)
 
     async def _reconcile(self) -> None:
+        told: set[str] = set()
         while True:
-            await self._survive(lambda: closing.stop_unknown_jobs(self._context))
+            await self._survive(lambda: closing.stop_unknown_jobs(self._context, told))
             await asyncio.sleep(_RECONCILE_S)
 
     async def _survive(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -73,6 +77,8 @@ class Dispatcher:
         except ClusterUnavailable:
             pass  # what needs the cluster waits for it; those who look after experiments say so
         except DATABASE_ERRORS as error:
+            if is_away(error):
+                self._context.hearing.break_off()
             logger.warning("dispatch: the database is away, trying again: %s", error)
         except Exception:
             logger.exception("dispatch failed; trying again")
@@ -156,5 +162,12 @@ class Dispatcher:
     async def _close_attempts(self) -> None:
         async with self._context.database.transaction() as session:
             over = await repository.attempts_to_close(session, _CLOSE_AFTER, 8)
-        for attempt in over:
-            await closing.close_attempt(self._context, attempt)
+        await asyncio.gather(*(self._survive(partial(self._close, attempt)) for attempt in over))
+
+    async def _close(self, attempt: Attempt) -> None:
+        """One that takes for ever must not hold up the others."""
+        try:
+            async with asyncio.timeout(_CLOSE_FOR_S):
+                await closing.close_attempt(self._context, attempt)
+        except TimeoutError:
+            logger.warning("%s is not seen off within %.0f s; trying again", attempt.submission_id, _CLOSE_FOR_S)

@@ -7,8 +7,8 @@ counts as lost only when Ray says its job is over (or nothing at all) and the wo
 import asyncio
 import json
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select
@@ -37,12 +37,17 @@ CHECK_INTERVAL = timedelta(seconds=3)
 SILENCE_AFTER_JOB = timedelta(seconds=8)
 """A worker whose Ray job is over reports within this, or never will."""
 SILENCE = timedelta(seconds=90)
-"""A worker that says nothing for so long has its job stopped, whatever Ray says of it."""
+"""A worker that says nothing for so long has its job stopped, whatever Ray says of it; after twice as long its attempt
+is lost. The next one waits all the same until the job is gone or given up (closing.py)."""
 _STOP_INTERVAL = timedelta(seconds=1)
 SUBMIT_GRACE = timedelta(seconds=5)
 """Whoever looks at an attempt that was never submitted holds its lease: the dispatcher that was handing it over is
 gone, and what it had sent Ray shows up within this. Later it would be stopped as a job nobody knows."""
 _MAX_BACKOFF = timedelta(seconds=60)
+_WORTH = timedelta(seconds=60)
+"""An attempt whose worker reported for so long got somewhere; several in a row that did not are made to wait."""
+_MAX_FRUITLESS = 20
+"""More in a row fail the experiment: something ends it at every start, and will again."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica has the work
@@ -86,13 +91,15 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
-        now = (await session.scalars(select(func.now()))).one()
-    view = await _look(context, attempt, now, wanted=experiment.desired_state == "run")
+        silence = await _silence(session, context, attempt)
+    view = await _look(context, attempt, silence, wanted=experiment.desired_state == "run")
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
         if experiment.state not in EXPERIMENT_DISPATCHED:
             return  # the worker reported its outcome meanwhile
+        # Ray may take long to answer: what was heard meanwhile counts.
+        view = replace(view, silence=await _silence(session, context, attempt))
         if experiment.desired_state == "run":
             await _apply_run(session, experiment, attempt, view)
             return
@@ -122,17 +129,33 @@ class _View:
         """The cluster has nothing left of the attempt."""
         return self.reachable and (self.job is None or self.job.ended)
 
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be expected of an attempt that is not wanted, or said it was interrupted.
 
-async def _look(context: Context, attempt: Attempt | None, now: datetime, *, wanted: bool) -> _View:
+        Neither a cluster that stays away keeps a user waiting nor a job that Ray calls running for ever: such a job is
+        told to stop as long as it is there.
+        """
+        return self.job_gone or self.silence >= SILENCE
+
+
+async def _silence(session: AsyncSession, context: Context, attempt: Attempt | None) -> timedelta:
+    """How long nothing was heard of an attempt that could have been."""
+    if attempt is None:
+        return timedelta(0)
+    heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
+    # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
+    now = (await session.scalars(select(func.now()))).one()
+    return min(now - heard, context.hearing.lasts())
+
+
+async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *, wanted: bool) -> _View:
     """Ask Ray about an open attempt, and have it stop a job that is not wanted or has fallen silent.
 
     Only a job that is gone lets the next attempt start: two must never run at once.
     """
     if attempt is None:
-        return _View(reachable=True, job=None, silence=timedelta(0))
-    heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
-    # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
-    silence = min(now - heard, datetime.now(UTC) - context.started_at)
+        return _View(reachable=True, job=None, silence=silence)
     try:
         job = await context.jobs.find(attempt.submission_id)
         # PENDING jobs wait for room on the cluster. An attempt that is over is closed by `close_attempt`.
@@ -153,11 +176,10 @@ async def leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Expe
 
 
 def _stopped(experiment: Experiment, attempt: Attempt | None, view: _View) -> bool:
-    """Whether the cluster has nothing left of an experiment that is to stop; its attempt is over then."""
+    """Whether nothing more is to be expected of an experiment that is to stop; its attempt is over then."""
     if attempt is None:
         return True
-    # A cluster that stays away does not keep a user waiting: its job is stopped when it is back.
-    if not view.job_gone and (view.reachable or view.silence < SILENCE):
+    if not view.over:
         return False
     if attempt.ended_at is None:
         end_attempt(attempt, "interrupted", experiment.state_reason)
@@ -177,9 +199,10 @@ async def apply_stopped(session: AsyncSession, experiment: Experiment, *, by: st
 
 async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_name: str) -> None:
     """Remove the artefacts, then the row: a dispatcher that dies in between leaves the row for the next one."""
-    folder = artefacts.folder(context.settings, folder_name)
+    location = artefacts.folder(context.settings, folder_name)
+    folder = artefacts.shown(location)
     try:
-        await asyncio.to_thread(artefacts.remove, folder)
+        await asyncio.to_thread(artefacts.remove, location)
     except OSError as error:
         logger.warning("experiment %d: cannot remove %s: %s", experiment.id, folder, error)
         async with context.database.transaction() as session:
@@ -199,40 +222,63 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         await change_state(session, experiment, "queued", by="dispatcher")
         return
     if attempt.ended_at is not None:  # the worker said it was interrupted, and may still be on its way out
-        if view.job_gone:
+        if view.over:
             await requeue(session, experiment, reason=attempt.error, by="worker")
         else:
             experiment.due_at = _from_now(_STOP_INTERVAL)
         return
-    if view.job is not None and view.job.status == "PENDING":
-        attempt.submitted_at = func.now()  # it waits for room on the cluster: no silence yet
-    never_submitted = attempt.submitted_at is None and view.job is None
+    never_submitted = attempt.submitted_at is None and attempt.heartbeat_at is None and view.job is None
+    pending = view.job is not None and view.job.status == "PENDING"
+    if pending or (view.job is not None and attempt.submitted_at is None):
+        attempt.submitted_at = func.now()  # it waits for room on the cluster, or whoever submitted it has died
     if view.job_gone and never_submitted and view.silence > SUBMIT_GRACE:
         # The dispatcher that was handing it to Ray died, and the attempt's token with it.
         end_attempt(attempt, "interrupted", "never reached the cluster")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
         said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
-        # A run that ended well while the service was away only has to be collected: that costs no retry.
-        collect = view.job is not None and view.job.status == "SUCCEEDED" and attempt.heartbeat_at is not None
-        state = "interrupted" if collect else "lost"
+        state = "lost" if view.job is None or not _costs_nothing(attempt, view.job, view.silence) else "interrupted"
         end_attempt(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
+        await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+    elif view.reachable and not view.job_gone and not pending and view.silence > 2 * SILENCE:
+        logger.warning("experiment %d: stop had no effect on %s", experiment.id, attempt.submission_id)
+        end_attempt(attempt, "lost", f"no word for {view.silence.total_seconds():.0f} s; stop had no effect on its job")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
 
 
-async def requeue(session: AsyncSession, experiment: Experiment, *, reason: str | None, by: str) -> None:
-    """Queue the next attempt, or fail the experiment when too many were lost. An interruption costs no retry."""
+def _costs_nothing(attempt: Attempt, job: Job, silence: timedelta) -> bool:
+    """Whether an attempt whose job is over without a word of its worker was not lost but has to be taken up again."""
+    if job.status == "STOPPED":  # before it could report, by somebody: paused and resumed, or through Ray
+        return silence <= SILENCE
+    # A run that ended well while the service was away only has to be collected.
+    return job.status == "SUCCEEDED" and attempt.heartbeat_at is not None
+
+
+async def requeue(
+    session: AsyncSession, experiment: Experiment, *, reason: str | None, by: str, own: bool = False
+) -> None:
+    """Queue the next attempt, or fail the experiment when too many were lost or got nowhere.
+
+    An interruption costs no retry; but what is interrupted again and again before it gets anywhere waits longer every
+    time, so that it does not keep others from their turns.
+
+    Args:
+        own: the service itself ended the attempt: that is no sign of trouble.
+    """
     lost = await attempts.lost_since(session, experiment.id, experiment.forgiven)
+    fruitless = 0 if own else await attempts.fruitless_since(session, experiment.id, experiment.forgiven, _WORTH)
     retries = int(experiment.spec["retries"])
-    if lost > retries:
-        reason = f"{lost} attempts lost, retries: {retries}; the last: {reason}"
-        await end_experiment(session, experiment, "failed", reason=reason, by=by)
+    if lost > retries or fruitless > _MAX_FRUITLESS:
+        what = f"{lost} attempts lost, retries: {retries}" if lost > retries else f"{fruitless} attempts got nowhere"
+        await end_experiment(session, experiment, "failed", reason=f"{what}; the last: {reason}", by=by)
         return
     await trials.interrupt_running(session, experiment.id)
     await change_state(session, experiment, "queued", reason=reason, by=by)
-    experiment.due_at = _from_now(min(timedelta(seconds=2**lost), _MAX_BACKOFF) if lost else timedelta(0))
+    doublings = min(max(lost, fruitless - 1), 10)
+    delay = min(timedelta(seconds=2**doublings), _MAX_BACKOFF) if doublings else timedelta(0)
+    experiment.due_at = _from_now(timedelta(0) if own else delay)
     await notify.notify(session, notify.DISPATCH)
 
 

@@ -168,14 +168,16 @@ async def clone_experiment(
 ) -> ExperimentDetail:
     """Submit an experiment's spec as a new one, with some fields changed if you like."""
     async with context.database.transaction() as session:
-        experiment = await actions.clone(
+        source = await service.find(session, experiment_id)
+    submission = await asyncio.to_thread(actions.cloned, source, clone.changes, context.settings.max_trials)
+    async with context.database.transaction() as session:
+        experiment = await service.submit(
             session,
-            experiment_id,
-            clone.changes,
-            priority=clone.priority,
+            submission,
             owner=principal.name,
             idempotency_key=idempotency_key,
-            max_trials=context.settings.max_trials,
+            priority=source.priority if clone.priority is None else clone.priority,
+            reason=f"clone of experiment {experiment_id}",
         )
         detail = ExperimentDetail.model_validate(experiment)
     response.headers["Location"] = f"/api/v1/experiments/{detail.id}"

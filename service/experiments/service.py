@@ -1,14 +1,15 @@
 """Submitting and reading experiments, and moving them from state to state: the decisions, without HTTP."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import ExperimentSpec, SpecError, TrialPlan, parse_spec, plan_trials
+from adadim_core.spec import ExperimentSpec, SpecError, TrialPlan, parse_spec, plan_trials, validate_spec
 from adadim_core.spec.search import MAX_TRIALS
 from service.attempts import repository as attempts
 from service.database import notify
@@ -34,17 +35,30 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MA
     try:
         spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
-        raise Problem(
-            422,
-            "Invalid spec",
-            str(error)[:1000],
-            errors=[FieldError(pointer=p.pointer, detail=p.message) for p in error.problems],
-        ) from None
+        raise _invalid(error) from None
+    return _planned(spec, body.decode(), max_trials)
+
+
+def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
+    """As `read_spec`, for a spec put together here: with its defaults it may be larger than what may be submitted."""
+    try:
+        spec = validate_spec(document)
+    except SpecError as error:
+        raise _invalid(error) from None
+    return _planned(spec, json.dumps(document), max_trials)
+
+
+def _invalid(error: SpecError) -> Problem:
+    errors = [FieldError(pointer=p.pointer, detail=p.message) for p in error.problems]
+    return Problem(422, "Invalid spec", str(error)[:1000], errors)
+
+
+def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
     trials = plan_trials(spec.search)
     if len(trials) > max_trials:
         detail = f"{len(trials)} trials; this service takes at most {max_trials}"
         raise Problem(422, "Invalid spec", f"/search: {detail}", errors=[FieldError(pointer="/search", detail=detail)])
-    return Submission(spec, body.decode(), trials)
+    return Submission(spec, text, trials)
 
 
 async def submit(

@@ -12,7 +12,9 @@ from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, open_attempt
 from service.database.tables import Experiment
 from service.experiments import service as experiments
+from service.experiments.lifecycle import IllegalTransition
 from service.experiments.states import EXPERIMENT_ENDED
+from service.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,20 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
     An import that broke off goes on with a new token, which voids the one before.
 
     Raises:
-        Problem: 409 if the run was imported with another spec.
+        Problem: 409 if the run was imported with another spec, or its experiment cannot take it now.
     """
-    experiment = await experiments.submit(session, submission, owner=owner, idempotency_key=f"import-{run_id}")
+    # With a blank, which no Idempotency-Key of a request can have.
+    experiment = await experiments.submit(session, submission, owner=owner, idempotency_key=f"import {run_id}")
+    # It may be an earlier import's, and its user or worker at work on it: what counts is what it is under the lock.
+    await session.refresh(experiment, with_for_update=True)
     if experiment.state in EXPERIMENT_ENDED or experiment.desired_state != "run":
         return Opened(experiment, None, None)
     # In the transaction that queued it: a dispatcher never sees it queued.
     if experiment.state != "importing":
-        await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
+        try:
+            await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
+        except IllegalTransition as error:
+            raise Problem(409, "Conflict", f"Cannot import into experiment {experiment.id}: {error}.") from None
         experiment.due_at = None
     earlier = await attempts.current(session, experiment.id)
     if earlier is not None and earlier.ended_at is None:

@@ -5,6 +5,7 @@ cleaned text from the log's very start, live and kept alike: a reader goes over 
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,23 +21,33 @@ from service.experiments.states import EXPERIMENT_ENDED
 from service.logs import repository
 from service.logs.text import Cleaner
 
+logger = logging.getLogger(__name__)
+
 MAX_CHARS = 1_000_000
 _FOLLOW_INTERVAL_S = 1.0
+_KEEP_FOR_S = 25.0
+"""A log that takes longer is kept as far as it came: the next attempt may wait for this."""
 
 
 async def keep(context: Context, attempt: Attempt) -> None:
     """Keep the end of the log of an attempt whose job is over. Raises ClusterUnavailable."""
     cleaner, pieces, size, start = Cleaner(), deque[str](), 0, 0
-    async with aclosing(context.jobs.log(attempt.submission_id)) as found:
-        async for piece in found:
-            pieces.append(cleaner.feed(piece))
-            size += len(pieces[-1])
-            while size - len(pieces[0]) >= MAX_CHARS:
-                size -= len(pieces[0])
-                start += len(pieces.popleft())
+    whole = False
+    try:
+        async with asyncio.timeout(_KEEP_FOR_S), aclosing(context.jobs.log(attempt.submission_id)) as found:
+            async for piece in found:
+                pieces.append(cleaner.feed(piece))
+                size += len(pieces[-1])
+                while size - len(pieces[0]) >= MAX_CHARS:
+                    size -= len(pieces[0])
+                    start += len(pieces.popleft())
+            whole = True
+    except TimeoutError:
+        logger.warning("the log of %s did not come within %.0f s", attempt.submission_id, _KEEP_FOR_S)
     text = "".join(pieces) + cleaner.feed(b"", last=True)
-    if not text:  # the cluster has lost it, with its head or at its restart: the worker's own copy is as good
-        text = await asyncio.to_thread(_copy, context, attempt)
+    # The cluster has lost it, with its head or at its restart, or does not give it: the worker's own copy is as good.
+    if (not text or not whole) and (copy := await asyncio.to_thread(_copy, context, attempt)):
+        text, start = copy, 0
     start += max(len(text) - MAX_CHARS, 0)
     if text:
         async with context.database.transaction() as session:

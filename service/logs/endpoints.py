@@ -1,6 +1,8 @@
 """HTTP: what an experiment's driver and its trials print."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,9 +14,13 @@ from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.logs import driver, trial
-from service.problems import PROBLEM_RESPONSES, not_found
+from service.problems import PROBLEM_RESPONSES, Problem, not_found
 from service.trials import repository as trials
 from service.trials.endpoints import TrialId
+
+MAX_READERS = 64
+"""Logs that are read at once from this process: each follower holds a connection to Ray, or an open file."""
+_readers = asyncio.Semaphore(MAX_READERS)
 
 router = APIRouter(prefix="/api/v1", tags=["logs"], responses=PROBLEM_RESPONSES)
 
@@ -50,6 +56,15 @@ async def read_trial_logs(
     return _plain(trial.read(context, trial_id, trial.locate(context, key, row), follow=follow))
 
 
-def _plain(pieces: AsyncIterator[str]) -> StreamingResponse:
+def _plain(pieces: AsyncGenerator[str]) -> StreamingResponse:
+    if _readers.locked():
+        detail = f"{MAX_READERS} logs are being read here, which is the limit; try again later."
+        raise Problem(429, "Too many readers", detail, headers={"Retry-After": "10"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(pieces, media_type="text/plain; charset=utf-8", headers=headers)
+    return StreamingResponse(_counted(pieces), media_type="text/plain; charset=utf-8", headers=headers)
+
+
+async def _counted(pieces: AsyncGenerator[str]) -> AsyncIterator[str]:
+    async with _readers, aclosing(pieces):
+        async for piece in pieces:
+            yield piece

@@ -22,7 +22,14 @@ _PIECE_BYTES = 256 * 1024
 
 def locate(context: Context, key: str, trial: Trial) -> Path:
     """The trial's log file. Raises a 404 problem if the storage cannot be seen from here."""
-    experiment = Path(artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id)))
+    location = artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id))
+    if artefacts.in_bucket(location):
+        detail = (
+            "Logs of trials stay on the nodes where the storage is an object store. "
+            "The experiment's own log has the last lines of trials that failed."
+        )
+        raise Problem(404, "Not found", detail)
+    experiment = Path(location)
     if trial.state != "pending" and not experiment.is_dir():
         detail = f"The service does not see {experiment}, where the log is; mount the cluster's storage there."
         raise Problem(404, "Not found", detail)

@@ -42,7 +42,7 @@ def _reason(waiting: Waiting, owner: str, used: int, context: Context) -> str:
     if waiting.held:
         return "the job of its last attempt is still ending"
     if not waiting.due:
-        return f"trying again at {waiting.due_at:%H:%M:%S %Z}, after a lost attempt"
+        return f"trying again at {waiting.due_at:%H:%M:%S %Z}, after an attempt that broke off"
     if context.jobs.address is None:
         return "the Ray cluster is starting"
     if used >= slots:

@@ -1,18 +1,25 @@
 """HTTP: trials."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
+from service.experiments import artefacts
+from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.dependencies import MAX_ID, ExperimentId
-from service.problems import PROBLEM_RESPONSES, not_found
+from service.problems import PROBLEM_RESPONSES, Problem, not_found
 from service.trials import repository
 from service.trials.schemas import TrialPage, TrialRead
 
 router = APIRouter(prefix="/api/v1", tags=["trials"], responses=PROBLEM_RESPONSES)
+
+_PIECE_BYTES = 512 * 1024
 
 TrialId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
@@ -43,3 +50,54 @@ async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> T
     if trial is None:
         raise not_found("trial", trial_id)
     return TrialRead.model_validate(trial)
+
+
+@router.get(
+    "/trials/{trial_id}/encoder",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"application/octet-stream": {"schema": {"type": "string"}}, "application/json": {"schema": {}}}
+        }
+    },
+)
+async def read_encoder(
+    trial_id: TrialId,
+    _: Viewer,
+    context: CurrentContext,
+    *,
+    part: Annotated[
+        Literal["safetensors", "json"],
+        Query(description="safetensors: its weights. json: how it is built. `load_encoder` takes a folder with both."),
+    ] = "safetensors",
+) -> StreamingResponse:
+    """The encoder that a finished trial exported."""
+    async with context.database.transaction() as session:
+        trial = await repository.get(session, trial_id)
+        key = await experiment_rows.installation_key(session)
+    if trial is None:
+        raise not_found("trial", trial_id)
+    location = artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id))
+    path = f"trials/{trial.number:04d}/encoder.{part}"
+    try:
+        file, size = await asyncio.to_thread(artefacts.open_file, location, path)
+    except FileNotFoundError:
+        detail = f"There is no encoder: a trial that finishes exports one, and this one is {trial.state}."
+        if trial.state in ("succeeded", "stopped"):
+            detail = (
+                f"There is no {artefacts.shown(location)}/{path}; where it is a folder, mount the cluster's storage."
+            )
+        raise Problem(404, "Not found", detail) from None
+    except OSError as error:
+        detail = f"The storage does not answer: {error}"
+        raise Problem(503, "Unavailable", detail, headers={"Retry-After": "10"}) from None
+    name = f"experiment-{trial.experiment_id}-trial-{trial.number}-encoder.{part}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
+    media_type = "application/json" if part == "json" else "application/octet-stream"
+    return StreamingResponse(_pieces(file), headers=headers, media_type=media_type)
+
+
+async def _pieces(file: Any) -> AsyncIterator[bytes]:
+    with file:
+        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+            yield piece

@@ -52,8 +52,14 @@ def series_problems(user: User, experiment: Planned, expected: list[dict[str, li
     return problems
 
 
-def checkpoint_problems(lab: Lab, key: str, user: User, experiment: Planned, epochs: int) -> list[str]:
-    """Where the trainer says it is, against where the service says it is."""
+def checkpoint_problems(
+    lab: Lab, key: str, user: User, experiment: Planned, epochs: int, expected: list[dict[str, list[int]]]
+) -> list[str]:
+    """Where the trainer says it is, against where the service says it is.
+
+    A trial that succeeded has its last step reported, and no checkpoint any more. One that was stopped has saved what
+    it reported, and reported what it saved. One that was killed has reported up to its last checkpoint at least.
+    """
     folder = lab.storage / f"adadim-{key}-{experiment.id}"
     if experiment.end == "gone":
         return [f"{experiment.name}: {folder} is still there"] if folder.exists() else []
@@ -68,10 +74,38 @@ def checkpoint_problems(lab: Lab, key: str, user: User, experiment: Planned, epo
             result = json.loads((place / "result.json").read_text())
             if (result["epoch"], trial["epoch"], trial["state"]) != (epochs, epochs, "succeeded"):
                 problems.append(f"{experiment.name}: trial {number} stopped at epoch {result['epoch']}: {trial}")
+            if last.get(number) != expected[number]["loss"][-1]:
+                problems.append(f"{experiment.name}: trial {number} ended, and reported step {last.get(number)} last")
         elif (place / "checkpoint.pt").exists():
-            step = read_checkpoint(place / "checkpoint.pt", "cpu")["step"]  # type: ignore[arg-type]
-            if step > last.get(number, 0):
-                problems.append(f"{experiment.name}: trial {number} saved step {step}, reported {last.get(number)}")
+            problems += [
+                f"{experiment.name}: trial {number} {problem}"
+                for problem in stopped_trial_problems(folder, number, expected[number]["loss"], last.get(number, 0))
+            ]
+    return problems
+
+
+def stopped_trial_problems(folder: Path, number: int, due: list[int], reported: int) -> list[str]:
+    """The checkpoint of a trial that did not finish against what it measured and what the service has.
+
+    Args:
+        due: the steps at which the loss is reported.
+        reported: the last of them that the service has.
+    """
+    path = folder / "trials" / f"{number:04d}" / "checkpoint.pt"
+    saved_at, saved = path.stat().st_mtime, read_checkpoint(path, "cpu")["step"]
+    spools = list(folder.glob(f"points/{number:04d}-*.jsonl"))
+    measured = [(at, step) for spool in spools for at, step in _measured(spool)]
+    last_due = max((step for step in due if step <= saved), default=0)  # type: ignore[operator]
+    furthest = max((step for _, step in measured), default=0)
+    problems = []
+    if furthest < last_due:
+        problems.append(f"saved step {saved}, and has measured {furthest} last")
+    latest_at, latest = max(measured, default=(0.0, 0))
+    # To save is the last thing a process does that is stopped; one that is killed may have measured more since.
+    if latest_at <= saved_at and latest != last_due:
+        problems.append(f"saved step {saved}, where it should have reported {last_due} last, and reported {latest}")
+    if all(_is_delivered(spool) for spool in spools) and reported != furthest:
+        problems.append(f"has measured {furthest} last, and the service has {reported}")
     return problems
 
 
@@ -102,7 +136,7 @@ def spool_problems(lab: Lab) -> list[str]:
         spans: dict[int, list[float]] = defaultdict(list)
         for spool in folder.glob("points/*.jsonl"):
             attempt = int(spool.stem.split("-")[1])
-            spans[attempt] += _times(spool)
+            spans[attempt] += [at for at, _ in _measured(spool)]
         for before, after in itertools.pairwise(sorted(attempt for attempt, times in spans.items() if times)):
             if max(spans[before]) > min(spans[after]):
                 seconds = max(spans[before]) - min(spans[after])
@@ -110,14 +144,22 @@ def spool_problems(lab: Lab) -> list[str]:
     return problems
 
 
-def _times(spool: Path) -> list[float]:
-    times = []
+def _measured(spool: Path) -> list[tuple[float, int]]:
+    """When which step was measured."""
+    found = []
     for line in spool.read_text().splitlines():
         try:
-            times.append(float(json.loads(line)["time"]))
-        except ValueError:
+            point = json.loads(line)
+            if "loss" in point["values"]:
+                found.append((float(point["time"]), int(point["step"])))
+        except (ValueError, KeyError):
             continue  # half a line: its writer was killed
-    return times
+    return found
+
+
+def _is_delivered(spool: Path) -> bool:
+    ack = spool.with_suffix(".ack")
+    return ack.exists() and int(ack.read_text()) >= spool.stat().st_size
 
 
 def jobs_left(lab: Lab) -> list[str]:

@@ -37,6 +37,7 @@ class Planned:
 def planned(count: int) -> list[Planned]:
     """So many experiments: most just run; some are paused, cancelled, retried, deleted, or cannot succeed."""
     special = [
+        Planned("held", end="paused", steps=[("running", "pause")]),
         Planned("paused", steps=[("running", "pause"), ("paused", "resume")]),
         Planned("cancelled", end="cancelled", steps=[("running", "cancel")]),
         Planned("hopeless", end="failed", data="{dataset: npz, path: /nowhere/at-all.npz}"),
@@ -84,7 +85,7 @@ class User:
         """Do the experiment's next step if it is time. Returns whether it came to its end."""
         state = self.state(experiment)
         if not experiment.steps:
-            return state in (*ENDED, "gone")
+            return state in (*ENDED, "gone", experiment.end)
         wanted, action = experiment.steps[0]
         if state in ENDED and wanted not in ENDED:
             raise AssertionError(f"{experiment.name} {state} before it could {action}")

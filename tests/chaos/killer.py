@@ -50,8 +50,10 @@ class Supervisor:
 class Killer:
     """Kills by its seed: the same seed gives the same kinds after the same pauses."""
 
-    def __init__(self, lab: Lab, supervisor: Supervisor, seed: int, pause_s: tuple[float, float]) -> None:
-        self._lab, self._supervisor, self._pause_s = lab, supervisor, pause_s
+    def __init__(
+        self, lab: Lab, supervisor: Supervisor, seed: int, pause_s: tuple[float, float], kinds: tuple[str, ...] = KINDS
+    ) -> None:
+        self._lab, self._supervisor, self._pause_s, self._kinds = lab, supervisor, pause_s, kinds
         self._random = random.Random(seed)
         self._watchers: list[threading.Thread] = []
         self.kills: dict[str, int] = dict.fromkeys(KINDS, 0)
@@ -61,8 +63,8 @@ class Killer:
         """Kill until it is enough."""
         order: list[str] = []
         while not enough():
-            if len(order) < len(KINDS):  # each kind in its turn, the turns in random order
-                order += self._random.sample(KINDS, len(KINDS))
+            if len(order) < len(self._kinds):  # each kind in its turn, the turns in random order
+                order += self._random.sample(self._kinds, len(self._kinds))
             time.sleep(self._random.uniform(*self._pause_s))
             kind, choice = order.pop(0), self._random.random()
             if self._kill(kind, choice):

@@ -153,9 +153,9 @@ class Postgres:
 
 
 class Lab:
-    """2 replicas, PostgreSQL, a Ray head and two more nodes; a folder they share."""
+    """2 replicas, PostgreSQL, a Ray head and two more nodes, or none; a folder they share."""
 
-    def __init__(self, folder: Path, *, slots: int) -> None:
+    def __init__(self, folder: Path, *, slots: int, nodes: int = 2) -> None:
         self.folder = folder
         self.storage = folder / "storage"
         self.postgres = Postgres(folder)
@@ -169,7 +169,8 @@ class Lab:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # a node without a head ends, and is restarted
         }
-        common = ["--block", "--min-worker-port=0", "--max-worker-port=0", "--num-cpus=2", "--disable-usage-stats"]
+        common = ["--block", "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={6 // (1 + nodes)}"]
+        common.append("--disable-usage-stats")
         self.head = Part(
             "head",
             [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}",
@@ -184,7 +185,7 @@ class Lab:
                  f"--dashboard-agent-listen-port={agent}", *common],
                 secret, folder,
             )
-            for number, agent in enumerate(agents[1:], 1)
+            for number, agent in enumerate(agents[1 : 1 + nodes], 1)
         ]  # fmt: skip
         self._slots = str(slots)
         self._ports = ports
@@ -289,9 +290,9 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, what: str, fail: 
 
 
 @contextlib.contextmanager
-def lab(folder: Path, *, slots: int) -> Iterator[Lab]:
+def lab(folder: Path, *, slots: int, nodes: int = 2) -> Iterator[Lab]:
     """A lab that is gone afterwards, however the test ends."""
-    made = Lab(folder, slots=slots)
+    made = Lab(folder, slots=slots, nodes=nodes)
     try:
         made.start()
         yield made

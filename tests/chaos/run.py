@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.chaos import checks
 from tests.chaos.experiments import SPEC, Planned, User, planned
-from tests.chaos.killer import Killer, Supervisor
+from tests.chaos.killer import KINDS, Killer, Supervisor
 from tests.chaos.parts import Lab, lab
 
 
@@ -35,6 +35,9 @@ class Chaos:
     """Between two kills."""
     patience_s: float = 1800.0
     """For everything to come to its end once the killing is over."""
+    kinds: tuple[str, ...] = KINDS
+    nodes: int = 2
+    """Ray nodes beside the head."""
 
 
 def run(chaos: Chaos) -> list[str]:
@@ -42,7 +45,7 @@ def run(chaos: Chaos) -> list[str]:
     say(f"seed {chaos.seed}: {chaos.experiments} experiments, kills for {chaos.seconds:.0f} s at least")
     with tempfile.TemporaryDirectory(prefix="adadim-chaos-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)  # PostgreSQL has a user of its own
-        with lab(Path(directory), slots=chaos.slots) as made:
+        with lab(Path(directory), slots=chaos.slots, nodes=chaos.nodes) as made:
             try:
                 return _run(made, chaos)
             except BaseException:
@@ -58,7 +61,7 @@ def _run(made: Lab, chaos: Chaos) -> list[str]:
     with Supervisor(made) as supervisor:
         for experiment in experiments:
             user.submit(experiment, chaos.epochs)
-        killer = Killer(made, supervisor, chaos.seed, chaos.pause_s)
+        killer = Killer(made, supervisor, chaos.seed, chaos.pause_s, chaos.kinds)
         began = time.monotonic()
         ended = threading.Event()
 
@@ -109,7 +112,7 @@ def _check(made: Lab, user: User, experiments: list[Planned], chaos: Chaos) -> l
             continue
         if experiment.end not in ("gone", "failed"):
             problems += checks.series_problems(user, experiment, expected)
-        problems += checks.checkpoint_problems(made, key, user, experiment, chaos.epochs)
+        problems += checks.checkpoint_problems(made, key, user, experiment, chaos.epochs, expected)
     problems += asyncio.run(checks.overlap_problems(made))
     problems += [f"job left on Ray: {job}" for job in checks.jobs_left(made)]
     return problems

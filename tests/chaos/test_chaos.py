@@ -1,15 +1,26 @@
-"""The chaos test in short; `make chaos` is the long one. Opt-in: it wants a machine with nothing else to do."""
+"""The chaos test in short; `make chaos` is the long one.
 
-import os
+Without the loss of Ray's head and nodes, whose return takes most of the long one's time.
+"""
 
 import pytest
 
 from tests.chaos.run import Chaos, run
 
 
-@pytest.mark.skipif("ADADIM_CHAOS_TEST" not in os.environ, reason="set ADADIM_CHAOS_TEST to run it")
 @pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed() -> None:
-    chaos = Chaos(seed=11, seconds=20, kills=6, experiments=4, epochs=15, slots=3, patience_s=600)
+    chaos = Chaos(
+        seed=11,
+        seconds=0,
+        kills=4,
+        experiments=3,
+        epochs=10,
+        slots=3,
+        pause_s=(1.0, 2.0),
+        patience_s=400,
+        kinds=("replica", "postgres", "driver", "trial actor"),
+        nodes=0,
+    )
     assert run(chaos) == []

@@ -52,7 +52,7 @@ async def change(context: Context, table: Any, row_id: int, **values: Any) -> No
 
 async def fall_silent(context: Context, attempt_id: int) -> None:
     """As if nothing had been heard of an attempt for a day, nor could have been."""
-    context.started_at = datetime.now(UTC) - 2 * LONG_AGO
+    context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
     past = datetime.now(UTC) - LONG_AGO
     await change(context, Attempt, attempt_id, created_at=past, submitted_at=past, heartbeat_at=past)
 

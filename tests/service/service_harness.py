@@ -80,6 +80,8 @@ class RayStandIn:
     first_status: str = "RUNNING"
     gate: threading.Event = field(default_factory=threading.Event)
     """While it is not set, no request is answered."""
+    stall_logs: bool = False
+    """A log never comes."""
     cut_logs: bool = False
     """A stream of a log breaks off after its first piece, as when the head is replaced."""
     broken: bool = False
@@ -211,6 +213,8 @@ class RayStandIn:
         request.end_headers()  # no length: the end of the connection is the end of the log
         request.close_connection = True
         server, sent = self._server, 0
+        while self.stall_logs and self._server is server:
+            time.sleep(0.01)
         while self._server is server:
             log = job.log.encode()
             if len(log) > sent:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 from service_harness import Running, serving
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.database.tables import Experiment
+from service.database.tables import Experiment, Transition, Trial
 
 SPEC = "{name: from file, search: {trials: 2, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
 Adadim = Callable[..., Awaitable[Result]]
@@ -103,6 +104,26 @@ async def test_actions_say_what_they_did(adadim: Adadim, service: Running) -> No
         assert word in history
 
 
+async def test_text_of_others_is_shown_as_it_is(adadim: Adadim, service: Running) -> None:
+    number = (await service.submit(SPEC))["id"]
+    text = "killed [/usr/bin/python] :smile: [bold]x"
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, number)
+        row.state, row.state_reason = "failed", text
+        session.add(
+            Transition(experiment_id=number, source="queued", target="failed", by="[x]", reason=text, attempt=0)
+        )
+        for trial in await session.scalars(select(Trial)):
+            trial.reason = text
+    history = await adadim("history", str(number))
+    assert history.exit_code == 0, history.exception
+    assert text in history.output
+    assert "[x]" in history.output
+    watched = await adadim("watch", str(number))
+    assert watched.exit_code == 1
+    assert watched.output.count("[/usr/bin/python]") >= 2, watched.exception
+
+
 async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Running, spec_file: str) -> None:
     await adadim("submit", spec_file, "--priority", "3")
     source = (await service.http.get("/api/v1/experiments")).json()["items"][0]
@@ -169,12 +190,16 @@ async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Ru
         ({"ADADIM_TOKEN": "adadim_wrong"}, "has expired or was revoked"),
         ({"ADADIM_TOKEN": ""}, "set ADADIM_TOKEN"),
         ({"ADADIM_TOKEN": "schlüssel"}, "ADADIM_TOKEN"),
+        ({"ADADIM_URL": "https://elsewhere.example.org", "ADADIM_TOKEN": ""}, "no token for https://elsewhere"),
+        ({"ADADIM_URL": "http://[", "ADADIM_TOKEN": ""}, "no token for http://["),
         ({"ADADIM_URL": ""}, "start one with `adadim serve`"),
     ],
 )
 async def test_a_service_that_cannot_be_used_is_one_readable_line(
-    adadim: Adadim, environment: dict[str, str], word: str
+    adadim: Adadim, environment: dict[str, str], word: str, tmp_path: Path
 ) -> None:
+    if "no token" in word:  # this machine's is not for others
+        (tmp_path / "token").write_text("adadim_of_this_machine")
     refused(await adadim("list", env=environment), word)
 
 

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from service_harness import RayStandIn, Running, client, make_settings, parts, serving
 from sqlalchemy import update
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from service.app import create_app
 from service.database.embedded import EmbeddedPostgres
@@ -130,6 +131,17 @@ async def test_every_error_is_a_problem_document(service: Running, method: str, 
     assert problem["detail"]
     if status == 405:
         assert response.headers["allow"]
+
+
+async def test_a_pool_without_a_free_connection_asks_to_come_back(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exhausted(*_: object, **__: object) -> None:
+        raise NoConnectionFree("QueuePool limit of size 10 overflow 10 reached, connection timed out")
+
+    monkeypatch.setattr("service.experiments.repository.page", exhausted)
+    answer = await service.http.get("/api/v1/experiments")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
 async def test_a_bug_is_a_problem_document_without_its_details(

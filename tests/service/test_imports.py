@@ -97,6 +97,31 @@ async def test_an_import_that_broke_off_goes_on(service: Running, results: Stora
     assert late.status_code == 409, "the import that broke off has no say any more"
 
 
+async def test_the_key_of_a_submission_is_no_imports(service: Running) -> None:
+    run_id, spec = "0" * 32, '{"name": "same"}'
+    submitted = await service.submit(spec, **{"Idempotency-Key": f"import-{run_id}"})
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, submitted["id"])
+        row.state = "running"
+    answer = await service.http.post("/api/v1/experiments/import", json={"id": run_id, "spec": spec})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["experiment_id"] != submitted["id"]
+
+
+async def test_an_import_waits_for_who_works_on_the_experiment_and_goes_by_what_it_is_then(service: Running) -> None:
+    body = {"id": "0" * 32, "spec": '{"name": "same"}'}
+    url = "/api/v1/experiments/import"
+    opened = (await service.http.post(url, json=body)).json()
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, opened["experiment_id"], with_for_update=True)
+        again = asyncio.create_task(service.http.post(url, json=body))
+        await asyncio.sleep(0.3)
+        assert not again.done()
+        row.state = "running"  # no import's, however it came about
+    assert (await again).status_code == 409
+    assert (await service.experiment(opened["experiment_id"]))["state"] == "running"
+
+
 @pytest.mark.parametrize("state", ["interrupted", "pending"])
 async def test_a_run_that_did_not_finish_is_not_imported(service: Running, results: Storage, state: str) -> None:
     write(results, state)

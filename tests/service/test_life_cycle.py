@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import threading
 from typing import Any, get_args
 
 import pytest
 from service_harness import Running, add_token, client, queue
 from sqlalchemy import func, select
 
+from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, validate_spec
 from service.context import Context
 from service.database.tables import Experiment, Transition, Trial
+from service.experiments import actions
+from service.experiments import service as experiments
 from service.experiments.lifecycle import ACTIONS, TRANSITIONS, Facts, IllegalTransition, check_transition
 from service.experiments.service import change_state, find
 from service.experiments.states import EXPERIMENT_DISPATCHED, EXPERIMENT_ENDED, ExperimentState
@@ -172,6 +176,31 @@ async def test_a_clone_has_the_same_spec_or_one_with_fields_changed(service: Run
         for _ in range(2)
     ]
     assert twice[0]["id"] == twice[1]["id"]
+
+
+@pytest.mark.parametrize("changes", [{"name": "copy"}, {}])
+async def test_a_large_spec_can_be_cloned_and_is_checked_beside_the_event_loop(
+    service: Running, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON with every default filled in it is larger than a spec that may be submitted."""
+    choices = ", ".join(f"{{policy: linear, start: .{k:03}, end: 0.9{k:03}}}" for k in range(1000))
+    space = f"{{objective.weighting: {{choice: [{choices}]}}}}"
+    source = await service.submit(
+        f"{{name: large, description: '{'ä' * 2000}', search: {{algorithm: grid, space: {space}}}}}"
+    )
+    threads: list[threading.Thread] = []
+
+    def noted(document: Any) -> ExperimentSpec:
+        threads.append(threading.current_thread())
+        return validate_spec(document)
+
+    for module in (actions, experiments):
+        monkeypatch.setattr(module, "validate_spec", noted)
+    answer = await service.http.post(f"{PATH}/{source['id']}/clone", json={"changes": changes})
+    assert answer.status_code == 201, answer.text
+    assert len(json.dumps(answer.json()["spec"], indent=2)) > MAX_SPEC_BYTES
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,16 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service_harness import RayJob, RayStandIn, Running, Worker, until
+from service_harness import RAY_TOKEN, RayJob, RayStandIn, Running, Worker, client, until
 from sqlalchemy import update
 
 from service.cluster import jobs as jobs_module
@@ -21,6 +22,7 @@ from service.dispatch import dispatcher as dispatcher_module
 from service.dispatch import service as dispatch
 from service.experiments import artefacts
 from service.logs import driver as driver_module
+from service.logs import endpoints as endpoints_module
 from service.logs import trial as trial_module
 from service.logs.text import Cleaner
 
@@ -180,6 +182,45 @@ async def test_without_an_attempt_or_without_ray_the_log_is_empty(
     assert await read(service, experiment_id) == ""
     waiting = await service.submit()
     assert await read(service, waiting["id"]) == ""
+
+
+async def test_a_log_that_never_comes_keeps_no_attempt_open(
+    start_service: Callable[..., Any], ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "_KEEP_FOR_S", 0.2)
+    service, experiment_id, job = await start(start_service, ray)
+    job.log, ray.stall_logs = "words\n", True
+    await end(service, ray, experiment_id, job)
+    assert await read(service, experiment_id) == ""
+
+
+async def test_reading_a_log_without_following_does_not_wait_for_ever(
+    start_service: Callable[..., Any], ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_TIMEOUT", httpx.Timeout(0.3))
+    service, experiment_id, job = await start(start_service, ray)
+    job.log, ray.stall_logs = "words\n", True
+    async with asyncio.timeout(5):
+        assert await read(service, experiment_id) == ""
+
+
+async def test_followers_are_bounded_and_leave_the_dispatcher_its_connections(
+    start_service: Callable[..., Any], ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints_module, "_readers", asyncio.Semaphore(3))
+    service, experiment_id, job = await start(start_service, ray)
+    limits = httpx.Limits(max_connections=2)
+    service.context.jobs._client = client(ray.address, RAY_TOKEN, limits=limits)
+    job.log = "a\n"
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            pieces, _ = await stack.enter_async_context(following(service, f"experiments/{experiment_id}"))
+            await until(lambda pieces=pieces: "".join(pieces) == "a\n")
+        refused = await service.http.get(f"/api/v1/experiments/{experiment_id}/logs")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        await service.submit()
+        await until(lambda: len(ray.jobs) == 2)
+    await until(lambda: not endpoints_module._readers.locked())
 
 
 # -- trials ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Attempts that are lost, interrupted or end: what follows them."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,23 @@ import pytest
 from dispatch_harness import (
     LONG_AGO,
     attempts_of,
+    change,
     dispatching,
     ended,
     fall_silent,
+    in_state,
     submitted,
 )
 from service_harness import RayStandIn, Worker, load, parts, queue, sweep, until
 from sqlalchemy import select
 
+from service.attempts import hearing
+from service.attempts import repository as attempts
 from service.context import Context
-from service.database.tables import Event, Trial
-from service.dispatch import service
+from service.database.tables import Attempt, Event, Experiment, Transition, Trial
+from service.dispatch import repository, service
 from service.problems import Problem
+from service.queue import repository as queue_rows
 
 pytestmark = pytest.mark.usefixtures("quick_dispatch")
 
@@ -85,8 +91,8 @@ async def test_a_clock_that_is_wrong_loses_nothing(
             return datetime.now(tz) + timedelta(hours=1)
 
     experiment_id = await queue(context)
-    context.started_at = datetime.now(UTC) - LONG_AGO
-    monkeypatch.setattr(service, "datetime", Ahead)
+    context.hearing.since = datetime.now(UTC) - LONG_AGO
+    monkeypatch.setattr(hearing, "datetime", Ahead)
     async with dispatching(context):
         await submitted(context, experiment_id)
         await Worker.of(context, ray.only_job).report()
@@ -108,6 +114,141 @@ async def test_a_silent_worker_whose_job_runs_is_stopped_before_the_next_attempt
         assert (await load(context, experiment_id)).attempt == 1  # two must never run at once
         ray.end(ray.only_job, "STOPPED")
         await submitted(context, experiment_id, 2)
+
+
+async def test_an_outage_of_the_database_makes_no_worker_silent(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment_id = await queue(context)
+    failing = True
+
+    async def away(*_: Any) -> Any:
+        if failing:
+            raise ConnectionRefusedError
+        return []
+
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+    await fall_silent(context, attempt.id)  # nobody could write down what it said
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "lease_due", away)
+        async with dispatching(context):
+            await asyncio.sleep(0.2)
+    async with dispatching(context):
+        looks = len(ray.requests)
+        await until(lambda: len(ray.requests) > looks + 5)
+    assert ray.only_job.stops == 0
+    assert (await attempts_of(context, experiment_id))[0].state == "starting"
+
+
+def test_a_machine_that_slept_has_heard_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=s) for s in (0, 1, 5, 600, 601, 590))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return next(times)
+
+    monkeypatch.setattr(hearing, "datetime", Clock)
+    heard = hearing.Hearing()
+    assert [heard.lasts().total_seconds() for _ in range(5)] == [1, 5, 0, 1, 0]  # and one whose clock was set back
+
+
+async def test_what_is_heard_while_ray_takes_its_time_counts(context: Context, ray: RayStandIn) -> None:
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        await Worker.of(context, ray.only_job).report()
+    await fall_silent(context, attempt.id)
+    ray.end(ray.only_job, "FAILED")
+    await change(context, Experiment, experiment_id, due_at=datetime.now(UTC) - LONG_AGO)
+    async with context.database.transaction() as session:
+        ((_, lease),) = await repository.lease_due(session, 1)
+    ray.gate.clear()
+    asked = len(ray.arrived)
+    look = asyncio.create_task(service.check(context, experiment_id, lease))
+    await until(lambda: len(ray.arrived) > asked)
+    await Worker.of(context, ray.only_job).report()
+    ray.gate.set()
+    await look
+    assert (await load(context, experiment_id)).state == "running"
+
+
+async def test_a_job_that_runs_for_ever_is_lost_and_then_given_up(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ray goes on calling a job running whose driver's node is gone (kuberay#3860)."""
+    ray.stubborn = True
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        worker = Worker.of(context, ray.only_job)
+        await worker.report()
+        await fall_silent(context, attempt.id)
+        await until(in_state(context, experiment_id, "queued"))
+        assert "stop had no effect" in caplog.text
+        async with context.database.transaction() as session:
+            assert await queue_rows.in_flight(session) == 0, "its slot is free"
+        stops = ray.only_job.stops
+        await until(lambda: ray.only_job.stops > stops + 2)
+        assert (await load(context, experiment_id)).attempt == 1  # it may live, and end when it is told
+        await change(context, Attempt, attempt.id, ended_at=datetime.now(UTC) - LONG_AGO)
+        await change(context, Attempt, attempt.id, refused_at=datetime.now(UTC))  # it does
+        await asyncio.sleep(0.3)
+        assert (await load(context, experiment_id)).attempt == 1
+        await change(context, Attempt, attempt.id, refused_at=None)
+        await submitted(context, experiment_id, 2)
+        with pytest.raises(Problem, match="Superseded"):
+            await worker.report()
+        stops = ray.job(attempt.submission_id).stops
+        await until(lambda: ray.job(attempt.submission_id).stops > stops)  # and still told to end
+    assert [a.state for a in await attempts_of(context, experiment_id)] == ["lost", "starting"]
+
+
+async def test_what_ends_at_every_start_waits_longer_each_time_and_fails_in_the_end(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MAX_BACKOFF", timedelta(seconds=60))
+    monkeypatch.setattr(service, "_MAX_FRUITLESS", 4)
+    experiment_id = await queue(context, sweep(1, retries=0))
+    waits = []
+    async with dispatching(context):
+        for number in (1, 2, 3, 4, 5):
+            attempt = await submitted(context, experiment_id, number)
+            ray.stubborn = True  # the next attempt waits until we have looked
+            await Worker.of(context, ray.job(attempt.submission_id)).report(outcome={"state": "interrupted"})
+            if number == 5:
+                break
+            ray.end(ray.job(attempt.submission_id), "STOPPED")
+
+            async def requeued(number: int = number) -> float | None:
+                async with context.database.transaction() as session:
+                    query = select(Transition).where(Transition.target == "queued", Transition.attempt == number)
+                    at = (await session.scalars(query)).one_or_none()
+                    row = await session.get_one(Experiment, experiment_id)
+                    return max((row.due_at - at.at).total_seconds(), 0.001) if at and row.due_at else None
+
+            waits.append(await until(requeued))
+            await change(context, Experiment, experiment_id, due_at=datetime.now(UTC))
+        ray.end(ray.job(attempt.submission_id), "STOPPED")
+        experiment = await ended(context, experiment_id)
+    assert [round(wait) for wait in waits] == [0, 2, 4, 8]
+    assert (experiment.state, experiment.state_reason) == ("failed", "5 attempts got nowhere; the last: None")
+
+
+async def test_attempts_that_got_somewhere_are_not_counted(context: Context) -> None:
+    experiment_id = await queue(context)
+    now = datetime.now(UTC)
+    async with context.database.transaction() as session:
+        for number, minutes in enumerate([0, 5, 0, None], start=1):
+            attempt = await attempts.add(
+                session, experiment_id=experiment_id, number=number, submission_id=str(number), token_hash=b""
+            )
+            if minutes is not None:
+                attempt.started_at, attempt.heartbeat_at = now, now + timedelta(minutes=minutes)
+        await session.flush()
+        minute = timedelta(minutes=1)
+        assert [await attempts.fruitless_since(session, experiment_id, n, minute) for n in (0, 2, 3)] == [2, 2, 1]
 
 
 async def test_a_job_that_waits_for_ray_is_not_silent(context: Context, ray: RayStandIn) -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import hashlib
 import json
+import threading
 from typing import Any
 
 import pytest
 from service_harness import Running, client, points
 from sqlalchemy import func, select
 
+from adadim_core.spec import ExperimentSpec
 from service.attempts import repository as attempts
+from service.attempts import service as attempt_service
 from service.auth.service import hash_token, new_token
 from service.database.tables import Attempt, Experiment, Segment, Trial
 
@@ -350,6 +353,30 @@ async def test_values_that_do_not_fit_the_spec_are_refused(service: Running, par
     response = await reporter.post(trials=[{"number": 1, "state": "running", "params": params}])
     assert response.status_code == 422, response.text
     assert (await reporter.trial(1))["params"] == before
+
+
+async def test_the_spec_is_read_once_for_all_values_of_a_report(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = await Reporter.open(service)
+    read: list[Any] = []
+    real = attempt_service.ExperimentSpec.model_validate
+
+    def noted(fields: Any) -> ExperimentSpec:
+        read.append((threading.current_thread(), fields))
+        return real(fields)
+
+    class Noted(ExperimentSpec):
+        model_validate = staticmethod(noted)  # type: ignore[assignment]
+
+    monkeypatch.setattr(attempt_service, "ExperimentSpec", Noted)
+    await reporter.accepted(
+        trials=[{"number": k % 2, "state": "running", "params": {"training.lr": 0.1 + k / 1e4}} for k in range(900)]
+    )
+    ((thread, fields),) = read
+    assert thread is not threading.main_thread()
+    assert "search" not in fields
+    assert (await reporter.trial(1))["params"] == {"training.lr": 0.1899}
 
 
 async def test_what_an_attempt_waits_for_is_the_reason_of_the_experiments_state(service: Running) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dispatch_harness import act, attempts_of, change, dispatching, ended, in_state, kill, submitted
+from dispatch_harness import act, attempts_of, change, dispatching, ended, fall_silent, in_state, kill, submitted
 from service_harness import RayStandIn, Worker, load, points, queue, sweep, until
 from sqlalchemy import select
 
@@ -74,6 +74,24 @@ async def test_cancel_while_running_tells_the_worker_and_stops_the_job(context: 
         assert set((await session.scalars(select(Trial.state))).all()) == {"stopped"}
 
 
+@pytest.mark.parametrize("action", ["cancel", "pause", "delete"])
+async def test_a_job_that_runs_for_ever_keeps_no_user_waiting(context: Context, ray: RayStandIn, action: str) -> None:
+    ray.stubborn = True
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        await Worker.of(context, ray.only_job).report()
+        await act(context, action, experiment_id)
+        await until(lambda: ray.only_job.stops)
+        await fall_silent(context, attempt.id)
+        if action == "delete":
+            await gone(context, experiment_id)
+        else:
+            await until(in_state(context, experiment_id, "cancelled", "paused"))
+        stops = ray.only_job.stops
+        await until(lambda: ray.only_job.stops > stops)
+
+
 async def test_an_outcome_that_comes_before_the_cancel_takes_effect_counts(context: Context, ray: RayStandIn) -> None:
     ray.stubborn = True
     experiment_id = await queue(context)
@@ -121,6 +139,23 @@ async def test_what_is_resumed_before_it_has_stopped_runs_again(context: Context
         await worker.report(outcome={"state": "interrupted"})  # but it had heard of the pause
         ray.end(ray.only_job, "STOPPED")
         await submitted(context, experiment_id, 2)
+
+
+async def test_what_is_paused_and_resumed_before_its_driver_reports_is_not_lost(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SILENCE_AFTER_JOB", timedelta(0))
+    monkeypatch.setattr(service, "_STOP_INTERVAL", timedelta(hours=1))  # it is resumed before anybody looks again
+    ray.stubborn = True
+    experiment_id = await queue(context, sweep(1, retries=0))
+    async with dispatching(context):
+        await submitted(context, experiment_id)
+        await act(context, "pause", experiment_id)
+        await until(lambda: ray.only_job.stops)
+        await act(context, "resume", experiment_id)
+        ray.end(ray.only_job, "STOPPED")
+        await submitted(context, experiment_id, 2)
+    assert [a.state for a in await attempts_of(context, experiment_id)] == ["interrupted", "starting"]
 
 
 async def test_an_outcome_that_comes_while_it_pauses_counts(context: Context, ray: RayStandIn) -> None:

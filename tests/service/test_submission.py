@@ -138,12 +138,30 @@ async def test_an_attempt_whose_dispatcher_died_before_submission_is_abandoned_a
         # not at once: the dead dispatcher's submission may still be on its way
         await until(lambda: ("GET", f"/api/jobs/{first.submission_id}") in ray.requests[1:])
         assert (await load(context, experiment_id)).attempt == 1
-        context.started_at = datetime.now(UTC) - 2 * LONG_AGO
+        context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
         await change(context, Attempt, first.id, created_at=datetime.now(UTC) - LONG_AGO)
         await submitted(context, experiment_id, 2)
     states = [(a.state, a.error) for a in await attempts_of(context, experiment_id)]
     assert states == [("interrupted", "never reached the cluster"), ("starting", None)]
     assert len(ray.jobs) == 1
+
+
+async def test_a_job_that_was_seen_or_heard_of_was_submitted(context: Context, ray: RayStandIn) -> None:
+    """Ray loses its jobs before the database knows that it had this one."""
+    ids = [await queue(context, sweep(1, retries=0)) for _ in range(2)]
+    async with dispatching(context):
+        jobs = [(await submitted(context, i)).submission_id for i in ids]
+    await Worker.of(context, ray.job(jobs[1])).report()
+    ray.jobs.pop(jobs[1])
+    for experiment_id in ids:
+        await change(context, Attempt, experiment_id, submitted_at=None)
+    async with dispatching(context):
+        seen = await submitted(context, ids[0])
+        assert seen.number == 1
+        await change(context, Attempt, ids[1], heartbeat_at=datetime.now(UTC) - LONG_AGO)
+        context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
+        experiment = await until(in_state(context, ids[1], "failed"))
+    assert "Ray has lost its job" in experiment.state_reason
 
 
 async def test_ray_may_be_away_for_a_while(context: Context, ray: RayStandIn, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ from sqlalchemy import text
 from test_process import Served
 
 from service.cli.doctor import examine
+from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.telemetry.records import JsonFormatter, TextFormatter, bound
 
@@ -268,3 +271,24 @@ async def test_every_part_that_is_broken_is_said_with_what_to_do(
     assert found["database"][0][0] is False
     assert "DATABASE_URL" in found["database"][0][2]
     assert "migrations" not in found
+
+
+async def test_an_embedded_database_is_left_as_it_was(tmp_path: Path, ray: RayStandIn) -> None:
+    address = {"ray_address": ray.address, "ray_auth_token": RAY_TOKEN}
+    assert (await diagnose(tmp_path, **address))["database"] == [(True, "none yet; `adadim serve` makes one", "")]
+    assert not (tmp_path / "state").exists()
+    server = EmbeddedPostgres(tmp_path / "state" / "postgres")
+    await server.start()
+    environment = os.environ | {"ADADIM_STATE_DIR": str(tmp_path / "state"), "RAY_ADDRESS": ray.address}
+    try:
+        for runs in (True, False):
+            # A process of its own: the package remembers what it started, and would not look.
+            doctor = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.cli.main", "doctor"), env=environment, stdout=asyncio.subprocess.PIPE
+            )
+            output, _ = await doctor.communicate()
+            assert b"PostgreSQL" in output
+            assert server.runs is runs
+            await server.stop()
+    finally:
+        await server.stop()
