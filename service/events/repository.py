@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import notify
@@ -40,3 +40,9 @@ async def after(session: AsyncSession, experiment_id: int, seq: int, limit: int)
     """Events that follow event `seq`, in order."""
     query = select(Event).where(Event.experiment_id == experiment_id, Event.seq > seq).order_by(Event.seq).limit(limit)
     return (await session.scalars(query)).all()
+
+
+async def place(session: AsyncSession, experiment_id: int) -> Row[Any] | None:
+    """How far the stream of an experiment is: seq, merged_seq; None if there is no such experiment."""
+    query = select(Experiment.seq, Experiment.merged_seq).where(Experiment.id == experiment_id)
+    return (await session.execute(query)).one_or_none()

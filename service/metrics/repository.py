@@ -60,15 +60,22 @@ async def add_segment(session: AsyncSession, experiment_id: int, seq: int, point
     await session.execute(insert(Segment).values(experiment_id=experiment_id, seq=seq, points=points, body=body))
 
 
-async def segments_after(session: AsyncSession, experiment_id: int, seq: int, limit: int) -> Sequence[Row[Any]]:
-    """Segments that follow event `seq`, in order: seq, body."""
-    query = (
-        select(Segment.seq, Segment.body)
-        .where(Segment.experiment_id == experiment_id, Segment.seq > seq)
-        .order_by(Segment.seq)
-        .limit(limit)
+async def segments_after(
+    session: AsyncSession, experiment_id: int, seq: int, limit: int, max_points: int
+) -> Sequence[Row[Any]]:
+    """Segments that follow event `seq`, in order: seq, points, body. At least one, then up to so many points."""
+    rows = await session.execute(
+        text("""
+            SELECT seq, points, body FROM (
+                SELECT seq, points, body, sum(points) OVER (ORDER BY seq) - points AS before FROM (
+                    SELECT seq, points, body FROM segments
+                    WHERE experiment_id = :experiment_id AND seq > :seq ORDER BY seq LIMIT :limit
+                ) AS following
+            ) AS counted WHERE before < :max_points ORDER BY seq
+        """),
+        {"experiment_id": experiment_id, "seq": seq, "limit": limit, "max_points": max_points},
     )
-    return list(await session.execute(query))
+    return rows.all()
 
 
 async def unmerged_segments(
