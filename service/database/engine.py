@@ -60,7 +60,10 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """A session whose statements all see the database as it was at the first: for reading only."""
+        """A session whose statements all see the database as it was at the first.
+
+        What it changes must not have been changed by others since: then it fails.
+        """
         async with self._sessions.begin() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session

@@ -8,7 +8,7 @@ from sqlalchemy import Row, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Chunk, Metric, Segment
+from service.database.tables import Chunk, Experiment, Metric, Segment
 from service.metrics.chunks import NewChunk
 
 MAX_NAMES = 10_000
@@ -126,26 +126,35 @@ async def mark_merged(session: AsyncSession, experiment_id: int, seqs: Sequence[
 
 
 async def drop_merged(session: AsyncSession, older_than_s: float, limit: int) -> int:
-    """Delete segments merged so long ago, and note up to where their experiments' streams have lost points."""
-    found = await session.execute(
+    """Delete segments of one experiment merged so long ago, and note up to where its stream has lost points.
+
+    Call it in a transaction each until it gives 0.
+    """
+    age = {"age": older_than_s}
+    oldest = await session.execute(
         text("""
-            WITH old AS (
-                SELECT experiment_id, seq FROM segments
-                WHERE merged_at < clock_timestamp() - make_interval(secs => :age)
-                ORDER BY merged_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM segments USING old
-                WHERE segments.experiment_id = old.experiment_id AND segments.seq = old.seq
-                RETURNING segments.experiment_id, segments.seq
-            ), marked AS (
-                UPDATE experiments SET merged_seq = greatest(merged_seq, last.seq)
-                FROM (SELECT experiment_id, max(seq) AS seq FROM gone GROUP BY experiment_id) AS last
-                WHERE experiments.id = last.experiment_id
-            ) SELECT count(*) FROM gone
+            SELECT experiment_id FROM segments WHERE merged_at < clock_timestamp() - make_interval(secs => :age)
+            ORDER BY merged_at LIMIT 1
         """),
-        {"age": older_than_s, "limit": limit},
+        age,
     )
-    return int(found.scalar_one())
+    # The experiment's lock first, as everywhere: who deletes an experiment holds it and waits for its segments.
+    experiment = await session.get(Experiment, oldest.scalar_one_or_none() or 0, with_for_update=True)
+    if experiment is None:
+        return 0
+    gone = await session.execute(
+        text("""
+            DELETE FROM segments WHERE experiment_id = :experiment_id AND seq = ANY(ARRAY(
+                SELECT seq FROM segments
+                WHERE experiment_id = :experiment_id AND merged_at < clock_timestamp() - make_interval(secs => :age)
+                ORDER BY seq LIMIT :limit
+            )) RETURNING seq
+        """),
+        age | {"experiment_id": experiment.id, "limit": limit},
+    )
+    seqs = gone.scalars().all()
+    experiment.merged_seq = max(experiment.merged_seq, *seqs, 0)
+    return len(seqs)
 
 
 # -- chunks -------------------------------------------------------------------------------------------------------
@@ -192,7 +201,7 @@ async def chunks_to_merge(
 
 
 async def chunk_bytes(session: AsyncSession, keys: Sequence[ChunkKey], column: str) -> list[bytes]:
-    """The `body` or `summary` of each chunk, in the order given. The chunks must exist in this snapshot."""
+    """The `body` or `summary` of each chunk, in the order given. Raises LookupError if this snapshot lacks one."""
     if not keys:
         return []
     rows = await session.execute(
@@ -204,7 +213,10 @@ async def chunk_bytes(session: AsyncSession, keys: Sequence[ChunkKey], column: s
         """),  # noqa: S608 - the column is one of two words of ours
         _key_columns(keys),
     )
-    return list(rows.scalars())
+    found = list(rows.scalars())
+    if len(found) != len(keys):
+        raise LookupError(f"{len(keys)} chunks were there, {len(found)} are")
+    return found
 
 
 async def delete_chunks(session: AsyncSession, keys: Sequence[ChunkKey]) -> None:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of dispatcher, reports and streams, counted in this process. What the database knows, /metrics asks."""
+"""Prometheus metrics of dispatcher, reports and streams as this process counts them; /metrics asks the database too."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

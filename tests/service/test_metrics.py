@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_harness import Running
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from adadim_core.spec.report import Series
 from service.context import Context
 from service.database.engine import Database
 from service.database.tables import Chunk, Experiment, Segment, Trial
-from service.metrics import reading
+from service.metrics import merger as merger_module
+from service.metrics import reading, repository
 from service.metrics import service as metrics
 from service.metrics.merger import Merger, age_out, delete_points, merge
 from service.metrics.points import Points, bucket_level, split_key
@@ -287,6 +289,69 @@ async def test_idle_points_are_merged_and_old_segments_go(database: Database, mo
         experiment = await session.get_one(Experiment, 1)
         assert experiment.merged_seq == experiment.seq == 1
     assert (await read(database, None))[0] == [(0, "loss", 1, "1.0")]
+
+
+async def test_a_merge_whose_chunks_are_deleted_meanwhile_fails_and_does_not_hang(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, 15_000)
+    original = repository.chunk_bytes
+
+    async def deleted_before(session: Any, keys: Any, column: str) -> list[bytes]:
+        async with database.transaction() as other:
+            await other.execute(text("DELETE FROM chunks"))
+        return await original(session, keys, column)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.metrics.repository.chunk_bytes", deleted_before)
+        async with asyncio.timeout(10):
+            with pytest.raises(DBAPIError, match="could not serialize"):
+                await merge(database, 1)
+    assert await merge(database, 1) == 1
+    async with database.snapshot() as session:
+        with pytest.raises(LookupError, match="1 chunks were there, 0 are"):
+            await repository.chunk_bytes(session, [(1, 1, 10**9)], "body")
+
+
+async def test_an_experiment_that_cannot_be_merged_keeps_no_other_from_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prepare(database, 1)
+    async with database.transaction() as session:
+        session.add(Experiment(name="b", owner="a", spec={}, spec_text="", metric="h_r", mode="max", trial_count=1))
+        await session.flush()
+        await repository.add_segment(session, 2, 1, 10**6, b"no points")  # the largest: first in line
+    await write(database, [(0, "loss", 1, 1.0, 1.0)])
+    monkeypatch.setattr("service.metrics.merger._IDLE_S", 0.0)
+    monkeypatch.setattr("service.metrics.merger._KEEP_SEGMENTS_S", 0.0)
+    tries = []
+    original = merger_module.merge
+    monkeypatch.setattr("service.metrics.merger.merge", lambda db, number: tries.append(number) or original(db, number))
+    merger = Merger(database, None)
+    await merger.merge_due()
+    await merger.merge_due()
+    assert tries == [2, 1]  # it is not tried again at once
+    await merger.drop_merged()
+    async with database.transaction() as session:
+        assert [s.experiment_id for s in await session.scalars(select(Segment))] == [2]
+
+
+async def test_dropping_segments_waits_for_the_experiment_before_it_holds_any(database: Database) -> None:
+    """Else it and a deletion, which holds the experiment and waits for its segments, would wait for each other."""
+    await prepare(database, 1)
+    await write(database, [(0, "loss", 1, 1.0, 1.0)])
+    await merge(database, 1)
+
+    async def drop() -> int:
+        async with database.transaction() as session:
+            return await repository.drop_merged(session, 0.0, 100)
+
+    async with database.transaction() as session:
+        await session.get_one(Experiment, 1, with_for_update=True)
+        dropping = asyncio.create_task(drop())
+        await asyncio.sleep(0.2)
+        await session.execute(text("DELETE FROM experiments"))
+    assert await dropping == 0
 
 
 async def test_deleting_points_waits_for_no_writer_and_holds_up_none(database: Database) -> None:
