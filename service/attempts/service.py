@@ -55,8 +55,12 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
-        raise unauthorized("attempt_token", "Not the token of this attempt.")
+        raise _not_its_token()
     return attempt.token_hash
+
+
+def _not_its_token() -> Problem:
+    return unauthorized("attempt_token", "Not the token of this attempt.")
 
 
 class Superseded(Problem):
@@ -112,6 +116,8 @@ async def receive_all(
         numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
         if outcome is not None:
             answers.append(Superseded())
+        elif not hmac.compare_digest(delivery.token_hash or attempt.token_hash, attempt.token_hash):
+            answers.append(_not_its_token())  # exchanged meanwhile, at another replica
         elif unknown := sorted(numbers - rows.keys()):
             answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
         elif misfit := _misfit(experiment, delivery.trials, rows):
