@@ -100,12 +100,11 @@ async def receive_all(
 
     Raises Problem if nothing of them counts.
     """
+    # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
+    experiment = await repository.lock_experiment(session, attempt_id)
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
         raise Superseded
-    # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
-    experiment = await experiments.get(session, attempt.experiment_id, lock=True)
-    await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
         return [Superseded() for _ in deliveries]
     rows = await _trials(session, experiment.id, deliveries)

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, insert, select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Chunk, Experiment, Metric, Segment
+from service.database.tables import Chunk, Experiment, Metric
 from service.metrics.chunks import NewChunk
 
 MAX_NAMES = 10_000
@@ -40,7 +40,9 @@ async def metric_ids(session: AsyncSession, names: Iterable[str], *, create: boo
 
 
 async def _known_ids(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
-    rows = await session.execute(select(Metric.name, Metric.id).where(Metric.name.in_(names)))
+    rows = await session.execute(
+        text("SELECT name, id FROM metrics WHERE name = ANY(CAST(:names AS text[]))"), {"names": list(names)}
+    )
     return {row.name: row.id for row in rows}
 
 
@@ -57,7 +59,10 @@ async def metric_names(session: AsyncSession, ids: Iterable[int] | None = None) 
 
 async def add_segment(session: AsyncSession, experiment_id: int, seq: int, points: int, body: bytes) -> None:
     """Store reported points at their place in the event stream."""
-    await session.execute(insert(Segment).values(experiment_id=experiment_id, seq=seq, points=points, body=body))
+    await session.execute(
+        text("INSERT INTO segments (experiment_id, seq, points, body) VALUES (:experiment_id, :seq, :points, :body)"),
+        {"experiment_id": experiment_id, "seq": seq, "points": points, "body": body},
+    )
 
 
 async def segments_after(

@@ -17,6 +17,9 @@ from service.metrics.reported import ReportedSeries
 from service.problems import Problem
 from service.trials import repository as trials
 
+_LARGE = 2000
+"""Points that take long enough to encode to leave the event loop for it."""
+
 
 async def write(
     session: AsyncSession, experiment: Experiment, series: Sequence[ReportedSeries], rows: dict[int, Trial]
@@ -45,7 +48,8 @@ async def write(
         best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
         experiment.best_trial, experiment.best_value = best or (None, None)
     seq = await events.next_number(session, experiment.id)
-    body = await asyncio.to_thread(encode, points, with_series=True)
+    large = len(points) > _LARGE
+    body = await asyncio.to_thread(encode, points, with_series=True) if large else encode(points, with_series=True)
     await repository.add_segment(session, experiment.id, seq, len(points), body)
 
 
