@@ -36,7 +36,7 @@ async def after(session: AsyncSession, experiment_id: int, seq: int, limit: int)
     return (await session.scalars(query)).all()
 
 
-async def place(session: AsyncSession, experiment_id: int) -> Row[Any] | None:
+async def place(session: AsyncSession, experiment_id: int) -> Row[int, int] | None:
     """How far the stream of an experiment is: seq, merged_seq; None if there is no such experiment."""
     query = select(Experiment.seq, Experiment.merged_seq).where(Experiment.id == experiment_id)
     return (await session.execute(query)).one_or_none()

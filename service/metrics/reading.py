@@ -111,7 +111,9 @@ async def read(
 
     # Chunks at the border of the range, and those that new points lie among, are needed point by point: also those
     # outside of it, where what a chunk holds of a step may be what stands, and the new point in the range not.
-    rows, keys, exact = [], [], []
+    rows: list[Row[Any]] = []
+    keys: list[int] = []
+    exact: list[int] = []
     for row in await repository.chunk_spans(session, list(numbers), ids):
         key = series_key(numbers[row.trial_id], row.metric_id)
         among = key in steps and steps[key][0] <= row.last_step and steps[key][1] >= row.first_step
