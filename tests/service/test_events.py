@@ -341,6 +341,23 @@ async def test_a_reading_is_bounded_in_points_and_written_as_text_only_when_sent
     assert marks(await sse(service.http, experiment_id, count=7, after=1)) == list("abcdefg")
 
 
+async def test_a_reading_that_fails_ends_no_stream(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=1, after=1))
+    await followers(service, experiment_id, 1)
+    original, failures = feed.read, iter([ConnectionResetError("away"), KeyError("a bug")])
+
+    async def failing(*args: int) -> feed.Reading:
+        for error in failures:
+            raise error
+        return await original(*args)
+
+    monkeypatch.setattr(feed, "read", failing)
+    monkeypatch.setattr(feed, "_POLL_S", 0.02)
+    await append(service.context, experiment_id, "a")
+    assert marks(await stream) == ["a"]
+
+
 async def test_what_is_kept_for_followers_is_bounded(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_KEPT_BYTES", 2000)
     monkeypatch.setattr(feed, "_BATCH", 20)

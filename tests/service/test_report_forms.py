@@ -181,3 +181,19 @@ async def test_reports_committed_together_are_bounded_in_points(
         stored = (await session.scalars(select(Segment.points))).all()
     assert sum(stored) == 16
     assert max(stored) <= 4
+
+
+async def test_reports_and_points_are_counted(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def counted(name: str) -> float:
+        exposition = (await service.http.get("/metrics")).text
+        return next(float(line.split()[1]) for line in exposition.splitlines() if line.startswith(f"{name} "))
+
+    names = ("adadim_reports_total", "adadim_points_total", "adadim_reports_refused_total")
+    before = [await counted(name) for name in names]
+    reporter = await Reporter.open(service)
+    await post(reporter, body_of([1, 2, 3]))
+    assert (await post(reporter, body_of([1]).replace(b'"trial": 0', b'"trial": 9'))).status_code == 422
+    monkeypatch.setattr(inbox_module, "MAX_WAITING", 0)
+    assert (await post(reporter, body_of([4]))).status_code == 429
+    assert [await counted(name) for name in names] == [before[0] + 1, before[1] + 3, before[2] + 1]
+    assert await counted("adadim_reports_waiting") == await counted("adadim_report_bytes_waiting") == 0
