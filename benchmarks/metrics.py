@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+import uvloop
 from machine import describe
 from metrics_load import METRICS, Follower, Target, follow, post_all, report, stall, value_at
 from sqlalchemy import text
@@ -119,6 +120,18 @@ class Bench:
             self.failed.append(what)
         print(f"{'  ' if good else '! '}{what}: {value:,.1f} {unit}{wanted}", flush=True)
 
+    def processor_s(self) -> float:
+        """Processor time the service has taken: what a figure costs, however busy the machine is with other things."""
+        times = psutil.Process(self.service.pid).cpu_times()
+        return float(times.user + times.system)
+
+    async def counted(self, metric: str) -> float:
+        """A metric of the service's /metrics."""
+        exposition = (await self.http.get(f"http://127.0.0.1:{self.port}/metrics")).text
+        found = re.search(rf"^{metric} (\S+)$", exposition, re.MULTILINE)
+        assert found, metric
+        return float(found[1])
+
     async def scalar(self, sql: str, **values: Any) -> Any:
         async with self.database.transaction() as session:
             return (await session.execute(text(sql), values)).scalar_one()
@@ -135,10 +148,20 @@ async def ingest(bench: Bench) -> None:
     bench.say("durable ingest in batches of 5,000 points", rate, "points/s", least=100_000)
     singles = max(int(10_000 * bench.scale), 1000)
     bodies = [report(n % 20, 10**6 + n // 20, 1) for n in range(singles)]
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), bench.processor_s()
     took = await post_all(target, bodies, 256)
     bench.say("reports of six metrics one at a time", singles / (time.perf_counter() - began), "reports/s", least=1000)
     bench.say("  of these, answered in (p95)", float(np.percentile(took, 95)) * 1000, "ms")
+    bench.say("  of these, processor time of the service", (bench.processor_s() - processor) / singles * 1e3, "ms each")
+    # One report at a time from each of many: nothing can be committed together.
+    targets = [(await bench.experiment(4))[1] for _ in range(50)]
+    each = max(int(40 * bench.scale), 10)
+    began, processor = time.perf_counter(), bench.processor_s()
+    await asyncio.gather(*(post_all(one, [report(n % 4, n, 1) for n in range(each)], 1) for one in targets))
+    bench.say("reports of 50 attempts, one at a time of each", 50 * each / (time.perf_counter() - began), "reports/s")
+    bench.say(
+        "  of these, processor time of the service", (bench.processor_s() - processor) / 50 / each * 1e3, "ms each"
+    )
 
 
 async def _stored(bench: Bench, number: int, points: int) -> None:
@@ -196,19 +219,20 @@ async def fill(bench: Bench, number: int, trials: int, metrics: int, points: int
 
 
 async def timed(bench: Bench, path: str, runs: int = 7, **headers: str) -> tuple[float, int]:
-    """Median milliseconds to the last byte, and bytes."""
-    took = []
+    """Median milliseconds to the last byte, and bytes. Prints the service's share, which other load leaves alone."""
+    took, processor = [], bench.processor_s()
     for _ in range(runs):
         began = time.perf_counter()
         answer = await bench.http.get(path, headers=headers)
         took.append((time.perf_counter() - began) * 1000)
         assert answer.status_code == 200, answer.text
+    print(f"    (processor time of the service: {(bench.processor_s() - processor) / runs * 1000:.0f} ms each)")
     return statistics.median(took), int(answer.headers["content-length"])
 
 
 async def queries(bench: Bench) -> None:
     size = max(int(100_000 * bench.scale), 5000)
-    many, _ = await bench.experiment(101)
+    many, running = await bench.experiment(101)
     before = await bench.scalar("SELECT pg_total_relation_size('chunks')")
     stored = await bench.scalar("SELECT coalesce(sum(points), 0) FROM chunks")
     await fill(bench, many, 100, 5, size)
@@ -233,6 +257,14 @@ async def queries(bench: Bench) -> None:
     bench.say(f"one trial x {10 * size:,} points to 1,000", took, "ms", most=100)
     took, _ = await timed(bench, f"{base}&trials=0-99&by=epoch&start=10&end={size / 390 - 10:.0f}")
     bench.say("  100 trials in a range of epochs", took, "ms")
+    tail = [report(n, 20 * size, 60) for n in range(100)]
+    await post_all(running, tail, 8)
+    took, _ = await timed(bench, f"{base}&trials=0-99")
+    left = await bench.scalar(
+        "SELECT sum(points) FROM segments WHERE experiment_id = :id AND merged_at IS NULL", id=many
+    )
+    bench.say(f"100 trials while they run, {left or 0:,} points not merged yet", took, "ms", most=300)
+    await merging(bench)
     wide, target = await bench.experiment(1000)
     names = [*METRICS, *(f"m_{k}" for k in range(6))]
     await post_all(target, [report(t, 1, 1, names) for t in range(1000)], 32)
@@ -240,9 +272,30 @@ async def queries(bench: Bench) -> None:
     bench.say("last values of 1,000 trials x 12 metrics", took, "ms", most=100)
 
 
+async def merging(bench: Bench) -> None:
+    """What the service makes of reports by itself: chunks with what merging left behind, and segments until they go."""
+    steps, reports = 400, max(int(500 * bench.scale), 100)
+    number, target = await bench.experiment(20)
+    sizes = "SELECT pg_total_relation_size('chunks')", "SELECT pg_total_relation_size('segments')"
+    chunks, segments = [await bench.scalar(sql) for sql in sizes]
+    points, processor = steps * reports * len(METRICS), bench.processor_s()
+    began = time.perf_counter()
+    await post_all(target, [report(n % 20, n // 20 * steps, steps) for n in range(reports)], 8)
+    left = "SELECT count(*) FROM segments WHERE experiment_id = :id AND merged_at IS NULL"
+    while await bench.scalar(left, id=number):  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+    took = time.perf_counter() - began
+    bench.say(f"{points:,} points taken and merged by the service", points / took, "points/s")
+    bench.say("  of these, processor time of the service", (bench.processor_s() - processor) / points * 1e6, "us/point")
+    bench.say("  their chunks", (await bench.scalar(sizes[0]) - chunks) / points, "bytes/point", most=24)
+    bench.say(
+        "  their segments, kept for five minutes", (await bench.scalar(sizes[1]) - segments) / points, "bytes/point"
+    )
+
+
 async def live(bench: Bench) -> None:
-    """200 followers, 20 of them not reading, while 10,000 points/s come in."""
-    clients, stalled, seconds = 200, 20, max(int(20 * bench.scale), 5)
+    """200 followers, 20 of them not reading and 20 reconnecting, while 10,000 points/s come in."""
+    clients, stalled, seconds = 200, 20, max(int(20 * bench.scale), 15)
     number, target = await bench.experiment(10)
     await post_all(target, [report(0, 0, 1)], 1)
     seq = (await bench.http.get(f"/experiments/{number}/metrics/last")).json()["seq"]
@@ -250,11 +303,14 @@ async def live(bench: Bench) -> None:
     idle = peak = process.memory_info().rss
     followers = [Follower() for _ in range(clients - stalled)]
     tasks = [
-        asyncio.create_task(follow(bench.port, bench.token, number, seq, f, keep=f is followers[0])) for f in followers
+        asyncio.create_task(
+            follow(bench.port, bench.token, number, seq, f, keep=n == 0, leave_s=3.0 if n > 160 - 1 else 1e9)
+        )
+        for n, f in enumerate(followers)
     ] + [asyncio.create_task(stall(bench.port, bench.token, number, seq)) for _ in range(stalled)]
     await asyncio.sleep(3)
     posts = []
-    began = time.time()
+    began, processor, own = time.time(), bench.processor_s(), time.process_time()
     for n in range(seconds * 20):
         await asyncio.sleep(max(began + n / 20 - time.time(), 0))
         # 500 points, whose time says when they were posted
@@ -262,12 +318,17 @@ async def live(bench: Bench) -> None:
         posts.append(asyncio.create_task(post_all(target, [body], 1)))
         peak = max(peak, process.memory_info().rss)
     sent = time.time() - began
-    await asyncio.gather(*posts)
+    acknowledged = [took for one in await asyncio.gather(*posts) for took in one]
     last = await bench.scalar("SELECT max(seq) FROM segments WHERE experiment_id = :id", id=number)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and any(max(f.arrived, default=0) < last for f in followers):
         await asyncio.sleep(0.1)
         peak = max(peak, process.memory_info().rss)
+    processor, own = bench.processor_s() - processor, time.process_time() - own
+    let_go, deadline = 0.0, time.monotonic() + 60
+    while let_go < stalled and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+        let_go = await bench.counted("adadim_readers_let_go_total")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -278,6 +339,12 @@ async def live(bench: Bench) -> None:
     late = [f.arrived[seq] - at for f in followers for seq, times in posted.items() if seq in f.arrived for at in times]
     bench.say("points a second sent to followers", seconds * 20 * 500 / sent, "points/s")
     bench.say("followers that missed a point", 0 if same and points == seconds * 20 * 500 else 1, "", most=0)
+    back = [f.connections for f in followers if f.connections > 1]
+    bench.say("followers that broke off and resumed by Last-Event-ID", len(back), "", least=20)
+    bench.say("followers not reading that were let go", let_go, "", least=stalled)
+    bench.say("processor time of the service, of one core", processor / sent * 100, "%")
+    bench.say("processor time of the clients, of one core", own / sent * 100, "%")
+    bench.say("from POST to its answer (p95)", float(np.percentile(acknowledged, 95)) * 1000, "ms")
     bench.say("from POST to client (p50)", float(np.percentile(late, 50)) * 1000, "ms")
     bench.say("from POST to client (p95)", float(np.percentile(late, 95)) * 1000, "ms", most=1000)
     bench.say("service memory before", idle / 2**20, "MiB")
@@ -382,4 +449,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import socket
 import struct
 import time
 import zlib
@@ -10,7 +11,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-METRICS = ["loss", "loss_dimension", "loss_sample", "h_r", "i_rz", "alpha"]
+METRICS = ["loss", "loss_dimension", "knn_top1", "h_r", "i_rz", "alpha"]
+"""knn_top1 is what the sweeps look for: every report of it looks for the best trial."""
 _MEDIA_TYPE = "application/vnd.adadim.report"
 
 
@@ -99,20 +101,26 @@ class Follower:
     checksums: dict[int, int] = field(default_factory=dict)
     data: dict[int, bytes] = field(default_factory=dict)
     """Kept by one follower for all."""
+    connections: int = 1
 
 
-async def follow(port: int, token: str, experiment: int, after: int, follower: Follower, *, keep: bool) -> None:
-    """Read the stream until cancelled, over ends of connections."""
+async def follow(
+    port: int, token: str, experiment: int, after: int, follower: Follower, *, keep: bool, leave_s: float = 1e9
+) -> None:
+    """Read the stream until cancelled, over ends of connections. Breaks its own off after `leave_s` each."""
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-            writer.write(_get(experiment, max(follower.arrived, default=after), token))
+            writer.write(_get(experiment, after, token, max(follower.arrived, default=None)))
+            leave_at = time.monotonic() + leave_s
             await reader.readuntil(b"\r\n\r\n")
             rest = b""
-            while size := int(await reader.readline(), 16):
+            while time.monotonic() < leave_at and (size := int(await reader.readline(), 16)):
                 rest += await reader.readexactly(size)
                 await reader.readexactly(2)
-                *events, rest = rest.split(b"\n\n")
+                if not rest.endswith(b"\n\n"):
+                    continue
+                events, rest = rest.split(b"\n\n"), b""
                 for event in events:
                     if event.startswith(b"event: points"):
                         number = int(event[event.index(b"id: ") + 4 : event.index(b"\ndata")])
@@ -120,14 +128,19 @@ async def follow(port: int, token: str, experiment: int, after: int, follower: F
                         follower.checksums[number] = zlib.crc32(event)
                         if keep:
                             follower.data[number] = event
-            writer.close()
+            writer.transport.abort()
+            follower.connections += 1
         except (OSError, asyncio.IncompleteReadError):
             await asyncio.sleep(0.1)
 
 
 async def stall(port: int, token: str, experiment: int, after: int) -> None:
     """Open the stream and never read."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    own = socket.socket()
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    own.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
+    _, writer = await asyncio.open_connection(sock=own, limit=1024)
     writer.write(_get(experiment, after, token))
     try:
         await asyncio.sleep(3600)
@@ -135,8 +148,9 @@ async def stall(port: int, token: str, experiment: int, after: int) -> None:
         writer.transport.abort()
 
 
-def _get(experiment: int, after: int, token: str) -> bytes:
+def _get(experiment: int, after: int, token: str, last: int | None = None) -> bytes:
+    resumes = "" if last is None else f"Last-Event-ID: {last}\r\n"
     return (
         f"GET /api/v1/experiments/{experiment}/events?after={after} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
+        f"Authorization: Bearer {token}\r\n{resumes}\r\n"
     ).encode()

@@ -60,8 +60,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     install_problems(app)
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
-    for part in (
-        imports, experiments, trials, metrics, exports, events, logs, attempts, auth, tokens, health, dashboard,
+    for part in (  # workers' reports first: routes are tried in this order
+        attempts, imports, experiments, trials, metrics, exports, events, logs, auth, tokens, health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

@@ -38,13 +38,13 @@ class Context:
 
     def __post_init__(self) -> None:
         self.inbox = Inbox(self.database)
-        self.feeds = Feeds(self.database)
+        self.feeds = Feeds(self.database, self.listener)
         self.request_rates = RateLimiter(self.settings.request_rate)
         self.report_rates = RateLimiter(self.settings.report_rate)
 
 
-def get_context(request: Request) -> Context:
-    """The context of the application a request came to."""
+async def get_context(request: Request) -> Context:
+    """The context of the application a request came to. A plain function would cost every request a thread."""
     context: Context = request.app.state.context
     return context
 

@@ -24,6 +24,13 @@ class Delivery:
     size: int = 0
     """Bytes of its body."""
     waiting: str | None = None
+    token_hash: bytes | None = None
+    """What it was sent with, where that was recognised from memory: the attempt may have another token by now."""
+
+    @property
+    def points(self) -> int:
+        """How many points it holds, those not measured counted in."""
+        return sum(len(one.steps) * len(one.values) for one in self.series)
 
     @classmethod
     def of(cls, report: Report, size: int = 0) -> "Delivery":

@@ -1,9 +1,13 @@
 """HTTP: the workers' reports. The only route a worker needs, and the only one its token opens."""
 
+import asyncio
 import hmac
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from sqlalchemy import func
 
@@ -14,19 +18,22 @@ from service.attempts.body import parse
 from service.auth.denials import too_many
 from service.auth.dependencies import bearer_token
 from service.auth.service import hash_token
-from service.context import CurrentContext
+from service.context import CurrentContext, get_context
 from service.experiments.dependencies import MAX_ID
-from service.problems import PROBLEM_RESPONSES
+from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 _MAX_KNOWN_TOKENS = 10_000
+_LARGE = 64 * 1024
+"""Bytes of a report that take long enough to read to leave the event loop for it."""
+_BODY_S = 60.0
+"""A body must have arrived within this: room is kept for it."""
 
 
 async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext) -> int:
     """A dependency, so that the token is checked before megabytes of report are."""
-    context.inbox.require_room()
     token = bearer_token(request)
     hashed = None if token is None else hash_token(token)
     if hashed is not None and (wait := context.report_rates.take(hashed)):
@@ -35,7 +42,7 @@ async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Re
     if hashed is None or known is None or not hmac.compare_digest(known, hashed):
         async with context.database.transaction() as session:
             known = await service.authenticate(session, attempt_id, token)
-        # An attempt changes its token once, before it reports; the fence is under the experiment's lock.
+        # An attempt changes its token once, before it reports; a report's is compared again at the fence.
         if len(context.attempt_tokens) >= _MAX_KNOWN_TOKENS:
             context.attempt_tokens.clear()
         context.attempt_tokens[attempt_id] = known
@@ -89,18 +96,49 @@ _REPORT_BODY: dict[str, Any] = {
 }
 
 
-@router.post(
-    "/{attempt_id}/reports",
-    max_body_size=MAX_REPORT_BYTES,
-    openapi_extra=_REPORT_BODY,
-)
 async def receive_report(attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
-    delivery = parse(await request.body(), request.headers.get("content-type", ""))
-    try:
-        reply = await context.inbox.deliver(attempt_id, delivery)
-    except service.Superseded:
-        async with context.database.transaction() as session:
-            await repository.change(session, attempt_id, refused_at=func.now())
-        raise
+    with context.inbox.room(int(request.headers.get("content-length", MAX_REPORT_BYTES))):
+        try:
+            async with asyncio.timeout(_BODY_S):
+                body = await request.body()
+        except TimeoutError:
+            raise Problem(408, "Too slow", f"The body did not arrive within {_BODY_S:g} s.") from None
+        kind = request.headers.get("content-type", "")
+        delivery = parse(body, kind) if len(body) < _LARGE else await asyncio.to_thread(parse, body, kind)
+        token = bearer_token(request) or ""
+        try:
+            reply = await context.inbox.deliver(attempt_id, replace(delivery, token_hash=hash_token(token)))
+        except Problem as problem:
+            context.attempt_tokens.pop(attempt_id, None)  # the attempt may be over, or its token another's
+            if isinstance(problem, service.Superseded):
+                async with context.database.transaction() as session:
+                    await repository.change(session, attempt_id, refused_at=func.now())
+            raise
     return Response(reply.model_dump_json(), media_type="application/json")
+
+
+class _PlainRoute(APIRoute):
+    """Declared as any other, but called with what it takes: solving dependencies costs more than a small report."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        declared = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            number = request.path_params["attempt_id"]
+            if not (number.isascii() and number.isdecimal() and len(number) < len(str(MAX_ID))):
+                return await declared(request)  # which says what is wrong
+            context = await get_context(request)
+            return await receive_report(await attempt(int(number), request, context), request, context)
+
+        return handle
+
+
+router.add_api_route(
+    "/{attempt_id}/reports",
+    receive_report,
+    methods=["POST"],
+    max_body_size=MAX_REPORT_BYTES,
+    openapi_extra=_REPORT_BODY,
+    route_class_override=_PlainRoute,
+)

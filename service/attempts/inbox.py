@@ -8,21 +8,25 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adadim_core.spec.report import ReportReply
 from service.attempts import service
 from service.attempts.body import Delivery
-from service.database.engine import DATABASE_ERRORS, Database
+from service.database.engine import DATABASE_ERRORS, Database, is_away
 from service.problems import Problem
+from service.telemetry.counters import POINTS, REPORT_BYTES_WAITING, REPORTS, REPORTS_REFUSED, REPORTS_WAITING
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 4_000
-"""Reports waiting in one process."""
+"""Reports being read or waiting in one process."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _MAX_GROUP = 500
 _MAX_GROUP_BYTES = 8 * 1024 * 1024
+_MAX_GROUP_POINTS = 50_000
+"""A segment is read and sent as a whole: no larger than the largest report."""
 _WRITERS = 6
 """Transactions at a time: reports take no more connections than these, however long a lock is waited for."""
 
@@ -44,23 +48,36 @@ class Inbox:
         self._writers = asyncio.Semaphore(_WRITERS)
         self._reports = self._bytes = 0
 
-    def require_room(self, size: int = 0) -> None:
-        """Raise a 429 problem while too much waits to take `size` bytes more."""
+    @contextlib.contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Room for a report of so many bytes, from before its body is read until it is answered.
+
+        Raises a 429 problem while there is none.
+        """
         if self._reports >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+            REPORTS_REFUSED.inc()
             raise Problem(
                 429, "Too many reports", "The service is behind; deliver the same report again later.",
                 headers={"Retry-After": "1"},
             )  # fmt: skip
+        self._count(1, size)
+        try:
+            yield
+        finally:
+            self._count(-1, -size)
+
+    def _count(self, reports: int, size: int) -> None:
+        self._reports += reports
+        self._bytes += size
+        REPORTS_WAITING.inc(reports)
+        REPORT_BYTES_WAITING.inc(size)
 
     async def deliver(self, attempt_id: int, delivery: Delivery) -> ReportReply:
-        """Apply a report of an authenticated attempt; returns once it is committed.
+        """Apply a report of an authenticated attempt, which has `room`; returns once it is committed.
 
-        Raises Problem: 409, 422 as `service.receive`, and 429 while too much waits.
+        Raises Problem: 401, 409, 422 as `service.receive_all`.
         """
-        self.require_room(delivery.size)
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
-        self._reports += 1
-        self._bytes += delivery.size
         if attempt_id in self._queues:
             self._queues[attempt_id].append(waiting)
         else:
@@ -79,14 +96,17 @@ class Inbox:
         finally:
             del self._queues[attempt_id]
             for left in queue:
-                self._answered(left)
                 left.answer.cancel()
 
     def _take(self, queue: deque[_Waiting]) -> list[_Waiting]:
-        group, size = [queue.popleft()], 0
-        while queue and len(group) < _MAX_GROUP and size < _MAX_GROUP_BYTES:
+        group = [queue.popleft()]
+        size, points = group[0].delivery.size, group[0].delivery.points
+        while queue and len(group) < _MAX_GROUP:
+            size += queue[0].delivery.size
+            points += queue[0].delivery.points
+            if size > _MAX_GROUP_BYTES or points > _MAX_GROUP_POINTS:
+                break
             group.append(queue.popleft())
-            size += group[-1].delivery.size
         return group
 
     async def _commit(self, attempt_id: int, group: list[_Waiting]) -> None:
@@ -94,7 +114,8 @@ class Inbox:
             async with self._database.transaction() as session:
                 answers = await service.receive_all(session, attempt_id, [one.delivery for one in group])
         except DATABASE_ERRORS as error:
-            if len(group) == 1 or _is_away(error):
+            # While the database does not answer, trying each report by itself would only take longer.
+            if len(group) == 1 or is_away(error):
                 self._fail(group, error)
                 return
             await self._commit_singly(attempt_id, group)
@@ -109,7 +130,9 @@ class Inbox:
                 raise
         else:
             for one, answer in zip(group, answers, strict=True):
-                self._answered(one)
+                if not isinstance(answer, Problem):
+                    REPORTS.inc()
+                    POINTS.inc(one.delivery.points)
                 if one.answer.done():
                     continue  # the client has left
                 if isinstance(answer, Problem):
@@ -124,21 +147,11 @@ class Inbox:
 
     def _fail(self, group: list[_Waiting], error: BaseException) -> None:
         for one in group:
-            self._answered(one)
             if not one.answer.done():
                 one.answer.set_exception(error if isinstance(error, Exception) else ConnectionError("stopping"))
-
-    def _answered(self, one: _Waiting) -> None:
-        self._reports -= 1
-        self._bytes -= one.delivery.size
 
     async def close(self) -> None:
         """Commit what is waiting."""
         while self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _is_away(error: BaseException) -> bool:
-    """The database does not answer: trying each report by itself would only take longer."""
-    return isinstance(error, OSError | TimeoutError) or bool(getattr(error, "connection_invalidated", False))

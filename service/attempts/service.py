@@ -57,8 +57,12 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
-        raise unauthorized("attempt_token", "Not the token of this attempt.")
+        raise _not_its_token()
     return attempt.token_hash
+
+
+def _not_its_token() -> Problem:
+    return unauthorized("attempt_token", "Not the token of this attempt.")
 
 
 class Superseded(Problem):
@@ -98,13 +102,12 @@ async def receive_all(
 
     Raises Problem if nothing of them counts.
     """
+    misfits = await _misfits(session, attempt_id, deliveries)
+    # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
+    experiment = await repository.lock_experiment(session, attempt_id)
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
         raise Superseded
-    misfits = await _misfits(session, attempt.experiment_id, deliveries)
-    # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
-    experiment = await experiments.get(session, attempt.experiment_id, lock=True)
-    await session.refresh(attempt)
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
         return [Superseded() for _ in deliveries]
     rows = await _trials(session, experiment.id, deliveries)
@@ -115,6 +118,8 @@ async def receive_all(
         numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
         if outcome is not None:
             answers.append(Superseded())
+        elif not hmac.compare_digest(delivery.token_hash or attempt.token_hash, attempt.token_hash):
+            answers.append(_not_its_token())  # exchanged meanwhile, at another replica
         elif unknown := sorted(numbers - rows.keys()):
             answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
         elif misfit is not None:
@@ -203,11 +208,11 @@ def _shown(trial: Trial) -> tuple[object, ...]:
     return trial.state, trial.epoch, trial.epochs, trial.error, trial.reason, trial.params
 
 
-async def _misfits(session: AsyncSession, experiment_id: int, deliveries: Sequence[Delivery]) -> list[str | None]:
+async def _misfits(session: AsyncSession, attempt_id: int, deliveries: Sequence[Delivery]) -> list[str | None]:
     """What is wrong with values that the worker chose, for every delivery. There may be thousands: no lock is held."""
     if all(update.params is None for delivery in deliveries for update in delivery.trials):
         return [None] * len(deliveries)
-    fields = await experiments.spec(session, experiment_id)
+    fields = await repository.spec(session, attempt_id)
     if fields is None:  # deleted: nothing of them counts
         return [None] * len(deliveries)
     return await asyncio.to_thread(_find_misfits, fields, [delivery.trials for delivery in deliveries])

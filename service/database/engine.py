@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -59,9 +60,9 @@ class Database:
             self.url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             connect_args={"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off"}},
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         tracing.trace_statements(self._engine.sync_engine)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
@@ -73,7 +74,10 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """A session whose statements all see the database as it was at the first: for reading only."""
+        """A session whose statements all see the database as it was at the first.
+
+        What it changes must not have been changed by others since: then it fails.
+        """
         async with self._sessions.begin() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
@@ -98,6 +102,15 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """A server that ended a connection said so on its socket: asking it (pool_pre_ping) would cost a round trip each.
+
+    Raises what makes the pool open a new one, and drop all that are as old.
+    """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def alembic_config() -> Config:

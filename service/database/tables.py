@@ -202,7 +202,10 @@ class Trial(Base):
     """One training run with concrete hyperparameters."""
 
     __tablename__ = "trials"
-    __table_args__ = (UniqueConstraint("experiment_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("experiment_id", "number"),
+        Index("ix_trials_running", "id", postgresql_where=text("state = 'running'")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))

@@ -26,6 +26,7 @@ from service.experiments import artefacts
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
 from service.experiments.states import EXPERIMENT_DISPATCHED
+from service.metrics.merger import delete_points
 from service.trials import repository as trials
 
 logger = logging.getLogger(__name__)
@@ -210,6 +211,7 @@ async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_
             row.state_reason = f"cannot remove {folder}: {error.strerror or error}; trying again"
             row.due_at = _from_now(_MAX_BACKOFF)
         return
+    await delete_points(context.database, experiment.id)  # in small steps: what is left is quick to delete at once
     async with context.database.transaction() as session:
         await leased(session, experiment.id, lease)
         await experiments.remove(session, experiment.id)

@@ -7,6 +7,7 @@ Last-Event-ID misses nothing, whichever replica it reaches. Who does not read is
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
@@ -17,18 +18,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.auth.dependencies import Viewer
 from service.context import Context, CurrentContext
-from service.database import notify
+from service.events.feed import Frame
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
+from service.telemetry.counters import READERS_LET_GO
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEM_RESPONSES)
 
-_POLL_S = 5.0
-"""A notification lost on the way costs at most this."""
 _PING_S = 15.0
 _LIFE_S = 15 * 60.0
 """Connections end after this, so that they spread over replicas again; the client comes back by itself."""
@@ -69,10 +69,10 @@ async def stream_events(
     more as events: read them from /metrics.
     """
     async with context.database.transaction() as session:
-        await experiments.find(session, experiment_id)
+        tip = (await experiments.find(session, experiment_id)).seq
     start = int(last_event_id) if last_event_id is not None else after
     return _PatientResponse(
-        _stream(context, experiment_id, start, split_names(metrics)),
+        _stream(context, experiment_id, start, tip, split_names(metrics)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -89,6 +89,7 @@ class _PatientResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send_in_time)
         except TimeoutError:  # an answer left unfinished makes uvicorn close the connection
+            READERS_LET_GO.inc()
             logger.info("let go of a reader of %s that takes nothing", scope["path"])
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):  # at once: it must not outlive its reader
@@ -96,32 +97,37 @@ class _PatientResponse(StreamingResponse):
 
 
 async def _stream(
-    context: Context, experiment_id: int, seq: int, metrics: list[str] | None
+    context: Context, experiment_id: int, seq: int, tip: int, metrics: list[str] | None
 ) -> AsyncIterator[bytes | memoryview]:
     ends, next_ping = time.monotonic() + _LIFE_S, time.monotonic() + _PING_S
     told = 0
     wanted = None if metrics is None else frozenset(metrics)
     yield format_sse_event(retry=1000, comment=f"experiment {experiment_id} after event {seq}")
-    with (
-        context.listener.subscribe(notify.EVENTS, str(experiment_id)) as changed,
-        context.feeds.follow(experiment_id) as feed,
-    ):
+    with context.feeds.follow(experiment_id, tip) as feed:
         while time.monotonic() < ends and not context.closing:
-            found = await feed.after(seq)
+            found = feed.kept(seq) or await context.feeds.older(experiment_id, seq)
             if found.gone:  # let the client find out by coming back
                 return
             if max(seq, told) < found.merged:
                 told = found.merged
                 yield format_sse_event(event="reset", data_str=f'{{"seq": {found.merged}}}')
-            for frame in found.frames:
-                data = memoryview(frame.of(wanted))
-                for at in range(0, len(data), _PIECE):
-                    yield data[at : at + _PIECE]
-            seq = max(found.end, seq)
-            if found.more or found.frames:
+            async for piece in _pieces(found.frames, wanted):
+                yield piece
+            if found.end > seq:
+                seq = found.end
                 continue
-            await notify.wait(changed, _POLL_S)
+            await feed.wait(_PING_S)
             if time.monotonic() >= next_ping:
                 next_ping = time.monotonic() + _PING_S
                 yield b": ping\n\n"
     yield format_sse_event(event="reconnect", data_str="{}")
+
+
+async def _pieces(frames: deque[Frame], wanted: frozenset[str] | None) -> AsyncIterator[memoryview]:
+    """Small events together, large ones in pieces. What was sent is forgotten."""
+    while frames:
+        data = await frames.popleft().of(wanted)
+        while frames and len(data) < _PIECE:
+            data += await frames.popleft().of(wanted)
+        for at in range(0, len(data), _PIECE):
+            yield memoryview(data)[at : at + _PIECE]

@@ -1,19 +1,26 @@
-"""What followers of an experiment are sent: each event is read and encoded once, however many follow.
+"""What followers of an experiment are sent. One task reads the end of its stream, once for all who follow.
 
-A follower's place is a number. The newest frames are kept in memory, bounded in bytes; whoever is further back reads
-the database from their own place. Nothing is buffered per follower.
+A follower's place is a number. The newest frames are kept in memory, bounded in number and bytes; whoever is further
+back reads the database from their own place and holds up nobody. Nothing is buffered per follower but what is being
+sent.
 """
 
 import asyncio
 import contextlib
+import logging
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi.sse import format_sse_event
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.engine import Database
+from service.database import notify
+from service.database.engine import DATABASE_ERRORS, Database
+from service.database.notify import Listener
 from service.database.tables import Event
 from service.events import repository
 from service.experiments import repository as experiments
@@ -21,48 +28,64 @@ from service.experiments.schemas import ExperimentRead
 from service.metrics import repository as metrics
 from service.metrics.answers import points_event
 from service.metrics.codec import decode
-from service.metrics.points import Points
+from service.telemetry.counters import FOLLOWERS
 from service.trials import repository as trials
 from service.trials.schemas import TrialRead
 
+logger = logging.getLogger(__name__)
+
+_POLL_S = 5.0
+"""A notification lost on the way costs at most this."""
+_PACE_S = 0.05
+"""Between two looks: a follower gets what came meanwhile in one piece, however many reports it was."""
 _BATCH = 200
+"""Events of one read, and frames kept."""
+_BATCH_POINTS = 50_000
+"""Points of one read: well under a megabyte as they are stored. At least one segment is read."""
 _KEPT_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 64 * 1024
+"""Bytes after which a follower is given no more frames at a time: what is on its way to a slow one stays in memory."""
+_CATCHING_UP = 4
+"""Connections to the database for those who are further back, all experiments together."""
 
 
 @dataclass
 class Frame:
-    """One event as it is sent."""
+    """One event as it is sent: points are read and written as text when the first follower gets there."""
 
     seq: int
-    data: bytes
-    """The whole event in the form of server-sent events."""
-    points: Points | None = None
+    text: bytes = b""
+    """A state event as it is sent."""
+    body: bytes | None = None
+    """Points as they are stored."""
     names: dict[int, str] = field(default_factory=dict)
-    _chosen: dict[frozenset[str], bytes] = field(default_factory=dict)
+    _texts: dict[frozenset[str] | None, bytes] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def of(self, wanted: frozenset[str] | None) -> bytes:
+    async def of(self, wanted: frozenset[str] | None) -> bytes:
         """The event with some metrics only; without any of them it still says how far the stream is."""
-        if self.points is None or wanted is None:
-            return self.data
-        if wanted not in self._chosen:
-            if len(self._chosen) >= 8:  # kept for those who ask alike
-                self._chosen.clear()
-            self._chosen[wanted] = _points_frame(self.seq, self.points, self.names, wanted)
-        return self._chosen[wanted]
+        if self.body is None:
+            return self.text
+        async with self._lock:
+            if wanted not in self._texts:
+                if len(self._texts) >= 8:  # kept for those who ask alike
+                    self._texts.clear()
+                self._texts[wanted] = await asyncio.to_thread(points_frame, self.seq, self.body, self.names, wanted)
+            return self._texts[wanted]
 
     @property
     def size(self) -> int:
-        return len(self.data) + (0 if self.points is None else 36 * len(self.points))
+        return len(self.text) + len(self.body or b"") + sum(map(len, self._texts.values()))
 
 
 @dataclass(frozen=True)
 class Reading:
     """What follows a place in the stream."""
 
-    frames: list[Frame]
+    frames: deque[Frame]
     end: int
     """The place after them; further than the last frame where events were left out."""
-    more: bool
+    more: bool = False
     """There may be more already."""
     merged: int = 0
     """Points up to this event come no more: from before it, series must be read anew."""
@@ -71,113 +94,150 @@ class Reading:
 
 
 class Feed:
-    """The stream of one experiment in this process."""
+    """The end of one experiment's stream in this process."""
 
-    def __init__(self, database: Database, experiment_id: int) -> None:
-        self._database, self._id = database, experiment_id
-        self._frames: deque[Frame] = deque()
-        self._size = 0
-        self._start: int | None = None
-        """Every event after this one and up to `_end` is in `_frames`."""
-        self._end = 0
-        self._lock = asyncio.Lock()
+    def __init__(self, database: Database, listener: Listener, experiment_id: int, tip: int) -> None:
+        self._database, self._listener, self._id = database, listener, experiment_id
+        self._frames: list[Frame] = []
+        self._start = self._end = tip
+        """Every event after the one and up to the other is in `_frames`."""
+        self._gone = False
+        self._changed = asyncio.Event()
+        self._task = asyncio.create_task(self._pump(), name=f"feed of experiment {experiment_id}")
         self.followers = 0
 
-    async def after(self, seq: int) -> Reading:
-        """The next events after `seq`."""
-        found = self._kept(seq)
-        if found.frames:
-            return found
-        # One reads the end of the stream for all; those who waited for it mostly find what they need.
-        async with self._lock:
-            found = self._kept(seq)
-            if found.frames:
-                return found
-            reading = await _read(self._database, self._id, seq)
-            if self._start is None or seq == self._end:
-                self._keep(seq, reading)
-            return reading
+    def close(self) -> None:
+        self._task.cancel()
 
-    def _kept(self, seq: int) -> Reading:
-        if self._start is None or not self._start <= seq < self._end:
-            return Reading([], seq, more=False)
-        frames = [frame for frame in self._frames if frame.seq > seq]
-        return Reading(frames, self._end, more=False)
+    def kept(self, seq: int) -> Reading | None:
+        """The next events after `seq`, none at the end of the stream; None if they are not in memory any more."""
+        if self._gone or seq >= self._end:
+            return Reading(deque(), seq, gone=self._gone)
+        if seq < self._start:
+            return None
+        found: deque[Frame] = deque()
+        size = 0
+        at = bisect_right(self._frames, seq, key=lambda frame: frame.seq)
+        while at < len(self._frames) and size < _AT_ONCE:
+            found.append(self._frames[at])
+            size += found[-1].size
+            at += 1
+        return Reading(found, self._end if at == len(self._frames) else found[-1].seq, more=True)
 
-    def _keep(self, seq: int, reading: Reading) -> None:
-        if self._start is None:
-            self._start = seq
-        self._end = reading.end
-        for frame in reading.frames:
-            self._frames.append(frame)
-            self._size += frame.size
-        while self._size > _KEPT_BYTES:
-            old = self._frames.popleft()
-            self._size -= old.size
-            self._start = old.seq
+    async def wait(self, timeout_s: float) -> None:
+        """Until the end of the stream was looked at again, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+    async def _pump(self) -> None:
+        with self._listener.subscribe(notify.EVENTS, str(self._id)) as notified:
+            more = True
+            while not self._gone:
+                if not more:
+                    await notify.wait(notified, _POLL_S)
+                more = False
+                try:
+                    more = self._keep(await read(self._database, self._id, self._end))
+                except DATABASE_ERRORS as error:
+                    logger.warning("experiment %d: cannot read its events, trying again: %s", self._id, error)
+                except Exception:
+                    logger.exception("experiment %d: reading its events failed; trying again", self._id)
+                self._changed.set()
+                self._changed = asyncio.Event()
+                await asyncio.sleep(_PACE_S)
+
+    def _keep(self, found: Reading) -> bool:
+        self._gone = found.gone
+        if found.merged > self._end:  # points in between come no more: who needs them finds out by themselves
+            self._frames.clear()
+            self._start = found.end
+        else:
+            self._frames += found.frames
+        self._end = max(self._end, found.end)
+        size = sum(frame.size for frame in self._frames)
+        old = 0
+        while size > _KEPT_BYTES or len(self._frames) - old > _BATCH:
+            self._start = self._frames[old].seq
+            size -= self._frames[old].size
+            old += 1
+        del self._frames[:old]
+        return found.more
 
 
 class Feeds:
     """The streams followed in this process."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, listener: Listener) -> None:
+        self._database, self._listener = database, listener
         self._feeds: dict[int, Feed] = {}
+        self._catching_up = asyncio.Semaphore(_CATCHING_UP)
 
     @contextlib.contextmanager
-    def follow(self, experiment_id: int) -> Iterator[Feed]:
-        """The feed of an experiment; it is forgotten with its last follower."""
-        feed = self._feeds.setdefault(experiment_id, Feed(self._database, experiment_id))
+    def follow(self, experiment_id: int, tip: int) -> Iterator[Feed]:
+        """The feed of an experiment, whose last event was `tip` a moment ago. It ends with its last follower."""
+        if experiment_id not in self._feeds:
+            self._feeds[experiment_id] = Feed(self._database, self._listener, experiment_id, tip)
+        feed = self._feeds[experiment_id]
         feed.followers += 1
+        FOLLOWERS.inc()
         try:
             yield feed
         finally:
+            FOLLOWERS.dec()
             feed.followers -= 1
             if not feed.followers:
-                self._feeds.pop(experiment_id, None)
+                del self._feeds[experiment_id]
+                feed.close()
+
+    async def older(self, experiment_id: int, seq: int) -> Reading:
+        """The next events after `seq` for one who is further back than memory reaches."""
+        async with self._catching_up:
+            return await read(self._database, experiment_id, seq)
 
 
-async def _read(database: Database, experiment_id: int, seq: int) -> Reading:
+async def read(database: Database, experiment_id: int, seq: int) -> Reading:
     """Up to a batch of the events after `seq`, from one snapshot. State events carry the present state."""
     async with database.snapshot() as session:
-        experiment = await experiments.get(session, experiment_id)
-        if experiment is None:
-            return Reading([], seq, more=False, gone=True)
+        place = await repository.place(session, experiment_id)
+        if place is None:
+            return Reading(deque(), seq, gone=True)
+        if place.seq <= seq:
+            return Reading(deque(), seq, merged=place.merged_seq)
         events = await repository.after(session, experiment_id, seq, _BATCH)
-        segments = await metrics.segments_after(session, experiment_id, seq, _BATCH)
+        segments = await metrics.segments_after(session, experiment_id, seq, _BATCH, _BATCH_POINTS)
         # Both are complete up to the smaller end of those that were cut off.
-        ends = [rows[-1].seq for rows in (events, segments) if len(rows) == _BATCH]
-        end = min(ends) if ends else experiment.seq
+        ends = [
+            rows[-1].seq for rows, full in ((events, len(events) >= _BATCH), (segments, _is_full(segments))) if full
+        ]
+        end = min(ends) if ends else place.seq
         names = await metrics.metric_names(session) if segments else {}
-        shown = ExperimentRead.model_validate(experiment)
-        states = await _trials(session, experiment_id, [e for e in events if e.kind == "trial"])
+        frames = await _state_frames(session, experiment_id, [event for event in events if event.seq <= end])
+    frames += [Frame(row.seq, body=row.body, names=names) for row in segments if row.seq <= end]
+    frames.sort(key=lambda frame: frame.seq)
+    return Reading(deque(frames), end, more=bool(ends), merged=place.merged_seq)
+
+
+def _is_full(segments: Sequence[Row[Any]]) -> bool:
+    return len(segments) >= _BATCH or sum(row.points for row in segments) >= _BATCH_POINTS
+
+
+async def _state_frames(session: AsyncSession, experiment_id: int, events: Sequence[Event]) -> list[Frame]:
+    if not events:
+        return []
+    experiment = await experiments.get(session, experiment_id)
+    numbers = {int(event.payload["number"]) for event in events if event.kind == "trial"}
+    rows = await trials.by_number(session, experiment_id, numbers) if numbers else []
+    states = {row.number: TrialRead.model_validate(row).model_dump_json() for row in rows}
+    shown = ExperimentRead.model_validate(experiment).model_dump_json()
     frames = []
     for event in events:
-        if event.seq > end:
-            break
-        if event.kind == "trial":
-            trial = states.get(int(event.payload["number"]))
-            data = None if trial is None else trial.model_dump_json()
-        else:
-            data = shown.model_dump_json()
+        data = states.get(int(event.payload["number"])) if event.kind == "trial" else shown
         if data is not None:
-            text = format_sse_event(event=event.kind, data_str=data, id=str(event.seq))
-            frames.append(Frame(event.seq, text))
-    for segment in segments:
-        if segment.seq > end:
-            break
-        points = await asyncio.to_thread(decode, segment.body)
-        text = await asyncio.to_thread(_points_frame, segment.seq, points, names, None)
-        frames.append(Frame(segment.seq, text, points, names))
-    frames.sort(key=lambda frame: frame.seq)
-    return Reading(frames, max(end, seq), more=bool(ends), merged=experiment.merged_seq)
+            frames.append(Frame(event.seq, format_sse_event(event=event.kind, data_str=data, id=str(event.seq))))
+    return frames
 
 
-async def _trials(session: AsyncSession, experiment_id: int, events: list[Event]) -> dict[int, TrialRead]:
-    numbers = {int(event.payload["number"]) for event in events}
-    rows = await trials.by_number(session, experiment_id, numbers) if numbers else []
-    return {row.number: TrialRead.model_validate(row) for row in rows}
-
-
-def _points_frame(seq: int, points: Points, names: dict[int, str], wanted: frozenset[str] | None) -> bytes:
-    return b"event: points\nid: %d\ndata: %b\n\n" % (seq, points_event(points, names, wanted))
+def points_frame(seq: int, body: bytes, names: dict[int, str], wanted: frozenset[str] | None) -> bytes:
+    """A segment as the event it is sent as."""
+    return b"event: points\nid: %d\ndata: %b\n\n" % (seq, points_event(decode(body), names, wanted))

@@ -52,11 +52,6 @@ async def get(session: AsyncSession, experiment_id: int, *, lock: bool = False) 
     return await session.get(Experiment, experiment_id, with_for_update=lock or None)
 
 
-async def spec(session: AsyncSession, experiment_id: int) -> dict[str, Any] | None:
-    """The spec of an experiment, if there is one. It never changes: nothing needs to be locked for it."""
-    return (await session.scalars(select(Experiment.spec).where(Experiment.id == experiment_id))).one_or_none()
-
-
 async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequence[Experiment]:
     """Experiments without their specs, newest first, from the one before `before` on."""
     without = (defer(Experiment.spec, raiseload=True), defer(Experiment.spec_text, raiseload=True))

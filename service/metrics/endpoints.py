@@ -25,6 +25,8 @@ router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONS
 
 _MAX_TRIALS = 10_000
 _WORTH_COMPRESSING = 16 * 1024
+_at_once = asyncio.Semaphore(4)
+"""Reads of series at a time: however many ask, connections and threads are left for reports."""
 
 MetricNames = Annotated[
     str | None,
@@ -86,12 +88,14 @@ async def read_experiment_metrics(
 
     With `Accept: application/vnd.apache.arrow.stream` the answer is an Arrow IPC stream.
     """
-    async with context.database.snapshot() as session:
-        # One snapshot: points that arrive meanwhile come with the live stream after the answer's event number.
-        experiment = await experiments.find(session, experiment_id)
-        rows = await _chosen(session, experiment, trial_numbers, states)
-        found = await reading.read(session, experiment, rows, split_names(metrics), None if raw else max_points, span)
-    return await _answer(request, experiment, found)
+    async with _at_once:
+        async with context.database.snapshot() as session:
+            # One snapshot: points that arrive meanwhile come with the live stream after the answer's event number.
+            experiment = await experiments.find(session, experiment_id)
+            rows = await _chosen(session, experiment, trial_numbers, states)
+            most = None if raw else max_points
+            found = await reading.read(session, experiment, rows, split_names(metrics), most, span)
+        return await _answer(request, experiment, found)
 
 
 @router.get("/trials/{trial_id}/metrics", response_class=Response, responses=_SERIES)
@@ -107,15 +111,15 @@ async def read_trial_metrics(
     raw: Raw = False,
 ) -> Response:
     """Series of one trial."""
-    async with context.database.snapshot() as session:
-        trial = await trials.get(session, trial_id)
-        if trial is None:
-            raise not_found("trial", trial_id)
-        experiment = await experiments.find(session, trial.experiment_id)
-        found = await reading.read(
-            session, experiment, [trial], split_names(metrics), None if raw else max_points, span
-        )
-    return await _answer(request, experiment, found)
+    async with _at_once:
+        async with context.database.snapshot() as session:
+            trial = await trials.get(session, trial_id)
+            if trial is None:
+                raise not_found("trial", trial_id)
+            experiment = await experiments.find(session, trial.experiment_id)
+            most = None if raw else max_points
+            found = await reading.read(session, experiment, [trial], split_names(metrics), most, span)
+        return await _answer(request, experiment, found)
 
 
 @router.get("/experiments/{experiment_id}/metrics/last", response_class=Response, responses={200: {"model": LastRead}})
@@ -130,7 +134,7 @@ async def read_last_values(
     states: TrialStates = None,
 ) -> Response:
     """The value of every metric at its highest step, of all trials: a table in columns."""
-    async with context.database.snapshot() as session:
+    async with _at_once, context.database.snapshot() as session:
         experiment = await experiments.find(session, experiment_id)
         rows = await _chosen(session, experiment, trial_numbers, states, latest=True)
     body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))

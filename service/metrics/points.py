@@ -79,11 +79,17 @@ class Points:
         ahead = (self.series[1:] > self.series[:-1]) | (same_series & (self.step[1:] > self.step[:-1]))
         if ahead.all():
             return self
-        order = np.lexsort((self.epoch, self.value, self.time, self.step, self.series))
-        found = self[order]
-        last = np.ones(len(found), bool)
-        last[:-1] = (found.series[1:] != found.series[:-1]) | (found.step[1:] != found.step[:-1])
-        return found[last]
+        found = self[np.lexsort((self.step, self.series))]
+        if found._ends().all():  # nearly always, and ten times as quick
+            return found
+        found = self[np.lexsort((self.epoch, self.value, self.time, self.step, self.series))]
+        return found[found._ends()]
+
+    def _ends(self) -> NDArray[np.bool_]:
+        """Of sorted points, which is the last of its series and step."""
+        last = np.ones(len(self), bool)
+        last[:-1] = (self.series[1:] != self.series[:-1]) | (self.step[1:] != self.step[:-1])
+        return last
 
     def thinned(self, level: int | Ints) -> "Points":
         """What stays visible of settled points when each series is cut into buckets of 2**level steps.

@@ -7,6 +7,7 @@ thinning it gives what thinning the chunk would.
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,10 @@ from service.problems import Problem
 MAX_RAW_POINTS = 2_000_000
 """Points one answer may hold."""
 
+_SMALL = 4096
+"""Bytes of a segment worth remembering decoded: a thousand of them wait to be merged, and each costs as a large one."""
+_small = lru_cache(2000)(codec.decode)
+
 _KEPT_OF_A_BUCKET = 4
 """Points that usually stay of a bucket: its ends and its extremes."""
 
@@ -33,6 +38,13 @@ class Range:
     column: str = "step"
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.column == "epoch":  # stored as float32, in points and chunks: both must be compared alike
+            with np.errstate(over="ignore"):
+                for end in ("low", "high"):
+                    if (bound := getattr(self, end)) is not None:
+                        object.__setattr__(self, end, float(np.float32(bound)))
 
     @property
     def whole(self) -> bool:
@@ -93,20 +105,26 @@ async def read(
     """
     ids = None if names is None else sorted((await repository.metric_ids(session, names)).values())
     numbers = {trial.id: trial.number for trial in trials}
-    rows = [c for c in await repository.chunk_spans(session, list(numbers), ids) if not span.misses(c)]
-    keys = [series_key(numbers[c.trial_id], c.metric_id) for c in rows]
     bodies = [row.body for row in await repository.unmerged_segments(session, experiment.id)]
     tail = await asyncio.to_thread(_tail, bodies, set(numbers.values()), ids)
-
-    # Chunks at the border of the range, and those that new points lie among, are needed point by point.
     steps = {key: (int(part.step[0]), int(part.step[-1])) for key, part in _split(tail)}
-    exact = [
-        k for k, (c, key) in enumerate(zip(rows, keys, strict=True))
-        if not span.covers(c) or (key in steps and steps[key][0] <= c.last_step and steps[key][1] >= c.first_step)
-    ]  # fmt: skip
+
+    # Chunks at the border of the range, and those that new points lie among, are needed point by point: also those
+    # outside of it, where what a chunk holds of a step may be what stands, and the new point in the range not.
+    rows: list[Row[Any]] = []
+    keys: list[int] = []
+    exact: list[int] = []
+    for row in await repository.chunk_spans(session, list(numbers), ids):
+        key = series_key(numbers[row.trial_id], row.metric_id)
+        among = key in steps and steps[key][0] <= row.last_step and steps[key][1] >= row.first_step
+        if not among and span.misses(row):
+            continue
+        if among or not span.covers(row):
+            exact.append(len(rows))
+        rows.append(row)
+        keys.append(key)
     exact_points = await _bodies(session, [rows[k] for k in exact], [keys[k] for k in exact])
-    loose = Points.concat([exact_points, tail]).settled()
-    loose = loose if span.whole else loose[span.mask(loose)]
+    loose = await asyncio.to_thread(_loose, exact_points, tail, span)
 
     left = sorted(set(range(len(rows))) - set(exact))
     series = _measure([(keys[k], rows[k]) for k in left], loose)
@@ -122,7 +140,7 @@ async def read(
     parts.append(codec.decode_summaries([keys[k] for k in short], summaries))
     full = sorted(set(left) - set(short))
     parts.append(await _bodies(session, [rows[k] for k in full], [keys[k] for k in full]))
-    points = await asyncio.to_thread(_thin, Points.concat(parts).settled(), levels, max_points)
+    points = await asyncio.to_thread(_thin, parts, levels, max_points)
     metric_ids = {split_key(key)[1] for key in series}
     return Found(
         points,
@@ -192,7 +210,7 @@ def _refuse_too_large(series: dict[int, _Extent], max_points: int | None) -> Non
 
 def _tail(bodies: Sequence[bytes], trials: set[int], metric_ids: Sequence[int] | None) -> Points:
     """Points not merged yet, of some trials and metrics, settled."""
-    points = Points.concat([codec.decode(body) for body in bodies])
+    points = Points.concat([_small(body) if len(body) <= _SMALL else codec.decode(body) for body in bodies])
     trial, metric = split_key(points.series)  # type: ignore[arg-type]  # arrays as well as numbers
     chosen = np.isin(trial, list(trials))
     if metric_ids is not None:
@@ -217,8 +235,14 @@ def _key(row: Row[Any]) -> repository.ChunkKey:
     return row.trial_id, row.metric_id, row.first_step
 
 
-def _thin(points: Points, levels: dict[int, int | None], max_points: int | None) -> Points:
+def _loose(exact: Points, tail: Points, span: Range) -> Points:
+    loose = Points.concat([exact, tail]).settled()
+    return loose if span.whole else loose[span.mask(loose)]
+
+
+def _thin(parts: Sequence[Points], levels: dict[int, int | None], max_points: int | None) -> Points:
     """Each series thinned at its level, or at the next ones while more points stay than asked for."""
+    points = Points.concat(parts).settled()
     if max_points is None:
         return points
     while True:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, insert, select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Chunk, Metric, Segment
+from service.database.tables import Chunk, Experiment, Metric
 from service.metrics.chunks import NewChunk
 
 MAX_NAMES = 10_000
@@ -40,7 +40,9 @@ async def metric_ids(session: AsyncSession, names: Iterable[str], *, create: boo
 
 
 async def _known_ids(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
-    rows = await session.execute(select(Metric.name, Metric.id).where(Metric.name.in_(names)))
+    rows = await session.execute(
+        text("SELECT name, id FROM metrics WHERE name = ANY(CAST(:names AS text[]))"), {"names": list(names)}
+    )
     return {row.name: row.id for row in rows}
 
 
@@ -57,18 +59,28 @@ async def metric_names(session: AsyncSession, ids: Iterable[int] | None = None) 
 
 async def add_segment(session: AsyncSession, experiment_id: int, seq: int, points: int, body: bytes) -> None:
     """Store reported points at their place in the event stream."""
-    await session.execute(insert(Segment).values(experiment_id=experiment_id, seq=seq, points=points, body=body))
-
-
-async def segments_after(session: AsyncSession, experiment_id: int, seq: int, limit: int) -> Sequence[Row[Any]]:
-    """Segments that follow event `seq`, in order: seq, body."""
-    query = (
-        select(Segment.seq, Segment.body)
-        .where(Segment.experiment_id == experiment_id, Segment.seq > seq)
-        .order_by(Segment.seq)
-        .limit(limit)
+    await session.execute(
+        text("INSERT INTO segments (experiment_id, seq, points, body) VALUES (:experiment_id, :seq, :points, :body)"),
+        {"experiment_id": experiment_id, "seq": seq, "points": points, "body": body},
     )
-    return list(await session.execute(query))
+
+
+async def segments_after(
+    session: AsyncSession, experiment_id: int, seq: int, limit: int, max_points: int
+) -> Sequence[Row[Any]]:
+    """Segments that follow event `seq`, in order: seq, points, body. At least one, then up to so many points."""
+    rows = await session.execute(
+        text("""
+            SELECT seq, points, body FROM (
+                SELECT seq, points, body, sum(points) OVER (ORDER BY seq) - points AS before FROM (
+                    SELECT seq, points, body FROM segments
+                    WHERE experiment_id = :experiment_id AND seq > :seq ORDER BY seq LIMIT :limit
+                ) AS following
+            ) AS counted WHERE before < :max_points ORDER BY seq
+        """),
+        {"experiment_id": experiment_id, "seq": seq, "limit": limit, "max_points": max_points},
+    )
+    return rows.all()
 
 
 async def unmerged_segments(
@@ -119,26 +131,35 @@ async def mark_merged(session: AsyncSession, experiment_id: int, seqs: Sequence[
 
 
 async def drop_merged(session: AsyncSession, older_than_s: float, limit: int) -> int:
-    """Delete segments merged so long ago, and note up to where their experiments' streams have lost points."""
-    found = await session.execute(
+    """Delete segments of one experiment merged so long ago, and note up to where its stream has lost points.
+
+    Call it in a transaction each until it gives 0.
+    """
+    age = {"age": older_than_s}
+    oldest = await session.execute(
         text("""
-            WITH old AS (
-                SELECT experiment_id, seq FROM segments
-                WHERE merged_at < clock_timestamp() - make_interval(secs => :age)
-                ORDER BY merged_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM segments USING old
-                WHERE segments.experiment_id = old.experiment_id AND segments.seq = old.seq
-                RETURNING segments.experiment_id, segments.seq
-            ), marked AS (
-                UPDATE experiments SET merged_seq = greatest(merged_seq, last.seq)
-                FROM (SELECT experiment_id, max(seq) AS seq FROM gone GROUP BY experiment_id) AS last
-                WHERE experiments.id = last.experiment_id
-            ) SELECT count(*) FROM gone
+            SELECT experiment_id FROM segments WHERE merged_at < clock_timestamp() - make_interval(secs => :age)
+            ORDER BY merged_at LIMIT 1
         """),
-        {"age": older_than_s, "limit": limit},
+        age,
     )
-    return int(found.scalar_one())
+    # The experiment's lock first, as everywhere: who deletes an experiment holds it and waits for its segments.
+    experiment = await session.get(Experiment, oldest.scalar_one_or_none() or 0, with_for_update=True)
+    if experiment is None:
+        return 0
+    gone = await session.execute(
+        text("""
+            DELETE FROM segments WHERE experiment_id = :experiment_id AND seq = ANY(ARRAY(
+                SELECT seq FROM segments
+                WHERE experiment_id = :experiment_id AND merged_at < clock_timestamp() - make_interval(secs => :age)
+                ORDER BY seq LIMIT :limit
+            )) RETURNING seq
+        """),
+        age | {"experiment_id": experiment.id, "limit": limit},
+    )
+    seqs = gone.scalars().all()
+    experiment.merged_seq = max(experiment.merged_seq, *seqs, 0)
+    return len(seqs)
 
 
 # -- chunks -------------------------------------------------------------------------------------------------------
@@ -185,7 +206,7 @@ async def chunks_to_merge(
 
 
 async def chunk_bytes(session: AsyncSession, keys: Sequence[ChunkKey], column: str) -> list[bytes]:
-    """The `body` or `summary` of each chunk, in the order given. The chunks must exist in this snapshot."""
+    """The `body` or `summary` of each chunk, in the order given. Raises LookupError if this snapshot lacks one."""
     if not keys:
         return []
     rows = await session.execute(
@@ -197,7 +218,10 @@ async def chunk_bytes(session: AsyncSession, keys: Sequence[ChunkKey], column: s
         """),  # noqa: S608 - the column is one of two words of ours
         _key_columns(keys),
     )
-    return list(rows.scalars())
+    found = list(rows.scalars())
+    if len(found) != len(keys):
+        raise LookupError(f"{len(keys)} chunks were there, {len(found)} are")
+    return found
 
 
 async def delete_chunks(session: AsyncSession, keys: Sequence[ChunkKey]) -> None:

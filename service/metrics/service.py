@@ -1,5 +1,6 @@
 """What becomes of reported points: the last values of trials, the best trial, and a segment in the event stream."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from service.metrics.points import Points, split_key
 from service.metrics.reported import ReportedSeries
 from service.problems import Problem
 from service.trials import repository as trials
+
+_LARGE = 2000
+"""Points that take long enough to encode to leave the event loop for it."""
 
 
 async def write(
@@ -44,7 +48,9 @@ async def write(
         best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
         experiment.best_trial, experiment.best_value = best or (None, None)
     seq = await events.next_number(session, experiment.id)
-    await repository.add_segment(session, experiment.id, seq, len(points), encode(points, with_series=True))
+    large = len(points) > _LARGE
+    body = await asyncio.to_thread(encode, points, with_series=True) if large else encode(points, with_series=True)
+    await repository.add_segment(session, experiment.id, seq, len(points), body)
 
 
 def _note_latest(points: Points, rows: dict[int, Trial], names: dict[int, str]) -> None:

@@ -1,6 +1,6 @@
-"""Prometheus metrics of the dispatcher, counted in this process. What the database knows, /metrics asks it."""
+"""Prometheus metrics of dispatcher, reports and streams as this process counts them; /metrics asks the database too."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from service.health.http_metrics import REGISTRY
 
@@ -15,3 +15,11 @@ LEASE_LOSSES = Counter(
     "Leases this replica held and lost: it was too slow, or was taken for dead.",
     registry=REGISTRY,
 )
+REPORTS = Counter("adadim_reports", "Workers' reports committed here.", registry=REGISTRY)
+POINTS = Counter("adadim_points", "Points committed here.", registry=REGISTRY)
+REPORTS_REFUSED = Counter("adadim_reports_refused", "Reports answered 429 because too much waits.", registry=REGISTRY)
+REPORTS_WAITING = Gauge("adadim_reports_waiting", "Reports taken and not answered yet.", registry=REGISTRY)
+REPORT_BYTES_WAITING = Gauge("adadim_report_bytes_waiting", "Bytes of these reports.", registry=REGISTRY)
+POINTS_UNMERGED = Gauge("adadim_points_unmerged", "Points in the database not in chunks yet.", registry=REGISTRY)
+FOLLOWERS = Gauge("adadim_followers", "Open live streams.", registry=REGISTRY)
+READERS_LET_GO = Counter("adadim_readers_let_go", "Live streams ended because nothing was taken.", registry=REGISTRY)

@@ -52,14 +52,14 @@ async def test_a_stream_tells_what_was_and_what_comes(service: Running) -> None:
 
 
 async def test_a_live_event_waits_for_no_poll(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    monkeypatch.setattr(feed, "_POLL_S", 3600.0)
     await test_a_stream_tells_what_was_and_what_comes(service)
 
 
 async def test_an_event_whose_notification_was_lost_comes_with_the_next_look(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "_POLL_S", 0.05)
+    monkeypatch.setattr(feed, "_POLL_S", 0.05)
     experiment_id = (await service.submit())["id"]
     stream = asyncio.create_task(sse(service.http, experiment_id, count=1, after=1))
     await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
@@ -89,7 +89,7 @@ async def test_a_resumed_stream_misses_nothing_and_repeats_nothing(service: Runn
 
 async def test_more_events_than_fit_one_batch_all_come(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_BATCH", 10)
-    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    monkeypatch.setattr(feed, "_POLL_S", 3600.0)
     experiment_id = (await service.submit())["id"]
     wanted = [str(n) for n in range(35)]
     await append(service.context, experiment_id, *wanted)
@@ -144,7 +144,7 @@ async def test_a_transaction_that_fails_leaves_no_gap(context: Context) -> None:
 async def test_the_stream_goes_on_when_the_notification_connection_is_killed(
     service: Running, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "_POLL_S", 3600.0)
+    monkeypatch.setattr(feed, "_POLL_S", 3600.0)
     monkeypatch.setattr(notify, "_RECONNECT_S", 0.05)
     experiment_id = (await service.submit())["id"]
     stream = asyncio.create_task(sse(service.http, experiment_id, count=3, after=1))
@@ -175,7 +175,6 @@ async def test_the_stream_goes_on_when_the_notification_connection_is_killed(
 
 async def test_connections_end_after_a_while_and_say_so(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "_LIFE_S", 0.1)
-    monkeypatch.setattr(events_module, "_POLL_S", 0.02)
     monkeypatch.setattr(events_module, "_PING_S", 0.01)
     experiment_id = (await service.submit())["id"]
     async with asyncio.timeout(5):
@@ -194,7 +193,7 @@ async def test_a_client_that_leaves_is_forgotten(service: Running) -> None:
 
 
 async def test_the_stream_of_a_deleted_experiment_ends(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "_POLL_S", 0.02)
+    monkeypatch.setattr(feed, "_POLL_S", 0.02)
     monkeypatch.setattr(events_module, "_PING_S", 0.01)
     experiment_id = (await service.submit())["id"]
     stream = asyncio.create_task(service.http.get(f"/api/v1/experiments/{experiment_id}/events"))
@@ -271,17 +270,108 @@ async def test_who_was_away_too_long_is_told_to_read_anew_and_misses_no_later_ev
     assert [event.event for event in await sse(service.http, experiment_id, count=1, after=3)] == ["points"]
 
 
+async def followers(service: Running, experiment_id: int, number: int) -> None:
+    feeds = service.context.feeds._feeds
+    await until(lambda: experiment_id in feeds and feeds[experiment_id].followers == number)
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places from which the database is read."""
+    places: list[int] = []
+    original = feed.read
+
+    async def counted(database: Database, experiment_id: int, seq: int) -> feed.Reading:
+        places.append(seq)
+        return await original(database, experiment_id, seq)
+
+    monkeypatch.setattr(feed, "read", counted)
+    return places
+
+
 async def test_followers_share_one_reading_and_one_encoding(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment_id = (await service.submit())["id"]
     encoded = []
-    original = feed._points_frame
-    monkeypatch.setattr(feed, "_points_frame", lambda *args: encoded.append(args[0]) or original(*args))
+    original = feed.points_frame
+    monkeypatch.setattr(feed, "points_frame", lambda *args: encoded.append(args[0]) or original(*args))
+    places = count_readings(monkeypatch)
     streams = [asyncio.create_task(sse(service.http, experiment_id, count=5, after=1)) for _ in range(10)]
-    await until(lambda: len(service.context.listener._waiters.get((notify.EVENTS, str(experiment_id)), ())) == 10)
+    await followers(service, experiment_id, 10)
     await append(service.context, experiment_id, *"abcde")
     assert all(marks(found) == list("abcde") for found in await asyncio.gather(*streams))
     assert sorted(encoded) == [2, 3, 4, 5, 6]
+    assert len(places) <= 7  # one at first, and at most one for each event with one that finds nothing more
     await until(lambda: not service.context.feeds._feeds)
+
+
+async def test_a_follower_that_is_far_back_holds_up_nobody_and_takes_nothing_from_the_others(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_BATCH", 5)
+    experiment_id = (await service.submit())["id"]
+    old = [f"a{n}" for n in range(30)]
+    await append(service.context, experiment_id, *old)
+    original, go_on = feed.read, asyncio.Event()
+
+    async def slow(database: Database, experiment: int, seq: int) -> feed.Reading:
+        if seq < 31:
+            await go_on.wait()
+        return await original(database, experiment, seq)
+
+    monkeypatch.setattr(feed, "read", slow)
+    back = asyncio.create_task(sse(service.http, experiment_id, count=35, after=1))
+    await followers(service, experiment_id, 1)
+    live = [asyncio.create_task(sse(service.http, experiment_id, count=5, after=31)) for _ in range(5)]
+    await followers(service, experiment_id, 6)
+    await append(service.context, experiment_id, *"abcde")
+    assert all(marks(found) == list("abcde") for found in await asyncio.gather(*live))
+    assert not back.done()
+    go_on.set()
+    assert marks(await back) == [*old, *"abcde"]
+
+
+async def test_a_reading_is_bounded_in_points_and_written_as_text_only_when_sent(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_BATCH_POINTS", 3)
+    experiment_id = (await service.submit())["id"]
+    await append(service.context, experiment_id, *"abcdefg")
+    found = await feed.read(service.context.database, experiment_id, 1)
+    assert ([frame.seq for frame in found.frames], found.end, found.more) == ([2, 3, 4], 4, True)
+    assert all(not frame._texts for frame in found.frames)
+    assert marks(await sse(service.http, experiment_id, count=7, after=1)) == list("abcdefg")
+
+
+async def test_a_reading_that_fails_ends_no_stream(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment_id = (await service.submit())["id"]
+    stream = asyncio.create_task(sse(service.http, experiment_id, count=1, after=1))
+    await followers(service, experiment_id, 1)
+    original, failures = feed.read, iter([ConnectionResetError("away"), KeyError("a bug")])
+
+    async def failing(*args: int) -> feed.Reading:
+        for error in failures:
+            raise error
+        return await original(*args)
+
+    monkeypatch.setattr(feed, "read", failing)
+    monkeypatch.setattr(feed, "_POLL_S", 0.02)
+    await append(service.context, experiment_id, "a")
+    assert marks(await stream) == ["a"]
+
+
+async def test_what_is_kept_for_followers_is_bounded(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_KEPT_BYTES", 2000)
+    monkeypatch.setattr(feed, "_BATCH", 20)
+    experiment_id = (await service.submit())["id"]
+    wanted = [f"m{n}" for n in range(60)]
+    with service.context.feeds.follow(experiment_id, 1) as kept:
+        stream = asyncio.create_task(sse(service.http, experiment_id, count=60, after=1))
+        await append(service.context, experiment_id, *wanted)
+        assert marks(await stream) == wanted
+        await until(lambda: kept._end == 61)
+        assert len(kept._frames) <= 20
+        assert kept.kept(1) is None  # from so far back everybody reads for themselves
+        kept._keep(feed.Reading(feed.deque(), 61))
+        assert sum(frame.size for frame in kept._frames) <= 2000
 
 
 async def test_a_reader_that_takes_nothing_is_let_go(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:

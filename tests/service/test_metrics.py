@@ -6,18 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from service_harness import Running
+from service_harness import Running, until
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from adadim_core.spec.report import Series
 from service.context import Context
 from service.database.engine import Database
 from service.database.tables import Chunk, Experiment, Segment, Trial
-from service.metrics import reading
+from service.metrics import merger as merger_module
+from service.metrics import reading, repository
 from service.metrics import service as metrics
 from service.metrics.merger import Merger, age_out, delete_points, merge
 from service.metrics.points import Points, bucket_level, split_key
@@ -93,7 +96,7 @@ def chosen(rows: Sequence[Row], max_points: int | None, span: Range) -> list[tup
     """The model's answer, in the order of trials and of metrics as they were first named."""
     found = []
     for (trial, name), series in model(rows).items():
-        at = {"step": lambda s: s, "epoch": epoch, "time": lambda s: series[s][0]}[span.column]  # noqa: B023
+        at = {"step": float, "epoch": lambda s: np.float32(epoch(s)), "time": lambda s: series[s][0]}[span.column]  # noqa: B023
         steps = [
             s for s in sorted(series)
             if (span.low is None or at(s) >= span.low) and (span.high is None or at(s) <= span.high)
@@ -114,20 +117,27 @@ def chosen(rows: Sequence[Row], max_points: int | None, span: Range) -> list[tup
 
 _VALUE = st.sampled_from([0.0, 1.0, -2.5, 0.1, math.nan, math.inf, -math.inf])
 _REPORT = st.lists(
-    st.tuples(st.integers(0, 1), st.sampled_from(["h_r", "loss"]), st.integers(0, 150) | st.integers(0, 2**62),
-              st.integers(1, 5).map(float), _VALUE),
+    st.tuples(st.integers(0, 1), st.sampled_from(["h_r", "loss"]),
+              st.integers(60, 75) | st.integers(0, 150) | st.integers(0, 2**62), st.integers(1, 5).map(float), _VALUE),
     max_size=40,
 )  # fmt: skip
-_SPAN = st.builds(
-    lambda column, ends: Range(column, *ends),
-    st.sampled_from(["step", "epoch", "time"]),
-    st.tuples(st.none() | st.integers(0, 80), st.none() | st.integers(0, 150)),
+_ENDS = {"step": st.integers(0, 150), "epoch": st.integers(0, 150).map(epoch), "time": st.integers(1, 5)}
+_SPAN = st.sampled_from(list(_ENDS)).flatmap(
+    lambda column: st.builds(Range, st.just(column), st.none() | _ENDS[column], st.none() | _ENDS[column])
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     operations=st.lists(_REPORT | st.just("merge"), max_size=8), max_points=st.none() | st.integers(6, 60), span=_SPAN
+)
+@example(  # what comes late and lies in the range is superseded by what was merged and does not
+    operations=[[(0, "loss", 1, 5.0, 1.0)], "merge", [(0, "loss", 1, 2.0, 9.0)]],
+    max_points=None,
+    span=Range("time", 1.0, 3.0),
+)
+@example(  # 0.7 is less as a float32 than as a double
+    operations=[[(0, "loss", 70, 1.0, 1.0)], "merge"], max_points=None, span=Range("epoch", 0.7, None)
 )
 async def test_what_is_read_is_what_was_written(
     context: Context, operations: list[Any], max_points: int | None, span: Range
@@ -289,6 +299,69 @@ async def test_idle_points_are_merged_and_old_segments_go(database: Database, mo
     assert (await read(database, None))[0] == [(0, "loss", 1, "1.0")]
 
 
+async def test_a_merge_whose_chunks_are_deleted_meanwhile_fails_and_does_not_hang(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, 15_000)
+    original = repository.chunk_bytes
+
+    async def deleted_before(session: Any, keys: Any, column: str) -> list[bytes]:
+        async with database.transaction() as other:
+            await other.execute(text("DELETE FROM chunks"))
+        return await original(session, keys, column)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.metrics.repository.chunk_bytes", deleted_before)
+        async with asyncio.timeout(10):
+            with pytest.raises(DBAPIError, match="could not serialize"):
+                await merge(database, 1)
+    assert await merge(database, 1) == 1
+    async with database.snapshot() as session:
+        with pytest.raises(LookupError, match="1 chunks were there, 0 are"):
+            await repository.chunk_bytes(session, [(1, 1, 10**9)], "body")
+
+
+async def test_an_experiment_that_cannot_be_merged_keeps_no_other_from_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prepare(database, 1)
+    async with database.transaction() as session:
+        session.add(Experiment(name="b", owner="a", spec={}, spec_text="", metric="h_r", mode="max", trial_count=1))
+        await session.flush()
+        await repository.add_segment(session, 2, 1, 10**6, b"no points")  # the largest: first in line
+    await write(database, [(0, "loss", 1, 1.0, 1.0)])
+    monkeypatch.setattr("service.metrics.merger._IDLE_S", 0.0)
+    monkeypatch.setattr("service.metrics.merger._KEEP_SEGMENTS_S", 0.0)
+    tries = []
+    original = merger_module.merge
+    monkeypatch.setattr("service.metrics.merger.merge", lambda db, number: tries.append(number) or original(db, number))
+    merger = Merger(database, None)
+    await merger.merge_due()
+    await merger.merge_due()
+    assert tries == [2, 1]  # it is not tried again at once
+    await merger.drop_merged()
+    async with database.transaction() as session:
+        assert [s.experiment_id for s in await session.scalars(select(Segment))] == [2]
+
+
+async def test_dropping_segments_waits_for_the_experiment_before_it_holds_any(database: Database) -> None:
+    """Else it and a deletion, which holds the experiment and waits for its segments, would wait for each other."""
+    await prepare(database, 1)
+    await write(database, [(0, "loss", 1, 1.0, 1.0)])
+    await merge(database, 1)
+
+    async def drop() -> int:
+        async with database.transaction() as session:
+            return await repository.drop_merged(session, 0.0, 100)
+
+    async with database.transaction() as session:
+        await session.get_one(Experiment, 1, with_for_update=True)
+        dropping = asyncio.create_task(drop())
+        await asyncio.sleep(0.2)
+        await session.execute(text("DELETE FROM experiments"))
+    assert await dropping == 0
+
+
 async def test_deleting_points_waits_for_no_writer_and_holds_up_none(database: Database) -> None:
     await fill(database, 15_000)
     async with database.transaction() as writer:
@@ -312,6 +385,29 @@ async def test_points_of_experiments_that_ended_long_ago_go(database: Database) 
         experiment = await session.get_one(Experiment, 1)
     assert trial.latest["loss"]["step"] == 14_999
     assert experiment.merged_seq == experiment.seq
+
+
+async def test_however_many_read_reports_find_a_connection(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    await prepare(service.context.database, 1)
+    reading_now, most, go_on = 0, 0, asyncio.Event()
+    original = reading.read
+
+    async def slow(*args: Any) -> reading.Found:
+        nonlocal reading_now, most
+        reading_now += 1
+        most = max(most, reading_now)
+        await go_on.wait()
+        reading_now -= 1
+        return await original(*args)
+
+    monkeypatch.setattr(reading, "read", slow)
+    asked = [asyncio.create_task(service.http.get("/api/v1/experiments/1/metrics")) for _ in range(30)]
+    await until(lambda: most)
+    await asyncio.sleep(0.3)
+    await write(service.context.database, [(0, "loss", 1, 1.0, 1.0)])
+    go_on.set()
+    assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    assert most <= 4
 
 
 async def test_series_over_http(service: Running) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from service_harness import Running, client
+from service_harness import Running, client, until
+from sqlalchemy import select
 from test_reports import Reporter, points
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, Series
+from service.attempts import endpoints as attempts_module
 from service.attempts import inbox as inbox_module
 from service.attempts.body import parse
 from service.attempts.inbox import Inbox
+from service.database.tables import Segment
 from service.problems import Problem
 
 _NAMES = ["h_r", "loss", "alpha"]
@@ -143,4 +146,54 @@ async def test_too_much_waiting_is_429_and_nothing_is_lost(service: Running, mon
     assert taken == [200] * 5
     assert len((await reporter.series())[0]["steps"]) == 5
     assert isinstance(service.context.inbox, Inbox)
-    service.context.inbox.require_room()
+    with service.context.inbox.room(0):
+        pass
+
+
+async def test_room_is_kept_for_a_body_before_it_is_read(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 2_000_000)
+    monkeypatch.setattr(attempts_module, "_BODY_S", 0.5)
+    reporter, inbox = await Reporter.open(service), service.context.inbox
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        f"POST /api/v1/attempts/{reporter.attempt_id}/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 1999000\r\n"
+        f"Authorization: Bearer {reporter.token}\r\n\r\n"
+    )
+    writer.write(head.encode() + b"{")
+    await until(lambda: inbox._bytes == 1_999_000)
+    assert (await reporter.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 429
+    assert (await reporter.post()).status_code == 200
+    # who does not send it gives the room back
+    assert b"408" in await reader.readline()
+    await until(lambda: (inbox._reports, inbox._bytes) == (0, 0))
+    writer.close()
+    assert (await reporter.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 200
+
+
+async def test_reports_committed_together_are_bounded_in_points(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "_MAX_GROUP_POINTS", 5)
+    reporter = await Reporter.open(service)
+    await asyncio.gather(*(post(reporter, body_of([10 * n, 10 * n + 1])) for n in range(8)))
+    async with service.context.database.transaction() as session:
+        stored = (await session.scalars(select(Segment.points))).all()
+    assert sum(stored) == 16
+    assert max(stored) <= 4
+
+
+async def test_reports_and_points_are_counted(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def counted(name: str) -> float:
+        exposition = (await service.http.get("/metrics")).text
+        return next(float(line.split()[1]) for line in exposition.splitlines() if line.startswith(f"{name} "))
+
+    names = ("adadim_reports_total", "adadim_points_total", "adadim_reports_refused_total")
+    before = [await counted(name) for name in names]
+    reporter = await Reporter.open(service)
+    await post(reporter, body_of([1, 2, 3]))
+    assert (await post(reporter, body_of([1]).replace(b'"trial": 0', b'"trial": 9'))).status_code == 422
+    monkeypatch.setattr(inbox_module, "MAX_WAITING", 0)
+    assert (await post(reporter, body_of([4]))).status_code == 429
+    assert [await counted(name) for name in names] == [before[0] + 1, before[1] + 3, before[2] + 1]
+    assert await counted("adadim_reports_waiting") == await counted("adadim_report_bytes_waiting") == 0

@@ -146,14 +146,15 @@ async def test_values_that_are_no_numbers_are_stored_and_shown(service: Running)
     assert (await reporter.trial())["latest"] == {"h_r": "NaN"}
 
 
-@pytest.mark.parametrize(("mode", "best", "value"), [("max", 0, 1.0), ("min", 0, 1.0)])
+@pytest.mark.parametrize(("mode", "best", "value"), [("max", 1, 2.0), ("min", 0, 1.0)])
+@pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
 async def test_the_best_trial_has_the_best_last_value_and_never_nan(
-    service: Running, mode: str, best: int, value: Any
+    service: Running, mode: str, best: int, value: float, odd: str
 ) -> None:
     reporter = await Reporter.open(service, mode)
     await reporter.accepted(series=[points(0, [1, 2], [9.0, 1.0])])
     assert (await reporter.experiment())["best_trial"] == 0
-    await reporter.accepted(series=[points(1, [1, 2], [0.0, "Infinity"]), points(2, [1], ["NaN"])])
+    await reporter.accepted(series=[points(1, [1, 2], [0.0, 2.0]), points(2, [1, 2], [5.0, odd])])
     experiment = await reporter.experiment()
     assert (experiment["best_trial"], experiment["best_value"]) == (best, value)
 
@@ -265,6 +266,20 @@ async def test_a_worker_exchanges_the_token_its_cluster_shows_for_its_own(servic
     winner = others[answers.index(204)]
     assert (await reporter.post(winner, outcome={"state": "succeeded"})).status_code == 200
     assert await exchange(winner, others[0]) == 409, "the attempt is over"
+
+
+async def test_a_token_remembered_here_and_exchanged_elsewhere_is_void(service: Running) -> None:
+    reporter, own = await Reporter.open(service), new_token()
+    await reporter.accepted()  # this replica remembers the first token now
+    async with service.context.database.transaction() as session:  # as another replica does
+        assert await attempts.replace_token(
+            session, reporter.attempt_id, old=hash_token(reporter.token), new=hash_token(own)
+        )
+    for _ in range(2):
+        refused = await reporter.post(series=[points(0, [1], [1.0])])
+        assert (refused.status_code, refused.json()["detail"]) == (401, "Not the token of this attempt.")
+    assert await reporter.series() == []
+    assert (await reporter.post(own)).status_code == 200
 
 
 async def test_a_cancelled_experiment_tells_its_worker_to_stop(service: Running) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from dispatch_harness import act, attempts_of, change, dispatching, ended, fall_silent, in_state, kill, submitted
 from service_harness import RayStandIn, Worker, load, points, queue, sweep, until
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.context import Context
 from service.database.tables import Attempt, Event, Experiment, Segment, Transition, Trial
 from service.dispatch import dispatcher as dispatcher_module
 from service.dispatch import service
 from service.experiments import artefacts
+from service.experiments import repository as experiments
 from service.problems import Problem
 
 pytestmark = pytest.mark.usefixtures("quick_dispatch")
@@ -222,6 +224,27 @@ async def test_delete_stops_the_job_first_and_leaves_nothing(context: Context, r
             assert set(await session.scalars(select(table.experiment_id))) == {other}
     with pytest.raises(Problem, match="Not the token"):  # a worker ends at that as well
         await worker.report()
+
+
+async def test_points_are_deleted_before_the_experiment_is_locked_for_it(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment_id = await queue(context)
+    left: list[int] = []
+    original = experiments.remove
+
+    async def remove(session: AsyncSession, number: int) -> None:
+        left.append((await session.scalars(select(func.count()).select_from(Segment))).one())
+        await original(session, number)
+
+    monkeypatch.setattr(experiments, "remove", remove)
+    async with dispatching(context):
+        await submitted(context, experiment_id)
+        worker = Worker.of(context, ray.only_job)
+        await worker.report(series=[points(0, [1, 2], [1.0, 2.0])])
+        await act(context, "delete", experiment_id)
+        await gone(context, experiment_id)
+    assert left == [0]
 
 
 async def test_an_outcome_does_not_save_what_is_to_be_deleted(context: Context, ray: RayStandIn) -> None:

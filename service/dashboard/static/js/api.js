@@ -28,7 +28,8 @@ export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?co
 export const getMetrics = (id, metrics, maxPoints, signal) =>
   request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints })}`, { signal });
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
-export const eventsUrl = (id, after) => `${ROOT}/experiments/${id}/events?${query({ after })}`;
+export const eventsUrl = (id, after, metrics) =>
+  `${ROOT}/experiments/${id}/events?${query({ after, metrics: metrics.join(",") })}`;
 
 /** All trials of an experiment, over as many pages as there are. */
 export async function getTrials(id, signal) {

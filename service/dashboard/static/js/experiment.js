@@ -72,7 +72,8 @@ class ExperimentPage {
       // States once more: what changed before `seq` would not come as an event.
       await this.readStates();
       this.render();
-      if (!document.hidden) this.stream.open(seq);
+      if (!document.hidden) this.stream.open(seq, [...this.store.metrics.keys()]);
+      if (isTerminal(this.experiment.state)) this.linger();
     } catch (problem) {
       this.failed(problem);
     }
@@ -81,8 +82,6 @@ class ExperimentPage {
   /** A user's action: what had ended may run again, what is deleted will soon not be there. */
   acted(changed) {
     this.experiment = { ...this.experiment, ...changed };
-    clearTimeout(this.lingering);
-    this.lingering = null;
     this.load();
   }
 
@@ -200,9 +199,11 @@ class ExperimentPage {
     this.store.of(metric);
     this.group.refresh();
     try {
-      const { series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
+      const { seq, series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
       this.store.merge(series);
       this.group.refresh();
+      // From where its points are known: of the others some come twice, which changes nothing.
+      if (this.stream.source) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
     } catch (problem) {
       this.failed(problem);
     }
@@ -227,13 +228,23 @@ class ExperimentPage {
     this.group.refresh();
     this.phase.refresh();
     if (isTerminal(experiment.state)) this.linger();
+    else this.stay();
   }
 
   /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
   linger() {
     if (this.lingering || !this.stream.source) return;
     this.page.setLive(null);
-    this.lingering = setTimeout(() => this.stream.close(), LINGER_MS);
+    this.lingering = setTimeout(() => {
+      this.lingering = null;
+      this.stream.close();
+    }, LINGER_MS);
+  }
+
+  /** What had ended runs again. */
+  stay() {
+    clearTimeout(this.lingering);
+    this.lingering = null;
   }
 
   showSelection() {
@@ -270,7 +281,7 @@ class ExperimentPage {
   /** A hidden page gives its connection back. */
   lookedAt(visible) {
     if (!visible) this.stream.close();
-    else if (this.header && !this.lingering) this.load();
+    else if (this.header) this.load();
   }
 
   redraw() {

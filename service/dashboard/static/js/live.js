@@ -16,11 +16,11 @@ export class LiveStream {
     this.pause = FIRST_PAUSE_MS;
   }
 
-  /** Listen to everything after this event id. */
-  open(after) {
+  /** Listen to everything after this event id, of points those of some metrics. */
+  open(after, metrics) {
     this.close();
-    this.after = after;
-    this.source = new EventSource(eventsUrl(this.id, after));
+    Object.assign(this, { after, metrics });
+    this.source = new EventSource(eventsUrl(this.id, after, metrics));
     this.source.onopen = () => {
       this.pause = FIRST_PAUSE_MS;
       this.onStatus("live");
@@ -34,7 +34,7 @@ export class LiveStream {
     // Points from before here come no more as events: whoever listens reads the series anew.
     this.source.addEventListener("reset", () => this.onEvent("reset", null));
     // The server ends every stream after a while: taking up at once is not an outage.
-    this.source.addEventListener("reconnect", (event) => this.open(event.lastEventId || this.after));
+    this.source.addEventListener("reconnect", (event) => this.open(event.lastEventId || this.after, this.metrics));
     this.source.onerror = () => this.retry();
   }
 
@@ -51,7 +51,7 @@ export class LiveStream {
     this.timer = setTimeout(() => {
       // The stream does not tell why it was refused: asking who we are brings up the sign-in form on 401.
       getSession().catch(() => {});
-      this.open(this.after);
+      this.open(this.after, this.metrics);
     }, this.pause);
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE_MS);
   }

@@ -15,7 +15,7 @@ export class Series {
     return this.steps.length;
   }
 
-  /** Merge points given as parallel columns; a step that is already there is overwritten. */
+  /** Merge points given as parallel columns; of a step that is already there what was measured last stands. */
   merge(points) {
     for (let i = 0; i < points.steps.length; i += 1) {
       this.put(
@@ -32,6 +32,7 @@ export class Series {
     const end = this.steps.length;
     const at = end === 0 || step > this.steps[end - 1] ? end : lowerBound(this.steps, step);
     const insert = at === end || this.steps[at] !== step;
+    if (!insert && this.times[at] > time) return;
     this.steps.splice(at, insert ? 0 : 1, step);
     this.epochs.splice(at, insert ? 0 : 1, epoch);
     this.times.splice(at, insert ? 0 : 1, time);
