@@ -437,7 +437,7 @@ def test_a_collapse_in_bfloat16_is_no_rank(tiny_spec, monkeypatch):
             torch.nn.init.ones_(self.linear.bias)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear(1e-3 * x.flatten(1))
+            return self.linear(4e-3 * x.flatten(1))
 
     monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
     register_backbone("collapsed", Collapsed)
