@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune when it is imported or first used.
@@ -22,7 +23,6 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a metric ma
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
 from adadim_core.spec import TrialPlan
@@ -185,13 +185,15 @@ class _Events(tune.Callback):
             self._update(trial, "failed", result, error=result.get("error") or "the trial ended without a result")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        number, cause = number_of(trial), trial.get_pickled_error()
-        if isinstance(cause, RayActorError) and self._recovered.get(number) == iteration:
+        number = number_of(trial)
+        if self._recovered.get(number) == iteration:
             # It died between two trials. Tune hears of that twice, recovers the trial, and then gives it up.
             self.lost.add(number)
             self._update(trial, "pending", trial.last_result)
             return
-        error = str(cause) if cause is not None else "its process died; see the Ray logs of its node"
+        # Tune's own way of asking for the error looks where the file is only later.
+        accounts = Path(trial.error_file).read_text() if trial.error_file else ""
+        error = accounts.rpartition("Failure #")[2].partition("\n")[2].strip() or "its process died"
         if account := Failures(self._context, number).account:
             error += f"\n\nbefore that it raised:\n{account}"
         self._update(trial, "failed", trial.last_result, error=error)

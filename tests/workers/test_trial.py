@@ -121,15 +121,17 @@ def test_failures_count_over_processes_and_are_not_forgotten(
     assert Failures(RunContext(context.spec, context.location, "run-2", None), 0).count == 0
 
 
-def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext) -> None:
+def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tmp_path: Path) -> None:
     updates: list[TrialResult] = []
     listener = Listener(updates.append, lambda *_: None, lambda _: None, lambda _: None)
     queue = TrialQueue(None, context.storage, [], [], lambda: 1)
     watch: Any = None
     events = _Events(context, queue, Budget(None, context.storage), watch, listener)
-    trial: Any = SimpleNamespace(
-        config={"trial": 4, "params": {}}, last_result=None, get_pickled_error=lambda: RayActorError()
+    error = tmp_path / "error.txt"
+    error.write_text(
+        "Failure # 1 (occurred at 12:00)\nfirst\nFailure # 2 (occurred at 13:00)\nThe actor died.\nOut of memory\n"
     )
+    trial: Any = SimpleNamespace(config={"trial": 4, "params": {}}, last_result=None, error_file=str(error))
     events.on_trial_recover(iteration=7, trials=[], trial=trial)
     events.on_trial_error(iteration=7, trials=[], trial=trial)
     assert events.lost == {4}
@@ -137,7 +139,7 @@ def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext) ->
     Failures(context, 4).add("RuntimeError: CUDA error")
     events.on_trial_error(iteration=9, trials=[], trial=trial)
     assert updates[-1].state == "failed"
-    assert "before that it raised:\nRuntimeError: CUDA error" in (updates[-1].error or "")
+    assert updates[-1].error == "The actor died.\nOut of memory\n\nbefore that it raised:\nRuntimeError: CUDA error"
 
 
 def test_only_the_best_checkpoint_stays(context: RunContext) -> None:
