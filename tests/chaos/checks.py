@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import torch
 
 from adadim_core import Trainer
 from adadim_core.checkpoint import read_checkpoint
@@ -21,6 +22,8 @@ def reference(spec_text: str) -> list[dict[str, list[int]]]:
     """The steps of every metric of every trial of an undisturbed run."""
     spec = parse_spec(spec_text)
     found = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of networks as small as these more make much less of a machine that is busy
     for plan in plan_trials(spec.search):
         steps: dict[str, list[int]] = defaultdict(list)
 
@@ -30,6 +33,7 @@ def reference(spec_text: str) -> list[dict[str, list[int]]]:
 
         Trainer(spec.with_params(plan.params), report=report).fit()
         found.append(steps)
+    torch.set_num_threads(threads)
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.chaos import checks
 from tests.chaos.experiments import SPEC, Planned, User, planned
 from tests.chaos.killer import KINDS, Killer, Supervisor
-from tests.chaos.parts import Lab, lab
+from tests.chaos.parts import Lab, lab, wait_for
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def _run(made: Lab, chaos: Chaos) -> list[str]:
     with Supervisor(made) as supervisor:
         for experiment in experiments:
             user.submit(experiment, chaos.epochs)
+        # From here on there is something of every kind to kill.
+        wait_for(lambda: bool(made.trial_actors()), seconds=60, what="the first trial", fail=False)
         killer = Killer(made, supervisor, chaos.seed, chaos.pause_s, chaos.kinds)
         began = time.monotonic()
         ended = threading.Event()
