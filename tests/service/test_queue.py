@@ -204,7 +204,7 @@ async def test_who_waits_is_told_where_and_for_what(database_url: str, tmp_path:
         busy = await run(context, "bob")
         assert (await waiting(context, second)).reason == "2 of 2 slots in use"
         await change(context, Experiment, first, due_at=datetime.now(UTC) + MINUTE)
-        assert "after a lost attempt" in (await waiting(context, first)).reason
+        assert "after an attempt that broke off" in (await waiting(context, first)).reason
         await change(context, Experiment, busy, state="queued")
         assert (await waiting(context, busy)).reason == "the job of its last attempt is still ending"
         await context.jobs.close()
