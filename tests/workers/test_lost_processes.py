@@ -104,14 +104,16 @@ def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Pat
 
 def test_a_lost_process_of_two(ray_head: RayHead, run_workers: Start, tmp_path: Path) -> None:
     """Both go on in new processes. `max_failures` is for what a trial raises."""
-    run = run_workers(tiny_spec(training={"epochs": 80}, resources={"workers": 2}))
+    run = run_workers(tiny_spec(training={"epochs": 25}, resources={"workers": 2}))
     storage = Storage(run.storage)
     wait_for(lambda: storage.checkpoint(0).exists(), seconds=100, what="a checkpoint")
     trial_processes(ray_head, "RayTrainWorker")[1].kill()
     assert not storage.result(0).exists(), "the test came too late"
     assert run.finish(200) == 0, run.output
-    assert len(list(storage.points.glob("0000-*.jsonl"))) == 2
-    assert merged(storage, 0)[-1].step == 400
+    began = [json.loads(file.open().readline())["step"] for file in storage.points.glob("0000-*.jsonl")]
+    assert len(began) == 2
+    assert max(began) > 0, "it did not begin again"
+    assert merged(storage, 0)[-1].step == 125
 
 
 DYING = """

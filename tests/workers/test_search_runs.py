@@ -128,6 +128,38 @@ def test_a_killed_population_goes_on_and_ends(run_workers: Start, service: FakeS
             assert [params] == reported(service, number)[-1:]
 
 
+def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_joins(
+    run_workers: Start, ray_head: RayHead, service: FakeService
+) -> None:
+    run = run_workers(tiny_spec(resources={"cpus_per_worker": 3}), **service.environment())
+    (reason,) = wait_for(lambda: {w for w in waits(service) if w}, seconds=60, what="the reason")
+    assert reason == (
+        "waiting for nodes: one trial takes 1 x (3 CPUs, 0 GPUs); the nodes of the cluster have 2 CPUs and 0 GPUs"
+    )
+    assert reason.removeprefix("waiting for nodes: ") in run.output
+    assert service.states(0)[-1] == "pending"
+    with another_node(ray_head, cpus=4):
+        assert run.finish(200) == 0, run.output
+    assert waits(service)[-1] == ""
+    assert "room for 1 trials at once now, before for 0" in run.output
+
+
+def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
+    run_workers: Start, ray_head: RayHead
+) -> None:
+    search = {"algorithm": "random", "trials": 5, "space": {"training.lr": {"uniform": [0.001, 0.01]}}}
+    run = run_workers(tiny_spec(search=search, training={"epochs": 100}))
+    storage = Storage(run.storage)
+    wait_for(lambda: started(storage) == 2, seconds=90, what="two trials")
+    with another_node(ray_head, cpus=2):
+        wait_for(lambda: started(storage) >= 4, seconds=120, what="four trials at once")
+        assert not storage.results.exists()
+        assert sum(storage.result(n).exists() for n in range(5)) <= 1
+    assert run.finish(300) == 0, run.output
+    results = json.loads((run.storage / "results.json").read_text())["trials"]
+    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 100)] * 5
+
+
 def test_a_population_takes_turns_on_nodes_that_share_no_folder(
     run_workers: Start, ray_head: RayHead, s3: S3, tmp_path: Path
 ) -> None:
@@ -161,38 +193,6 @@ def test_a_population_takes_turns_on_nodes_that_share_no_folder(
         assert "epoch 4/4" in log.read_text()
     storage.take_up_log(storage.driver_log("local"))
     assert "best: trial" in storage.driver_log("local").read_text()
-
-
-def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_joins(
-    run_workers: Start, ray_head: RayHead, service: FakeService
-) -> None:
-    run = run_workers(tiny_spec(resources={"cpus_per_worker": 3}), **service.environment())
-    (reason,) = wait_for(lambda: {w for w in waits(service) if w}, seconds=60, what="the reason")
-    assert reason == (
-        "waiting for nodes: one trial takes 1 x (3 CPUs, 0 GPUs); the nodes of the cluster have 2 CPUs and 0 GPUs"
-    )
-    assert reason.removeprefix("waiting for nodes: ") in run.output
-    assert service.states(0)[-1] == "pending"
-    with another_node(ray_head, cpus=4):
-        assert run.finish(200) == 0, run.output
-    assert waits(service)[-1] == ""
-    assert "room for 1 trials at once now, before for 0" in run.output
-
-
-def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
-    run_workers: Start, ray_head: RayHead
-) -> None:
-    search = {"algorithm": "random", "trials": 5, "space": {"training.lr": {"uniform": [0.001, 0.01]}}}
-    run = run_workers(tiny_spec(search=search, training={"epochs": 100}))
-    storage = Storage(run.storage)
-    wait_for(lambda: started(storage) == 2, seconds=90, what="two trials")
-    with another_node(ray_head, cpus=2):
-        wait_for(lambda: started(storage) >= 4, seconds=120, what="four trials at once")
-        assert not storage.results.exists()
-        assert sum(storage.result(n).exists() for n in range(5)) <= 1
-    assert run.finish(300) == 0, run.output
-    results = json.loads((run.storage / "results.json").read_text())["trials"]
-    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 100)] * 5
 
 
 def samples(log: Path) -> list[dict[str, Any]]:
