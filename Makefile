@@ -25,7 +25,7 @@ serve: $(STAMP)  ## Run the service and keep it up
 	$(BIN)/adadim serve
 
 test: $(STAMP)  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))

@@ -69,7 +69,7 @@ async def post_all(
                     if writer is None:
                         reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
                     writer.write(request)
-                    status = await _answer(reader)
+                    status = await answer(reader)
                 except (OSError, asyncio.IncompleteReadError):
                     writer, status = None, 0
                 if status == 200:
@@ -85,7 +85,8 @@ async def post_all(
     return took
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
+async def answer(reader: asyncio.StreamReader) -> int:
+    """Read one answer; its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: (\d+)", head)
     if length:

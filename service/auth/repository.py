@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Interval, Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -32,15 +32,7 @@ async def find_valid(session: AsyncSession, token_hash: bytes, used_within: time
 
     The second value says whether its last use is not yet written down, or longer ago than `used_within`.
     """
-    parent = aliased(Token)
-    used_at = func.coalesce(parent.last_used_at, Token.last_used_at)
-    row = (
-        await session.execute(
-            select(Token, or_(used_at.is_(None), used_at < func.now() - used_within))
-            .outerjoin(parent, parent.id == Token.parent_id)
-            .where(Token.hash == token_hash, _valid(Token), or_(Token.parent_id.is_(None), _valid(parent)))
-        )
-    ).one_or_none()
+    row = (await session.execute(_FIND_VALID, {"hash": token_hash, "used_within": used_within})).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
@@ -97,3 +89,17 @@ async def remove_expired_sessions(session: AsyncSession) -> None:
 
 def _valid(token: type[Token]) -> ColumnElement[bool]:
     return token.revoked_at.is_(None) & or_(token.expires_at.is_(None), token.expires_at > func.now())
+
+
+def _find_valid() -> Select[Token, bool]:
+    parent = aliased(Token)
+    used_at = func.coalesce(parent.last_used_at, Token.last_used_at)
+    return (
+        select(Token, or_(used_at.is_(None), used_at < func.now() - bindparam("used_within", type_=Interval)))
+        .outerjoin(parent, parent.id == Token.parent_id)
+        .where(Token.hash == bindparam("hash"), _valid(Token), or_(Token.parent_id.is_(None), _valid(parent)))
+    )
+
+
+_FIND_VALID = _find_valid()
+"""Put together once: every request asks it, and putting it together costs more than asking."""

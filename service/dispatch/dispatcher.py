@@ -25,6 +25,8 @@ from service.telemetry import counters, records, tracing
 logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_PACE_S = 0.1
+"""Between two looks: a hundred submissions a second need no hundred looks."""
 _RECONCILE_S = 10.0
 _MAX_TASKS = 32
 _SUBMIT_FOR_S = 60.0
@@ -62,6 +64,7 @@ class Dispatcher:
             while True:
                 await self._survive(step)
                 self._context.hearing.go_on()
+                await asyncio.sleep(_PACE_S)
                 await notify.wait(wake, _POLL_S)
 
     async def _reconcile(self) -> None:

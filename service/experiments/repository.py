@@ -43,7 +43,6 @@ async def add(session: AsyncSession, experiment: Experiment, trials: Sequence[Tr
     await session.execute(
         insert(Trial), [{"experiment_id": experiment.id, "number": t.number, "params": t.params} for t in trials]
     )
-    await session.refresh(experiment)
     return experiment
 
 

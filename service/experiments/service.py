@@ -98,6 +98,7 @@ async def submit(
     )
     if idempotency_key is not None:
         await repository.keep_key(session, owner, idempotency_key, body_hash, experiment.id)
+        await session.refresh(experiment, ["spec"])  # its fields in the order in which those who repeat it read them
     await repository.add_transition(session, experiment, None, by=owner, reason=reason)
     await events.append(session, experiment.id, "experiment", {"state": "queued"})
     await notify.notify(session, notify.DISPATCH)

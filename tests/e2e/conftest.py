@@ -120,7 +120,7 @@ class ServiceProcess:
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """One service for the tests that do not stop it."""
     yield from _run(tmp_path_factory)
@@ -145,7 +145,7 @@ def _run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
                 left.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(service: ServiceProcess) -> Client:
     """A client of the shared service."""
     found = service._connect()

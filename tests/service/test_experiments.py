@@ -117,7 +117,7 @@ BAD_SPECS: list[tuple[bytes, str, str]] = [
     (b"{name: a, training: {seed: " + b"9" * 6000 + b"}}", "", "not valid YAML"),
     (b"{name: a, training: {seed: 99999999999999999999}}", "/training/seed", "64 bits"),
     (b"{name: a, training: {lr: .nan}}", "/training/lr", "finite"),
-    (b'{name: a, "\\ud800": 1}', "", "surrogate"),
+    (b'{name: a, "\\ud800": 1}', "", "Unicode"),
     (b"!!python/object/apply:os.system [id]", "", "not allowed"),
     (b"", "", "a spec is a mapping"),
     (b"{name: ../../etc/passwd}", "/name", "pattern"),

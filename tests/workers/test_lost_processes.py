@@ -67,7 +67,7 @@ def assert_complete(storage: Storage, epochs: list[int], tmp_path: Path) -> None
 
 def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Path) -> None:
     """SIGKILL to the trial's process, then to the driver, then to the whole cluster; a new attempt completes it."""
-    epochs = [1, 160, 170]
+    epochs = [1, 110, 120]
     head = RayHead()
     try:
         first = run_workers(sweep(*epochs), head=head)
@@ -156,7 +156,7 @@ def test_a_process_that_dies_between_two_trials(ray_head: RayHead, tmp_path: Pat
 
 def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its checkpoint in the object store; the node's own files are gone."""
-    epochs = [120, 121, 122]
+    epochs = [70, 71, 72]
     # In the address: trial processes have their node's environment, not the driver's.
     place = f"s3://id:secret@bucket/{tmp_path.name}?endpoint_override={s3.address}&scheme=http&region=us-east-1"
     scratch = tmp_path / "node"

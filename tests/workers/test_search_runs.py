@@ -147,8 +147,9 @@ def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_
 def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
     run_workers: Start, ray_head: RayHead
 ) -> None:
-    search = {"algorithm": "random", "trials": 5, "space": {"training.lr": {"uniform": [0.001, 0.01]}}}
-    run = run_workers(tiny_spec(search=search, training={"epochs": 100}))
+    epochs = [100, 101, 30, 31, 32]  # the first two go on until the other node is there
+    space = {"training.epochs": {"choice": epochs}}
+    run = run_workers(tiny_spec(search={"algorithm": "grid", "space": space}))
     storage = Storage(run.storage)
     wait_for(lambda: started(storage) == 2, seconds=90, what="two trials")
     with another_node(ray_head, cpus=2):
@@ -157,7 +158,7 @@ def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_o
         assert sum(storage.result(n).exists() for n in range(5)) <= 1
     assert run.finish(300) == 0, run.output
     results = json.loads((run.storage / "results.json").read_text())["trials"]
-    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", 100)] * 5
+    assert [(trial["state"], trial["epoch"]) for trial in results] == [("succeeded", n) for n in epochs]
 
 
 def test_a_population_takes_turns_on_nodes_that_share_no_folder(
