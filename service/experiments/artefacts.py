@@ -11,6 +11,7 @@ from typing import Any
 
 from pyarrow import ArrowException, fs
 
+from service.problems import Problem
 from service.settings import Settings
 
 _GOOGLE_RETRIES = "retry_limit_seconds=30"
@@ -61,6 +62,12 @@ def open_file(location: str, name: str) -> tuple[Any, int]:
     store, path = _store(location)
     file = store.open_input_file(f"{path}/{name}")
     return file, file.size()
+
+
+def away(error: OSError) -> Problem:
+    """The answer while a storage cannot be asked."""
+    detail = f"The storage does not answer: {error}"
+    return Problem(503, "Unavailable", detail, headers={"Retry-After": "10"})
 
 
 def remove(location: str) -> None:

@@ -6,10 +6,11 @@ from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
+from service.experiments import artefacts
 from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
@@ -46,14 +47,17 @@ async def read_trial_logs(
     context: CurrentContext,
     *,
     follow: Annotated[bool, Query(description="Stream until the trial ends.")] = False,
-) -> StreamingResponse:
+) -> Response:
     """What one trial printed, with a line an epoch and its error if it failed."""
     async with context.database.transaction() as session:
         row = await trials.get(session, trial_id)
         key = await experiment_rows.installation_key(session)
     if row is None:
         raise not_found("trial", trial_id)
-    return _plain(trial.read(context, trial_id, trial.locate(context, key, row), follow=follow))
+    location = artefacts.folder(context.settings, artefacts.name(key, row.experiment_id))
+    if artefacts.in_bucket(location):
+        return PlainTextResponse(await trial.uploaded(location, row))
+    return _plain(trial.read(context, trial_id, trial.locate(location, row), follow=follow))
 
 
 def _plain(pieces: AsyncGenerator[str]) -> StreamingResponse:

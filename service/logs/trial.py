@@ -20,15 +20,24 @@ _FOLLOW_INTERVAL_S = 0.5
 _PIECE_BYTES = 256 * 1024
 
 
-def locate(context: Context, key: str, trial: Trial) -> Path:
-    """The trial's log file. Raises a 404 problem if the storage cannot be seen from here."""
-    location = artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id))
-    if artefacts.in_bucket(location):
-        detail = (
-            "Logs of trials stay on the nodes where the storage is an object store. "
-            "The experiment's own log has the last lines of trials that failed."
-        )
+async def uploaded(location: str, trial: Trial) -> str:
+    """The log in an object store, which is there once the trial's process is done with it: 2 MiB at most.
+
+    Raises a 404 problem while there is none, 503 if the object store does not answer.
+    """
+    try:
+        names = [f"trials/{trial.number:04d}/{name}" for name in ("log.1.txt", "log.txt")]
+        text = b"".join([await asyncio.to_thread(_whole, location, name) for name in names])
+    except OSError as error:
+        raise artefacts.away(error) from None
+    if not text:
+        detail = "There is no log yet: a trial's log comes into an object store when the trial ends or is interrupted."
         raise Problem(404, "Not found", detail)
+    return Cleaner().feed(text, last=True)
+
+
+def locate(location: str, trial: Trial) -> Path:
+    """The log file in a folder. Raises a 404 problem if the storage cannot be seen from here."""
     experiment = Path(location)
     if trial.state != "pending" and not experiment.is_dir():
         detail = f"The service does not see {experiment}, where the log is; mount the cluster's storage there."
@@ -57,6 +66,15 @@ async def read(context: Context, trial_id: int, path: Path, *, follow: bool) -> 
     finally:
         if file is not None:
             file.close()
+
+
+def _whole(location: str, name: str) -> bytes:
+    try:
+        file, _ = artefacts.open_file(location, name)
+    except FileNotFoundError:
+        return b""
+    with file:
+        return bytes(file.read())
 
 
 def _open(path: Path) -> BufferedReader | None:

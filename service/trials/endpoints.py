@@ -89,8 +89,7 @@ async def read_encoder(
             )
         raise Problem(404, "Not found", detail) from None
     except OSError as error:
-        detail = f"The storage does not answer: {error}"
-        raise Problem(503, "Unavailable", detail, headers={"Retry-After": "10"}) from None
+        raise artefacts.away(error) from None
     name = f"experiment-{trial.experiment_id}-trial-{trial.number}-encoder.{part}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
     media_type = "application/json" if part == "json" else "application/octet-stream"
