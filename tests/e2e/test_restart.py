@@ -12,7 +12,7 @@ from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
 pytestmark = pytest.mark.ray
 
-EPOCHS = 20
+EPOCHS = 16
 EPOCHS_OF_FOUR = (100, 6, 6, 6)
 """Of four sweeps. The first holds both cores until all of them, and then the service, have come and gone."""
 

@@ -56,21 +56,25 @@ def assert_complete(storage: Storage, epochs: list[int], tmp_path: Path) -> None
     rows = parquet.read_table(storage.parquet).to_pylist()
     keys = [(row["trial"], row["metric"], row["step"]) for row in rows]
     assert len(keys) == len(set(keys))
+    undisturbed = {count: undisturbed_encoder(count, tmp_path / f"undisturbed-{count}") for count in set(epochs)}
     for trial, count in enumerate(epochs):
         steps = {row["step"] for row in rows if row["trial"] == trial and row["metric"] == "h_r"}
         # five steps an epoch, logged at every second one and the last
         assert steps == {step for step in range(5 * count + 1) if step % 2 == 0 or step % 5 == 0}
         encoder = storage.trial(trial) / "encoder.safetensors"
         assert storage.fetch(encoder)
-        assert encoder.read_bytes() == undisturbed_encoder(count, tmp_path / f"undisturbed-{trial}")
+        assert encoder.read_bytes() == undisturbed[count]
 
 
 def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Path) -> None:
     """SIGKILL to the trial's process, then to the driver, then to the whole cluster; a new attempt completes it."""
-    epochs = [1, 110, 120]
+    epochs = [1, 110, 110]
+    points = [{"training.epochs": n, "evaluation.knn_k": k} for n, k in zip(epochs, (10, 10, 20), strict=True)]
+    space = {"training.epochs": {"choice": [1, 110]}, "evaluation.knn_k": {"choice": [10, 20]}}
+    spec = tiny_spec(search={"algorithm": "random", "trials": 3, "points": points, "space": space})
     head = RayHead()
     try:
-        first = run_workers(sweep(*epochs), head=head)
+        first = run_workers(spec, head=head)
         storage = Storage(first.storage)
         wait_for(lambda: storage.checkpoint(1).exists(), seconds=200, what="a checkpoint of trial 1")
         for process in trial_processes(head):
@@ -83,7 +87,7 @@ def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Pat
         first.process.wait()
         finished = storage.result(0).stat().st_mtime_ns
 
-        second = run_workers(sweep(*epochs), head=head)
+        second = run_workers(spec, head=head)
         wait_for(lambda: len(list(storage.points.iterdir())) >= spools + 2, seconds=200, what=second.output)
         head.kill()
         kill_all(psutil.Process(second.process.pid))
@@ -93,7 +97,7 @@ def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Pat
 
     head = RayHead()
     try:
-        third = run_workers(sweep(*epochs), head=head)
+        third = run_workers(spec, head=head)
         assert third.finish(300) == 0, third.output
     finally:
         head.stop()
@@ -156,14 +160,17 @@ def test_a_process_that_dies_between_two_trials(ray_head: RayHead, tmp_path: Pat
 
 def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its checkpoint in the object store; the node's own files are gone."""
-    epochs = [70, 71, 72]
+    epochs = [70] * 3
     # In the address: trial processes have their node's environment, not the driver's.
     place = f"s3://id:secret@bucket/{tmp_path.name}?endpoint_override={s3.address}&scheme=http&region=us-east-1"
     scratch = tmp_path / "node"
     scratch.mkdir()
     node = ray_head.add_node(TMPDIR=str(scratch))
     try:
-        run = run_workers(sweep(*epochs), storage=place)
+        space = {"evaluation.knn_k": {"choice": [10, 20, 30]}}  # which changes nothing in the training
+        run = run_workers(
+            tiny_spec(search={"algorithm": "grid", "space": space}, training={"epochs": 70}), storage=place
+        )
         storage = open_storage(place)
 
         def trial_there() -> int | None:
