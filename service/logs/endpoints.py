@@ -11,13 +11,11 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.experiments import artefacts
-from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.logs import driver, trial
-from service.problems import PROBLEM_RESPONSES, Problem, not_found
-from service.trials import repository as trials
-from service.trials.endpoints import TrialId
+from service.problems import PROBLEM_RESPONSES, Problem
+from service.trials.dependencies import StoredTrial
 
 MAX_READERS = 64
 """Logs that are read at once from this process: each follower holds a connection to Ray, or an open file."""
@@ -42,22 +40,16 @@ async def read_logs(
 
 @router.get("/trials/{trial_id}/logs", response_class=PlainTextResponse)
 async def read_trial_logs(
-    trial_id: TrialId,
-    _: Viewer,
+    stored: StoredTrial,
     context: CurrentContext,
     *,
     follow: Annotated[bool, Query(description="Stream until the trial ends.")] = False,
 ) -> Response:
     """What one trial printed, with a line an epoch and its error if it failed."""
-    async with context.database.transaction() as session:
-        row = await trials.get(session, trial_id)
-        key = await experiment_rows.installation_key(session)
-    if row is None:
-        raise not_found("trial", trial_id)
-    location = artefacts.folder(context.settings, artefacts.name(key, row.experiment_id))
+    row, location = stored
     if artefacts.in_bucket(location):
         return PlainTextResponse(await trial.uploaded(location, row))
-    return _plain(trial.read(context, trial_id, trial.locate(location, row), follow=follow))
+    return _plain(trial.read(context, row.id, trial.locate(location, row), follow=follow))
 
 
 def _plain(pieces: AsyncGenerator[str]) -> StreamingResponse:

@@ -19,7 +19,7 @@ from service.metrics.reading import Range
 from service.metrics.schemas import LastRead, MetricsRead
 from service.problems import PROBLEM_RESPONSES, Problem, not_found
 from service.trials import repository as trials
-from service.trials.endpoints import TrialId
+from service.trials.dependencies import TrialId
 
 router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONSES)
 

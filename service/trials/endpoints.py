@@ -4,24 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.experiments import artefacts
-from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
-from service.experiments.dependencies import MAX_ID, ExperimentId
+from service.experiments.dependencies import ExperimentId
 from service.problems import PROBLEM_RESPONSES, Problem, not_found
 from service.trials import repository
+from service.trials.dependencies import StoredTrial, TrialId
 from service.trials.schemas import TrialPage, TrialRead
 
 router = APIRouter(prefix="/api/v1", tags=["trials"], responses=PROBLEM_RESPONSES)
 
 _PIECE_BYTES = 512 * 1024
-
-TrialId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 @router.get("/experiments/{experiment_id}/trials")
@@ -62,9 +60,7 @@ async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> T
     },
 )
 async def read_encoder(
-    trial_id: TrialId,
-    _: Viewer,
-    context: CurrentContext,
+    stored: StoredTrial,
     *,
     part: Annotated[
         Literal["safetensors", "json"],
@@ -72,12 +68,7 @@ async def read_encoder(
     ] = "safetensors",
 ) -> StreamingResponse:
     """The encoder that a finished trial exported."""
-    async with context.database.transaction() as session:
-        trial = await repository.get(session, trial_id)
-        key = await experiment_rows.installation_key(session)
-    if trial is None:
-        raise not_found("trial", trial_id)
-    location = artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id))
+    trial, location = stored
     path = f"trials/{trial.number:04d}/encoder.{part}"
     try:
         file, size = await asyncio.to_thread(artefacts.open_file, location, path)
