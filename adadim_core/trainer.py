@@ -142,6 +142,11 @@ class Trainer:
         return self._data
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return dict(self._last)
+
+    @property
     def collapsed_at(self) -> int | None:
         """Step at which the collapse watch flagged the trial; None: it did not."""
         return self._collapse.step
@@ -156,7 +161,7 @@ class Trainer:
         """Train the epochs that remain. Returns the last value of every metric."""
         while not self.done:
             self.train_epoch()
-        return dict(self._last)
+        return self.metrics
 
     def train_epoch(self) -> dict[str, float]:
         """Train to the end of the epoch and evaluate if that is due. Returns the last value of every metric.
@@ -185,7 +190,7 @@ class Trainer:
         last = min(self.step + steps, self._total_steps)
         while self.step < last and not self.done:
             self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
-        return dict(self._last)
+        return self.metrics
 
     def evaluate(self) -> dict[str, float]:
         """How well R classifies the held-out images, by metric name: shares in [0, 1].
@@ -439,7 +444,7 @@ class Trainer:
             "alpha_policy": self._alpha_policy.state_dict(),
             "collapse": self._collapse.state_dict(),
             "probe": None if self._probe is None else self._probe.training_state(),
-            "last": dict(self._last),
+            "last": self.metrics,
         }
 
     def _data_state(self) -> dict[str, int]:

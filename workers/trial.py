@@ -79,7 +79,7 @@ class TrialRun:
         except BaseException:
             self._fail()
             raise
-        self._metrics: dict[str, float] = self.trainer.state_dict()["last"]
+        self._metrics = self.trainer.metrics
         self._note(f"{socket.gethostname()} process {os.getpid()}: {self.plan.params or 'as specified'}, "
                    f"from epoch {self.trainer.epoch} on")  # fmt: skip
 

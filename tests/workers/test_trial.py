@@ -1,5 +1,8 @@
 """What Tune sees of a trial, step by step, with real training and storage. No cluster."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,6 +73,27 @@ def test_a_trial_that_is_told_to_end_does_so_in_its_next_step(actor: Actor, cont
     assert (result.state, result.epoch, result.reason) == ("stopped", 1, "too far behind, at epoch 1")
     assert (context.storage.trial(0) / "encoder.safetensors").exists()
     assert context.storage.checkpointed() == {0}, "it may be the best"
+
+
+def test_the_first_point_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
+    code = """
+import json, sys
+from types import SimpleNamespace
+from adadim_core.spec import TrialPlan, validate_spec
+from workers.context import RunContext
+from workers.trial import TrialRun
+
+compiler_at_report = []
+report = lambda *_: compiler_at_report.append("torch._dynamo" in sys.modules)
+reporter = SimpleNamespace(open=lambda path, _: SimpleNamespace(append=report, path=path, close=lambda: None))
+context = RunContext(validate_spec(json.loads(sys.argv[1])), sys.argv[2], "run-1", None)
+TrialRun(context, TrialPlan(0, {}), reporter).step()
+print(compiler_at_report[0], len(compiler_at_report))
+"""
+    command = [sys.executable, "-c", code, json.dumps(tiny_spec(training={"epochs": 2})), str(tmp_path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    first, reports = output.split()
+    assert (first, int(reports) > 1) == ("False", True)
 
 
 def test_a_finished_trial_whose_process_died_is_not_trained_again(actor: Actor, context: RunContext) -> None:
