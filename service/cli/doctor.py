@@ -113,7 +113,7 @@ async def _database_clock(database: Database) -> Finding:
         before = time.time()
         theirs = (await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8"))).scalar_one()
         ours = (before + time.time()) / 2
-    return _skew("clock", "the database", float(theirs) - ours)
+    return _skew("database", float(theirs) - ours)
 
 
 async def _cluster(settings: Settings) -> list[Finding]:
@@ -139,9 +139,7 @@ async def _cluster(settings: Settings) -> list[Finding]:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             date = (await http.get(address)).headers["date"]
         # A second's resolution, and up to a second old.
-        findings.append(
-            _skew("clock", "the cluster", email.utils.parsedate_to_datetime(date).timestamp() - time.time())
-        )
+        findings.append(_skew("cluster", email.utils.parsedate_to_datetime(date).timestamp() - time.time()))
     return findings
 
 
@@ -189,10 +187,10 @@ async def _service(settings: Settings) -> Finding:
     return Finding("service", status == 200, f"{url}/readyz answers {status}", "see its log")
 
 
-def _skew(name: str, where: str, seconds: float) -> Finding:
+def _skew(where: str, seconds: float) -> Finding:
     ok = abs(seconds) <= _MAX_SKEW_S
-    text = f"{where}'s agrees with this machine's" if ok else f"{where}'s is {seconds:+.0f} s from this machine's"
-    return Finding(name, ok, text, "set both by NTP")
+    text = "it agrees with this machine's" if ok else f"it is {seconds:+.0f} s from this machine's"
+    return Finding(f"{where} clock", ok, text, "set both by NTP")
 
 
 def _unwritable(folder: Path) -> str | None:

@@ -57,7 +57,7 @@ def doctor() -> None:
         findings = asyncio.run(examine(Settings.from_environ()))
     for finding in findings:
         mark = "[green]ok  [/]" if finding.ok else "[red]fail[/]"
-        console.print(f"{mark} {finding.name:10} {escape(finding.text)}", soft_wrap=True, highlight=False, markup=True)
+        console.print(f"{mark} {finding.name:14} {escape(finding.text)}", soft_wrap=True, highlight=False, markup=True)
         if not finding.ok:
             console.print(f"{'':16}{finding.remedy}", soft_wrap=True, highlight=False)
     if not all(finding.ok for finding in findings):

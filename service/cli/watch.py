@@ -43,7 +43,14 @@ class _View:
     def __init__(self, client: Client, experiment_id: int) -> None:
         self._client = client
         # Read first: whatever happens from here on comes with the stream.
-        self._seq = client.metrics(experiment_id, ["h_r"], max_points=10)["seq"]
+        measured = client.metrics(experiment_id, ["h_r"], max_points=10)
+        self._seq = measured["seq"]
+        self._measured = {series["trial"]: series["epochs"][-1] for series in measured["series"]}
+        """Of each trial the epoch of its last H(R)."""
+        self._steps: dict[tuple[int, str], int] = {}
+        """Of each trial and metric the step of the value shown."""
+        self._untold: set[int] = set()
+        """Trials that reached an epoch whose H(R) has not come yet: both are told in one line."""
         detail = client.experiment(experiment_id)
         self._spec = ExperimentSpec.model_validate(detail["spec"])
         self.experiment = detail
@@ -65,7 +72,7 @@ class _View:
             elif event.kind == "trial":
                 line = self._apply_trial(event.data)
             elif event.kind == "points":
-                self._apply_points(event.data["series"])
+                line = self._apply_points(event.data["series"])
             else:  # reset: points were missed, their last values are with the trials
                 self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
             yield line
@@ -83,16 +90,32 @@ class _View:
         self._labels[trial["number"]] = trial_label(self._spec, trial["params"])  # TPE and PBT choose as they go
         if before is not None and (before["state"], before["epoch"]) == (trial["state"], trial["epoch"]):
             return None
+        number = trial["number"]
+        if trial["state"] == "running" and self._measured.get(number, 0) < trial["epoch"]:
+            self._untold.add(number)
+            return None
+        self._untold.discard(number)
+        return self._line(number)
+
+    def _apply_points(self, series: list[dict[str, Any]]) -> str | None:
+        for part in series:
+            number, metric, step = part["trial"], part["metric"], part["steps"][-1]
+            if step < self._steps.get((number, metric), 0):  # from the spool of an earlier attempt
+                continue
+            self._steps[number, metric] = step
+            self._trials[number]["latest"][metric] = part["values"][-1]
+            if metric == "h_r":
+                self._measured[number] = part["epochs"][-1]
+        told = {n for n in self._untold if self._measured.get(n, 0) >= self._trials[n]["epoch"]}
+        self._untold -= told
+        return "\n".join(self._line(n) for n in sorted(told)) or None
+
+    def _line(self, number: int) -> str:
+        trial = self._trials[number]
         shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in _COLUMNS.items())
         epochs = f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-"
         why = f"  ({trial['reason']})" if trial["reason"] else ""
-        return (
-            f"trial {trial['number']} ({self._labels[trial['number']]})  {trial['state']}  epoch {epochs}  {shown}{why}"
-        )
-
-    def _apply_points(self, series: list[dict[str, Any]]) -> None:
-        for part in series:
-            self._trials[part["trial"]]["latest"][part["metric"]] = part["values"][-1]
+        return f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}{why}"
 
     def render(self) -> Group:
         """The whole view."""

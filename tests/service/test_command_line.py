@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from service_harness import Running, serving
+from service_harness import Running, points, serving, until
 from sqlalchemy import select
 from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.database.tables import Experiment, Transition, Trial
+from service.health.http_metrics import REGISTRY
 
 SPEC = "{name: from file, search: {trials: 2, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
 Adadim = Callable[..., Awaitable[Result]]
@@ -167,7 +168,7 @@ async def test_watch_of_an_ended_experiment_shows_the_table(adadim: Adadim, serv
 
 
 async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Running) -> None:
-    from test_reports import Reporter, points
+    from test_reports import Reporter
 
     reporter = await Reporter.open(service)
     watching = asyncio.create_task(adadim("watch", str(reporter.experiment_id)))
@@ -179,6 +180,25 @@ async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Ru
     assert result.exit_code == 0, result.output
     assert "succeeded" in result.output
     assert "2.500" in result.output
+
+
+async def test_a_line_tells_an_epoch_with_the_h_r_measured_in_it(adadim: Adadim, service: Running) -> None:
+    from test_reports import Reporter
+
+    reporter = await Reporter.open(service)
+    await reporter.accepted(series=[points(0, [0], [1.0])])
+    watching = asyncio.create_task(adadim("watch", str(reporter.experiment_id)))
+    await until(lambda: REGISTRY.get_sample_value("adadim_followers"))
+    await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
+    await reporter.accepted(trials=[{"number": 1, "state": "running", "epoch": 0, "epochs": 2}])
+    await reporter.accepted(series=[points(0, [0, 5], [1.0, 2.0])])
+    await reporter.accepted(series=[points(0, [3], [9.0])])  # of before, and late
+    await reporter.accepted(trials=[{"number": 0, "state": "succeeded"}], outcome={"state": "succeeded"})
+    async with asyncio.timeout(15):
+        result = await watching
+    lines = [line for line in result.output.splitlines() if line.startswith("trial 0 ")]
+    assert any("running  epoch 1/2  H(R) 2.000" in line for line in lines), result.output
+    assert not any("H(R) 1.000" in line or "H(R) 9.000" in line for line in lines), result.output
 
 
 @pytest.mark.parametrize(
