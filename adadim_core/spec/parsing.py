@@ -7,6 +7,7 @@ import difflib
 import functools
 import itertools
 import json
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -94,6 +95,9 @@ def validate_spec(document: Any, *, own_data: bool = False) -> ExperimentSpec:
         spec = ExperimentSpec.model_validate(document, context={"own_data": own_data})
     except ValidationError as error:
         raise SpecError(_problems(error, document)) from None
+    size = len(json.dumps(spec.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MAX_SPEC_BYTES:  # it travels in one environment variable, of which Linux takes 128 KiB
+        raise SpecError([Problem("", f"{size} bytes with its defaults; a spec has at most {MAX_SPEC_BYTES}")])
     if spec.search is not None:
         _check_search(spec, spec.search)
     return spec
@@ -279,6 +283,9 @@ def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
     elif isinstance(node, int):
         if not -(2**63) <= node < 2**63:
             yield Problem(pointer, "a whole number has at most 64 bits")
+    elif isinstance(node, float):
+        if 2**63 <= abs(node) < math.inf:  # a database gives it back as a whole number
+            yield Problem(pointer, "a number is smaller than 2^63")
     elif isinstance(node, dict):
         for key, value in node.items():
             wrong = list(_unstorable(key, pointer))

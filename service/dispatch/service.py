@@ -76,7 +76,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
         attempt.submission_id,
         ENTRYPOINT,
         {
-            "ADADIM_SPEC": json.dumps(experiment.spec),
+            "ADADIM_SPEC": json.dumps(experiment.spec, ensure_ascii=False, separators=(",", ":")),
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
             "ADADIM_ATTEMPT_TOKEN": token,

@@ -116,6 +116,22 @@ BAD_SPECS: list[tuple[bytes, str, str]] = [
     (b"name: \xff", "", "not UTF-8"),
     (b"{name: a, training: {seed: " + b"9" * 6000 + b"}}", "", "not valid YAML"),
     (b"{name: a, training: {seed: 99999999999999999999}}", "/training/seed", "64 bits"),
+    (b"{name: a, training: {lr: 1e30}}", "/training/lr", "smaller than 2^63"),
+    (
+        b"{name: a, search: {trials: 1, space: {training.weight_decay: {choice: ["
+        + b",".join(b"%de12" % k for k in range(900))
+        + b"]}, training.lr: {choice: ["
+        + b",".join(b"%de-9" % k for k in range(1, 1000))
+        + b"]}, objective.sample.temperature: {choice: ["
+        + b",".join(b"%de12" % k for k in range(1, 1000))
+        + b"]}, objective.mutual_information.gamma: {choice: ["
+        + b",".join(b"%de12" % k for k in range(1000))
+        + b"]}, objective.dimension.covariance: {choice: ["
+        + b",".join(b"%de12" % k for k in range(1000))
+        + b"]}}}}",
+        "",
+        "with its defaults",
+    ),
     (b"{name: a, training: {lr: .nan}}", "/training/lr", "finite"),
     (b'{name: a, "\\ud800": 1}', "", "Unicode"),
     (b"!!python/object/apply:os.system [id]", "", "not allowed"),
