@@ -1,6 +1,8 @@
 # A Ray node, head or worker: Ray, torch, the trainer and the workers. For GPUs, build on a CUDA image and
 # install a CUDA build of torch before the line that installs adadim.
 FROM python:3.12-slim
+# KubeRay asks with wget whether a node is well.
+RUN apt-get update && apt-get install -y --no-install-recommends wget && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY adadim_core ./adadim_core
