@@ -144,7 +144,9 @@ class DistributedTrialActor(tune.Trainable):
         if self._thread is not None:
             self._thread.join(_END_SECONDS)
             if self._thread.is_alive():
+                # The next trial must not share this process with a thread that may yet begin the last one again.
                 logger.warning("trial %s: its processes do not end", self.config["trial"])
+                ray.actor.exit_actor()  # type: ignore[no-untyped-call]
             ray.kill(self._gate)
         self._thread = None
 

@@ -19,7 +19,7 @@ from workers.connection import Connection, Refused, ServiceAddress, Superseded, 
 from workers.errors import RunError
 from workers.points import read_points
 from workers.reporter import Backoff
-from workers.results import ENDED_WELL, TrialResult, commonest_error, read_results
+from workers.results import TrialResult, came_to_something, commonest_error, read_results
 from workers.spool import to_report
 from workers.storage import Storage, open_storage, read_json
 
@@ -133,6 +133,6 @@ def _update(result: TrialResult) -> TrialUpdate:
 
 
 def _outcome(results: Sequence[TrialResult]) -> Outcome:
-    if any(result.state in ENDED_WELL for result in results):
+    if came_to_something(results):
         return Outcome(state="succeeded")
     return Outcome(state="failed", error=shortened(f"every trial failed\n{commonest_error(results)}"))

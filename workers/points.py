@@ -51,9 +51,12 @@ def read_points(storage: Storage) -> Iterator[list[Point]]:
 
 
 def merged(storage: Storage, trial: int) -> list[Point]:
-    """A trial's points in the order of their steps, each metric once a step: the value measured last."""
+    """A trial's points in the order of their steps, each metric once a step: the value measured last.
+
+    That is the later one in a spool, and that of the run begun later, whatever the nodes' clocks say.
+    """
     points: dict[int, Point] = {}
-    for point in sorted(_spooled(storage, trial), key=lambda point: point.time):
+    for point in _spooled(storage, trial):
         earlier = points.get(point.step)
         values = {**earlier.values, **point.values} if earlier else point.values
         points[point.step] = Point(trial, point.step, point.epoch, point.time, values)
@@ -67,8 +70,19 @@ def _rows(storage: Storage, trial: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _spooled(storage: Storage, trial: int) -> Iterator[Point]:
-    for file in sorted(storage.points.glob(f"{trial:04d}-*.jsonl")):
-        yield from _file(file)
+    """Run by run, in a run process by process."""
+    spools = [
+        (_run_began(file), points[0].time, points)
+        for file in storage.points.glob(f"{trial:04d}-*.jsonl")
+        if (points := list(_file(file)))
+    ]
+    for *_, points in sorted(spools, key=lambda spool: spool[:2]):
+        yield from points
+
+
+def _run_began(spool: Path) -> int:
+    """When the run of a spool began; its name, TRIAL-RUN-PROCESS, has that at the end of RUN."""
+    return int(spool.stem.split("-")[-2], 16)
 
 
 def _file(file: Path) -> Iterator[Point]:

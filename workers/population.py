@@ -7,16 +7,17 @@ its values lie in params.json, written before the trial takes them over.
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.scheduler import PopulationBasedTraining
 from adadim_core.spec.search import SearchSpec
-from adadim_core.spec.space import Choice, Integer
+from adadim_core.spec.space import Choice, Integer, Uniform
 from workers.budget import Budget
 from workers.results import TrialResult
 from workers.stopping import StopRules, number_of, tell
@@ -38,6 +39,7 @@ class Population(StopRules):
         storage: Storage,
         budget: Budget,
         finished: dict[int, TrialResult],
+        check: Callable[[], None],
         on_change: OnChange,
     ) -> None:
         """
@@ -48,9 +50,10 @@ class Population(StopRules):
             storage: Where values are kept.
             budget: The time there is.
             finished: Trials that ended before, by number. They take no part.
+            check: As for StopRules.
             on_change: Called with a trial's number and its new values.
         """
-        super().__init__(spec, storage, budget, finished)
+        super().__init__(spec, storage, budget, finished, check)
         self._search = search
         self._settings = settings
         self._on_change = on_change
@@ -59,6 +62,8 @@ class Population(StopRules):
         """Of every trial that is under way, at its last comparison. More is better."""
         self._compared: dict[int, int] = {}
         self._epochs: dict[int, int] = {}
+        self._kept: dict[int, ray.ObjectRef[None]] = {}
+        """Of every trial, its last storing of weights that others may want."""
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
@@ -85,11 +90,14 @@ class Population(StopRules):
             params = self._vary(self._params[donor], random.Random(f"{self._search.seed}/{number}/{epoch}"))
             self._params[number] = params
             self._storage.write_json(self._storage.params(number), params)
-            actor.take_over.remote(donor, params)
+            # In a list, which Ray passes on as it is: the actor waits for it.
+            actor.take_over.remote(donor, params, [self._kept[donor]] if donor in self._kept else [])
+            self._scores[number] = self._scores[donor]  # it is as good as that one now,
+            del self._compared[number]  # and as far
             self._on_change(number, params)
             print(f"trial {number}  epoch {epoch}  goes on with the weights of trial {donor}", flush=True)
         else:
-            actor.keep.remote()  # others may want these weights
+            self._kept[number] = actor.keep.remote()  # others may want these weights
         others = [other.status for other in tune_controller.get_trials() if other is not trial]
         taking_turns = Trial.PENDING in others or Trial.PAUSED in others
         return str(TrialScheduler.PAUSE if taking_turns else TrialScheduler.CONTINUE)
@@ -130,8 +138,14 @@ class Population(StopRules):
             elif isinstance(distribution, Choice):
                 at = distribution.choice.index(params[path]) + rng.choice((-1, 1))
                 varied[path] = distribution.choice[min(max(at, 0), len(distribution.choice) - 1)]
+            elif isinstance(distribution, Integer):
+                varied[path] = round(_moved(params[path], distribution.integer, rng))
             else:
-                low, *_, high = next(iter(distribution.model_dump().values()))
-                moved = min(max(params[path] * rng.choice(_FACTORS), low), high)
-                varied[path] = round(moved) if isinstance(distribution, Integer) else moved
+                bounds = distribution.uniform if isinstance(distribution, Uniform) else distribution.log_uniform
+                varied[path] = _moved(params[path], bounds, rng)
         return varied
+
+
+def _moved(value: float, bounds: Sequence[float], rng: random.Random) -> float:
+    low, high = bounds
+    return min(max(value * rng.choice(_FACTORS), low), high)

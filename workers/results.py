@@ -4,7 +4,7 @@ Owns the ranking of trials. Does not own the metric points: those are the spools
 """
 
 import math
-from collections import Counter
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from adadim_core.spec.report import TrialState, decode_float, encode_float
 from workers.storage import Storage, read_json
 
 ENDED_WELL = ("succeeded", "stopped")
+_NUMBER = re.compile(r"\d[\d.]*")
 _COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "knn_top1": "k-NN"}
 
 
@@ -114,15 +115,24 @@ def ranking(spec: ExperimentSpec) -> tuple[str, str]:
     return (spec.search.metric, spec.search.mode) if spec.search else ("knn_top1", "max")
 
 
+def came_to_something(results: Iterable[TrialResult]) -> bool:
+    """Whether any trial ended well and measured something: then the run did not fail."""
+    return any(result.state in ENDED_WELL and result.metrics for result in results)
+
+
 def commonest_error(results: Iterable[TrialResult]) -> str:
     """Why trials failed: the commonest reason first, with one full account of it."""
     errors = [result.error or "no reason given" for result in results if result.state == "failed"]
     if not errors:
         return "no trial came to its first result"
-    reasons = Counter(error.splitlines()[0] for error in errors).most_common()
-    summary = "\n".join(f"{count} of {len(errors)} failed trials: {reason}" for reason, count in reasons[:5])
-    example = next(error for error in errors if error.splitlines()[0] == reasons[0][0])
-    return f"{summary}\n\n{example}"
+    kinds: dict[str, list[str]] = {}
+    for error in errors:  # "at step 12" and "at step 15" are one reason
+        kinds.setdefault(_NUMBER.sub("#", error.splitlines()[0]), []).append(error)
+    commonest = sorted(kinds.values(), key=len, reverse=True)
+    summary = "\n".join(
+        f"{len(kind)} of {len(errors)} failed trials: {kind[0].splitlines()[0]}" for kind in commonest[:5]
+    )
+    return f"{summary}\n\n{commonest[0][0]}"
 
 
 def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
@@ -149,7 +159,7 @@ def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
             style="bold green" if first else "red" if result.state == "failed" else None,
         )
     # A job's log is no terminal: rich would fold the table to 80 columns.
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # a path in a label may look like markup
     console.width = max(console.width, 120)
     console.print(table)
 

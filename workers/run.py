@@ -13,10 +13,10 @@ from workers.interruption import Interrupted, Interruption
 from workers.points import write_points
 from workers.progress import Progress
 from workers.results import (
-    ENDED_WELL,
     BestCheckpoint,
     TrialResult,
     best,
+    came_to_something,
     chosen,
     commonest_error,
     print_table,
@@ -56,7 +56,7 @@ def run_experiment(
     storage.fetch_records()
     write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
-    if any(result.state in ENDED_WELL and result.epoch for result in results):
+    if came_to_something(results):
         return Outcome(state="succeeded")
     if budget.used_up:
         return Outcome(state="failed", error=f"{budget.reason} before any trial came to its first result")

@@ -5,6 +5,7 @@ is trial.py's: its actor is told, and writes encoder and result as for any other
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,12 @@ class StopRules(FIFOScheduler):
     """Tune's scheduler of a run: starts trials in order, and stops those that a rule wants stopped."""
 
     def __init__(
-        self, spec: ExperimentSpec, storage: Storage, budget: Budget, finished: dict[int, TrialResult]
+        self,
+        spec: ExperimentSpec,
+        storage: Storage,
+        budget: Budget,
+        finished: dict[int, TrialResult],
+        check: Callable[[], None],
     ) -> None:
         """
         Args:
@@ -31,6 +37,7 @@ class StopRules(FIFOScheduler):
             storage: Where earlier attempts left what their trials showed.
             budget: The time there is.
             finished: Trials that ended before, by number.
+            check: Called between two of them: reading what hundreds showed takes a while. May raise.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._metric: str
@@ -43,7 +50,8 @@ class StopRules(FIFOScheduler):
         """Trials that were told to end, and why."""
         self._known: set[str] = set()
         self._scheduler = _scheduler(spec, self._metric, self._mode)
-        for number in finished:
+        for number in finished if self._scheduler is not None else ():
+            check()
             self._remember(_Former(f"former-{number}"), number)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,7 +80,8 @@ class StopRules(FIFOScheduler):
         return reason is not None
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        if self._scheduler is not None and self._metric in result:
+        # ASHA would hold an infinite value against every trial to come.
+        if self._scheduler is not None and math.isfinite(result.get(self._metric, math.nan)):
             self._scheduler.on_trial_complete(tune_controller, trial, result)
 
     def _verdict(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str | None:

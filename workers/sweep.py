@@ -89,13 +89,14 @@ def run_trials(
         trainable = tune.with_parameters(DistributedTrialActor, context=context, room=room)
         trainable = tune.with_resources(trainable, {"memory": 1})  # Tune wants to be asked for something
     scheduler: StopRules
+    check = lambda: listener.check([])  # noqa: E731
     slots = watch.slots
     search, before = spec.search, {result.number: result for result in finished}
     if search is not None and isinstance(search.scheduler, PopulationBasedTraining):
-        scheduler = Population(spec, search, search.scheduler, storage, budget, before, listener.change)
+        scheduler = Population(spec, search, search.scheduler, storage, budget, before, check, listener.change)
         slots = lambda: len(plans)  # noqa: E731 - they take turns
     else:
-        scheduler = StopRules(spec, storage, budget, before)
+        scheduler = StopRules(spec, storage, budget, before, check)
     queue = TrialQueue(search, storage, plans, finished, slots)
     events = _Events(context, queue, budget, watch, listener)
     tuner = tune.Tuner(
@@ -111,7 +112,10 @@ def run_trials(
         run_config=tune.RunConfig(
             name=storage.tune.name,
             storage_path=str(context.root),
-            failure_config=tune.FailureConfig(max_failures=LOST_PROCESS_RETRIES),
+            failure_config=tune.FailureConfig(
+                # A GPU's error takes the process with it, which Tune counts as well.
+                max_failures=LOST_PROCESS_RETRIES + spec.resources.max_failures
+            ),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[events],
             verbose=0,

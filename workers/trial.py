@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from workers.log import OutputLog
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
 from workers.results import TrialResult, chosen, read_result, write_result
+from workers.spool import Spool
 from workers.stopping_signal import stop_signal
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
 _PART_SECONDS = 1.0
 _INTERRUPTED_SECONDS = 0.1
+_KEEP_SECONDS = 60.0
+"""How long a trial waits for the weights it is to take over."""
 
 
 class Diverged(Exception):  # noqa: N818 - what happened to the training
@@ -73,9 +76,12 @@ class TrialRun:
         if leads:
             self._storage.take_up_log(self._storage.trial_log(plan.number))
         self._log = OutputLog(self._storage.trial_log(plan.number)) if leads else None
-        self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number) if leads else None
+        self._spool: Spool | None = None
+        self._saved_step = -1
         try:
-            self.trainer = self._trainer_from(plan.number)
+            if leads:
+                self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number)
+            self.trainer = self._trainer_from(plan.number, self.plan)
         except BaseException:
             self._fail()
             raise
@@ -127,12 +133,18 @@ class TrialRun:
         return {**metrics, **position, "interrupted": self.interrupted}
 
     def save(self) -> None:
-        """Store a checkpoint. The points measured up to it are stored before it, so that none can be missing."""
+        """Store a checkpoint, unless there is one of this step.
+
+        The points measured up to it are stored before it, so that none can be missing.
+        """
+        if self._saved_step == self.trainer.step:
+            return
         began = time.monotonic()
         path = self._storage.checkpoint(self.plan.number)
         self.trainer.save(path)
         try:
             self._storage.push(*self._spool_files(), path, patience=0)
+            self._saved_step = self.trainer.step
         except OSError as error:
             logger.warning("the checkpoint of trial %d did not reach the storage: %s", self.plan.number, error)
         self._saved = time.monotonic()
@@ -174,6 +186,10 @@ class TrialRun:
 
     def end_early(self, reason: str) -> dict[str, float]:
         """End here, after a whole epoch: write encoder and result as they are. Returns what `step` would."""
+        if self.done and not self._ended:  # all epochs are trained, and the process died before its result was written
+            return self.step()
+        if self._leads and not self.done and self.trainer.epoch % self.trainer.spec.evaluation.every_epochs:
+            self._metrics |= self._evaluate()
         if self._leads and not self.done and self.trainer.step:  # one that never began may do so in a later attempt
             self._finish(reason)
         self._ended = True
@@ -181,12 +197,12 @@ class TrialRun:
 
     def take_over(self, donor: int, params: dict[str, Any]) -> None:
         """Go on with the weights of another trial's checkpoint and with other values."""
-        self.plan = TrialPlan(self.plan.number, params)
-        before = self.trainer.state_dict()
-        self.trainer = self._trainer_from(donor)
-        if self.trainer.step == 0:
-            logger.warning("trial %d has no checkpoint any more; trial %d keeps its weights", donor, self.plan.number)
-            self.trainer.load_state_dict(before)
+        plan = TrialPlan(self.plan.number, params)
+        trainer = self._trainer_from(donor, plan)
+        if trainer.step == 0:
+            logger.warning("trial %d has no checkpoint any more; trial %d keeps its weights", donor, plan.number)
+            trainer.load_state_dict(self.trainer.state_dict())
+        self.plan, self.trainer, self._saved_step = plan, trainer, -1
         self.save()
 
     def close(self) -> None:
@@ -212,7 +228,14 @@ class TrialRun:
         self._note(traceback.format_exc())
         self.close()
 
-    def _trainer_from(self, number: int) -> "Trainer":
+    def _evaluate(self) -> dict[str, float]:
+        """Evaluate where the last epoch was not: a trial that ends early ranks by what it has come to."""
+        values = self.trainer.evaluate()
+        if self._spool is not None:
+            self._spool.append(self.trainer.step, float(self.trainer.epoch), values)
+        return values
+
+    def _trainer_from(self, number: int, plan: TrialPlan) -> "Trainer":
         """A trainer that goes on from the checkpoint of the trial with this number, if it has one."""
         from adadim_core.checkpoint import previous_checkpoint
 
@@ -220,7 +243,7 @@ class TrialRun:
         self._storage.fetch(previous_checkpoint(checkpoint))
         self._storage.fetch(checkpoint)
         report = self._spool.append if self._spool is not None else _unreported
-        return _trainer(self._context.trial_spec(self.plan), self._device, report, checkpoint)
+        return _trainer(self._context.trial_spec(plan), self._device, report, checkpoint)
 
     def _finish(self, stopped: str | None) -> None:
         """Write what a finished trial leaves; `stopped` says why it ended before its last epoch, if it did."""
@@ -323,15 +346,25 @@ class TrialActor(tune.Trainable):
         """The trial is not to go on: its next step writes what it has come to, and is its last."""
         self._early = reason
 
-    def take_over(self, donor: int, params: dict[str, Any]) -> None:
-        """Go on with another trial's weights and with other values."""
-        if self._run is not None:
-            _attempt(lambda run: run.take_over(donor, params), self._run)
+    def take_over(self, donor: int, params: dict[str, Any], stored: list["ray.ObjectRef[None]"]) -> None:
+        """Go on with another trial's weights, once they are stored, and with other values."""
+        if self._run is None:
+            return
+        if stored:
+            ray.wait(stored, timeout=_KEEP_SECONDS)
+        try:
+            self._run.take_over(donor, params)
+        except Exception:  # nobody waits for what this raises
+            logger.exception("trial %d goes on from its own checkpoint", self._run.plan.number)
+            self._end()  # with the new values: they are on record
 
     def keep(self) -> None:
         """Store a checkpoint now: another trial may want these weights."""
-        if self._run is not None:
-            _attempt(lambda run: run.save(), self._run)
+        try:
+            if self._run is not None:
+                self._run.save()
+        except Exception:  # nobody waits for what this raises
+            logger.exception("trial %d", self.config["trial"])
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:  # noqa: ARG002 - trials keep their own
         """Tune lets another trial have this process, and gives this trial one later, perhaps on another node.
@@ -351,14 +384,6 @@ class TrialActor(tune.Trainable):
         if self._run is not None:
             self._run.close()
         self._run = None
-
-
-def _attempt(act: Callable[[TrialRun], None], run: TrialRun) -> None:
-    """Nobody waits for what this raises; the trial goes on, or is taken up by the next attempt, without it."""
-    try:
-        act(run)
-    except Exception:
-        logger.exception("trial %d", run.plan.number)
 
 
 def ended_before(context: RunContext, number: int) -> dict[str, Any] | None:

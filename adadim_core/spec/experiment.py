@@ -65,6 +65,11 @@ class ExperimentSpec(Section):
             return self
         if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.workers > 1:
             raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
+        if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.max_concurrent_trials:
+            raise ValueError(
+                "search.scheduler pbt trains as many trials at once as the cluster holds: leave out "
+                "resources.max_concurrent_trials"
+            )
         early = not isinstance(self.search.scheduler, NoScheduler) or self.stop.plateau is not None
         if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
             raise ValueError(

@@ -198,3 +198,9 @@ class ResourcesSpec(Section):
         int,
         Field(ge=0, le=100, description="How often a trial that raises goes on from its last checkpoint."),
     ] = 0
+
+    @model_validator(mode="after")
+    def _whole_gpus_above_one(self) -> Self:
+        if self.gpus_per_worker != "auto" and self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise ValueError(f"gpus_per_worker ({self.gpus_per_worker}) must be a whole number above 1")
+        return self

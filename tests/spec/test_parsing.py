@@ -96,6 +96,7 @@ def test_a_date_stays_the_text_it_looks_like() -> None:
             "less than or equal to 1",
         ),
         ({"name": "a", "resources": {"gpus_per_worker": "all"}}, "/resources/gpus_per_worker", "'auto'"),
+        ({"name": "a", "resources": {"gpus_per_worker": 1.5}}, "/resources", "whole number above 1"),
         ({"name": "a", "resources": {"workers": 3}}, "", "must be a multiple of resources.workers (3)"),
         ({}, "/name", "this field is required"),
         ({"name": ""}, "/name", "at least 1 character"),

@@ -158,6 +158,12 @@ def test_a_search_that_contradicts_itself_is_refused(problems: Problems, fields:
     assert any(message in problem.message for problem in found), found
 
 
+def test_pbt_has_no_limit_of_its_own(problems: Problems) -> None:
+    document = search(scheduler={"name": "pbt"}, space={"training.lr": {"uniform": [0.1, 0.2]}})
+    (found,) = problems(document | {"resources": {"max_concurrent_trials": 2}})
+    assert "leave out resources.max_concurrent_trials" in found.message
+
+
 def test_pbt_takes_trials_of_one_worker(problems: Problems) -> None:
     document = search(scheduler={"name": "pbt"}, space={"training.lr": {"uniform": [0.1, 0.2]}})
     assert validate_spec(document).search is not None

@@ -1,5 +1,6 @@
 """Which trials end early, and what the rules know after a restart. Ray's schedulers, without a cluster."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,11 +38,15 @@ def spec_with(scheduler: dict[str, Any] | None = None, **sections: Any) -> Exper
 
 
 def rules(
-    spec: ExperimentSpec, folder: Path, finished: tuple[int, ...] = (), minutes: float | None = None
+    spec: ExperimentSpec,
+    folder: Path,
+    finished: tuple[int, ...] = (),
+    minutes: float | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> StopRules:
     storage = Storage(folder)
     former = {number: TrialResult(number, {}, "succeeded") for number in finished}
-    return StopRules(spec, storage, Budget(minutes, storage), former)
+    return StopRules(spec, storage, Budget(minutes, storage), former, check)
 
 
 def spool(folder: Path, number: int, values: list[float], run: str = "1") -> None:
@@ -63,6 +68,7 @@ def test_asha_stops_what_falls_behind_and_says_so(tmp_path: Path) -> None:
         assert judge.on_trial_result(TUNE, good, {"epoch": epoch, "h_r": 2.0}) == CONTINUE
     assert judge.on_trial_result(TUNE, poor, {"epoch": 1, "h_r": 1.0}) == CONTINUE
     assert judge.ends(TUNE, poor, {"epoch": 2, "h_r": 1.0})
+    assert good.told == []
     assert poor.told == ["asha: h_r 1 is too far behind, at epoch 2"]
     assert judge.on_trial_result(TUNE, poor, {"epoch": 3, "h_r": 9.0}) == CONTINUE, "it ends by itself"
     assert poor.told[1:] == ["asha: h_r 1 is too far behind, at epoch 3"], "its process died before it could end"
@@ -85,7 +91,27 @@ def test_after_a_restart_trials_are_compared_with_those_of_earlier_attempts(
         if ends or scheduler["name"] == "median":
             assert judge.ends(TUNE, fresh, {"epoch": 2, "h_r": 0.5}) == ends
         judge.on_trial_add(TUNE, taken_up)
-        judge.on_trial_result(TUNE, taken_up, {"epoch": 3, "h_r": 1.0})
+        assert not judge.ends(TUNE, taken_up, {"epoch": 3, "h_r": 9.0}), "it goes on, and is the best by now"
+
+
+def test_an_infinite_value_is_not_held_against_others(tmp_path: Path) -> None:
+    judge = rules(spec_with({"name": "asha", "grace_epochs": 2, "reduction": 3}), tmp_path)
+    trials = [TuneTrial(number) for number in range(4)]
+    for trial in trials:
+        judge.on_trial_add(TUNE, trial)
+    infinite = {"epoch": 2, "h_r": float("inf")}
+    assert judge.ends(TUNE, trials[0], infinite)
+    judge.on_trial_complete(TUNE, trials[0], infinite)  # type: ignore[arg-type]
+    for number in (1, 2, 3):
+        assert not judge.ends(TUNE, trials[number], {"epoch": 2, "h_r": float(number)}), "the best so far"
+
+
+def test_a_signal_is_heard_while_earlier_trials_are_read(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rules(spec_with({"name": "asha"}), tmp_path, (0, 1), check=interrupt)
 
 
 def test_a_metric_that_is_not_finite_stops_a_trial_that_is_compared(tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from workers.context import RunContext
 from workers.errors import RunError
 from workers.interruption import Interruption
 from workers.progress import Progress
-from workers.results import TrialResult, best, print_table, read_result, write_result
+from workers.results import (
+    TrialResult,
+    best,
+    came_to_something,
+    commonest_error,
+    print_table,
+    read_result,
+    write_result,
+)
 from workers.run import run_experiment
 from workers.storage import Storage, open_storage
 
@@ -65,6 +73,33 @@ def test_the_table_shows_what_varied(spec: ExperimentSpec, capsys: pytest.Captur
     shown = capsys.readouterr().out
     for word in ("lr", "0.01", "adaptive", "H(R)", "1.5", "k-NN", "0.9", "best"):
         assert word in shown
+
+
+def test_what_looks_like_markup_in_a_label_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    space = {"data.path": {"choice": ["/data/[red]a", "/data/b[/b]"]}}
+    document = tiny_spec(data={"dataset": "image_folder", "path": "x"}, search={"algorithm": "grid", "space": space})
+    paths = validate_spec(document)
+    print_table(paths, [TrialResult(k, {"data.path": p}, "failed") for k, p in enumerate(space["data.path"]["choice"])])
+    shown = capsys.readouterr().out
+    assert "/data/[red]a" in shown
+    assert "/data/b[/b]" in shown
+
+
+def test_the_commonest_reason_comes_first_whatever_numbers_are_in_it() -> None:
+    errors = [f"Diverged: the loss is nan at step {step}\nmore" for step in (3, 17, 120)]
+    errors[1:1] = ["FileNotFoundError: gone"] * 2
+    summary = commonest_error([TrialResult(k, {}, "failed", error=error) for k, error in enumerate(errors)])
+    assert summary.startswith(
+        "3 of 5 failed trials: Diverged: the loss is nan at step 3\n2 of 5 failed trials: FileNotFoundError: gone\n\n"
+    )
+    assert summary.endswith("at step 3\nmore")
+
+
+def test_a_run_whose_trials_measured_something_did_not_fail() -> None:
+    collapsed = TrialResult(0, {}, "stopped", epoch=0, metrics={"h_r": 0.1}, reason="collapsed at step 2")
+    never_began = TrialResult(1, {}, "stopped", reason="the time budget is used up")
+    assert came_to_something([never_began, collapsed])
+    assert not came_to_something([never_began, TrialResult(2, {}, "failed", metrics={"h_r": 0.1})])
 
 
 def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ from worker_harness import tiny_spec
 from adadim_core.spec import TrialPlan, validate_spec
 from workers.budget import Budget
 from workers.context import RunContext
-from workers.ddp import _is_lost, cause
+from workers.ddp import DistributedTrialActor, _is_lost, cause
 from workers.failures import Failures
+from workers.points import merged
 from workers.results import BestCheckpoint, TrialResult, read_result, write_result
 from workers.sweep import Listener, _Events
 from workers.trial import Diverged, TrialActor
@@ -115,6 +117,100 @@ def test_with_no_time_left_a_trial_leaves_what_it_came_to(actor: Actor, context:
     assert result is not None
     assert (result.epoch, result.reason, result.metrics["h_r"]) == (1, "no time left", trained["h_r"])
     assert read_result(context.storage, 1) is None, "it never began; with more time it will"
+
+
+def test_a_trial_whose_process_died_before_its_result_was_written_still_leaves_one(
+    actor: Actor, context: RunContext
+) -> None:
+    process = actor()
+    for _ in range(3):
+        process.step()
+    context.storage.result(0).unlink()  # the checkpoint of the last step is there
+    again = actor()
+    again.end_early("no time left")
+    assert again.step()["done"]
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert (result.state, result.epoch, result.reason) == ("succeeded", 3, None)
+
+
+def test_a_trial_that_ends_between_two_evaluations_is_evaluated(tmp_path: Path, actor: Actor) -> None:
+    document = tiny_spec(training={"epochs": 3}, evaluation={"every_epochs": 3})
+    context = RunContext(validate_spec(document), str(tmp_path / "other"), "run-1", None)
+    process = actor()
+    process.setup(process.config, context)
+    assert "knn_top1" not in process.step()
+    process.end_early("no time left")
+    process.step()
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert result.metrics["knn_top1"] > 0
+    process.cleanup()
+    points = merged(context.storage, 0)
+    assert points[-1].values["knn_top1"] == result.metrics["knn_top1"]
+
+
+def test_weights_that_cannot_be_taken_over_leave_the_trial_as_it_was_with_the_values_on_record(
+    actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = actor()
+    trained = process.step()
+    process.save()
+    params = {"training.lr": 0.05}
+    context.storage.write_json(context.storage.params(0), params)
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.trial.TrialRun.take_over", broken("CUDA out of memory"))
+        process.take_over(1, params, [])
+    assert "CUDA out of memory" in caplog.text
+    assert process.step()["epoch"] == trained["epoch"] + 1
+    process.end_early("enough")
+    process.step()
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert result.params == params
+    assert result.metrics["lr"] > 0.001
+
+
+def test_a_checkpoint_is_written_once_a_step(
+    actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = actor()
+    process.step()
+    process.keep()
+    written = context.storage.checkpoint(0).stat().st_mtime_ns
+    process.save()
+    assert context.storage.checkpoint(0).stat().st_mtime_ns == written
+    process.step()
+    process.save()
+    assert context.storage.checkpoint(0).stat().st_mtime_ns != written
+
+
+def test_a_trial_that_cannot_write_its_points_leaves_the_streams_as_they_were(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sys.stdout
+    monkeypatch.setattr("workers.reporter.PointReporter.open", broken("no space left"))
+    process = actor()
+    for _ in range(3):
+        process.step()
+        process.reset_config({})
+    assert sys.stdout is before
+
+
+def test_processes_that_do_not_end_take_the_actor_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave() -> None:
+        raise Exited
+
+    monkeypatch.setattr("ray.actor.exit_actor", leave)
+    monkeypatch.setattr("workers.ddp._END_SECONDS", 0.05)
+    held = threading.Event()
+    waits: Any = DistributedTrialActor.__new__(DistributedTrialActor)
+    waits.config, waits._gate = {"trial": 0}, SimpleNamespace(answer=SimpleNamespace(remote=lambda _: None))
+    waits._thread = threading.Thread(target=held.wait, daemon=True)
+    waits._thread.start()
+    with pytest.raises(Exited):
+        waits.reset_config({})
+    held.set()
 
 
 def test_the_queue_then_starts_only_what_was_trained_before(context: RunContext) -> None:
