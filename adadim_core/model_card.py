@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import yaml
@@ -88,11 +89,31 @@ def model_card(
         dataset=dataset,
         torch=torch.__version__,
         collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
-        spec=yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True, exclude=hidden), sort_keys=False),
+        spec=yaml.safe_dump(
+            _beside(
+                spec.model_dump(mode="json", exclude=hidden), ExperimentSpec(name="default").model_dump(mode="json")
+            ),
+            sort_keys=False,
+        ),
         figures="\n".join(
             f"| `{name}` | {_number(value)} | {METRICS.get(name, '')} |" for name, value in sorted(figures.items())
         ),
     )
+
+
+def _beside(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The values that are not the defaults. A section of several kinds says which it is."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if isinstance(value, dict) and isinstance(default, dict):
+            kind = {key: value[key] for key in ("policy", "name") if key in value}
+            if kind.items() <= default.items():
+                other = _beside(value, default)
+                value = kind | other if other else default  # noqa: PLW2901
+        if value != default:
+            found[name] = value
+    return found
 
 
 def _number(value: float) -> str:

@@ -51,6 +51,7 @@ def connect(resources: ResourcesSpec) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RunError(
             f"cannot join the Ray cluster at RAY_ADDRESS={address}: {error}\n"
+            "Is it there, and are RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set as on its nodes?\n"
             "To run on it from outside, use: ray job submit --working-dir . -- python -m workers SPEC"
             if address
             else f"cannot start a local Ray cluster: {error}"

@@ -26,7 +26,7 @@ from workers.context import RunContext
 from workers.failures import Failures
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
+from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, TrialRun, describe, ended_before, lasting
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class DistributedTrialActor(tune.Trainable):
             else:
                 failures = Failures(self._context, number)
                 failures.add(describe(self._error))
-                if failures.count > self._context.spec.resources.max_failures or isinstance(self._error, Diverged):
+                if failures.count > self._context.spec.resources.max_failures or lasting(self._error):
                     return
             logger.warning("trial %d goes on from its last checkpoint after: %s", number, describe(self._error))
             ray.get(self._gate.restart.remote())
@@ -115,7 +115,11 @@ class DistributedTrialActor(tune.Trainable):
                     use_gpu=room.gpus > 0,
                     resources_per_worker={"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}),
                 ),
-                run_config=ray.train.RunConfig(name=f"train-{number:04d}", storage_path=self._context.storage.train),
+                run_config=ray.train.RunConfig(
+                    name=f"train-{number:04d}",
+                    storage_path=self._context.storage.train,
+                    logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
+                ),
             ).fit()
         except ray.train.WorkerGroupError as error:
             self._error = cause(error.worker_failures.values()) or error

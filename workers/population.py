@@ -14,7 +14,7 @@ import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from adadim_core.spec import ExperimentSpec
+from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.scheduler import PopulationBasedTraining
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.space import Choice, Integer, Uniform
@@ -95,7 +95,8 @@ class Population(StopRules):
             self._scores[number] = self._scores[donor]  # it is as good as that one now,
             del self._compared[number]  # and as far
             self._on_change(number, params)
-            print(f"trial {number}  epoch {epoch}  goes on with the weights of trial {donor}", flush=True)
+            learnt = f"takes over the weights of trial {donor}, epoch {self._epochs[donor]}"
+            print(f"trial {number}  epoch {epoch}  {learnt}: {trial_label(self._spec, params)}", flush=True)
         else:
             self._kept[number] = actor.keep.remote()  # others may want these weights
         others = [other.status for other in tune_controller.get_trials() if other is not trial]

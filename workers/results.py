@@ -132,7 +132,8 @@ def commonest_error(results: Iterable[TrialResult]) -> str:
     summary = "\n".join(
         f"{len(kind)} of {len(errors)} failed trials: {kind[0].splitlines()[0]}" for kind in commonest[:5]
     )
-    return f"{summary}\n\n{commonest[0][0]}"
+    example = commonest[0][0]
+    return f"{summary}\n\n{example}" if "\n" in example else summary
 
 
 def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
@@ -155,7 +156,7 @@ def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
             str(result.number),
             trial_label(spec, result.params),
             *(_shown(result.metrics.get(name)) for name in columns),
-            "best" if first else f"stopped at {result.epoch}" if result.state == "stopped" else result.state,
+            ("best, " if first else "") + (f"stopped at {result.epoch}" if result.state == "stopped" else result.state),
             style="bold green" if first else "red" if result.state == "failed" else None,
         )
     # A job's log is no terminal: rich would fold the table to 80 columns.

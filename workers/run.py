@@ -22,6 +22,7 @@ from workers.results import (
     print_table,
     ranking,
     read_result,
+    read_results,
     write_results,
 )
 from workers.storage import Storage
@@ -41,7 +42,10 @@ def run_experiment(
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
     left = _take_up(spec, storage, plans, progress)
-    print(f"{spec.name}: {len(left)} of {len(plans)} trials to run; results in {storage.place}", flush=True)
+    begun = len(storage.checkpointed() & {plan.number for plan in left})
+    going_on = f" ({begun} from checkpoints)" if begun else ""
+    what = f"{len(left)} of {len(plans)} trial{'s' * (len(plans) != 1)} to run{going_on}"
+    print(f"{spec.name}: {what}; results in {storage.place}", flush=True)
     try:
         if left:
             context = RunContext(spec, storage.location, _run_name(service), service)
@@ -49,6 +53,8 @@ def run_experiment(
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
+        if service is None:
+            print(f"to go on where this ends, run it again with --storage {storage.place}", flush=True)
         raise
     finally:
         results = [progress.results[plan.number] for plan in plans]
@@ -66,11 +72,14 @@ def run_experiment(
 def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], progress: Progress) -> list[TrialPlan]:
     """Account for every trial of the plan, finished ones with their results. Returns those that are not."""
     left = []
+    before = {result.number: result for result in read_results(storage)}
     for plan in plans:
         finished = read_result(storage, plan.number)
         plan = chosen(storage, plan)  # noqa: PLW2901 - from here on that is the plan
         epochs = spec.with_params(plan.params).training.epochs
-        progress.update(finished or TrialResult(plan.number, plan.params, "pending", epochs=epochs))
+        known = before.get(plan.number) or TrialResult(plan.number, plan.params, "pending")
+        waiting = TrialResult(plan.number, plan.params, "pending", known.epoch, epochs, known.metrics)
+        progress.update(finished or waiting)
         if finished is None:
             left.append(plan)
     return left

@@ -40,4 +40,8 @@ def _weighting(weighting: Weighting) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):  # a section: its kind, and what else it sets
+        kind = next((value[name] for name in ("policy", "name") if name in value), "")
+        fields = [f"{name}={_value(found)}" for name, found in value.items() if name not in ("policy", "name")]
+        return f"{kind}({', '.join(fields)})" if fields else str(kind)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ import yaml
 from rich.table import Table
 
 from service.cli.connection import connect
-from service.cli.output import ExperimentArgument, console, readable_errors
+from service.cli.output import ExperimentArgument, brief, console, readable_errors
 from service.client import ClientError
 
 app = typer.Typer()
@@ -97,5 +97,5 @@ def history(experiment: ExperimentArgument) -> None:
             table.add_column(head)
         for step in client.history(experiment):
             at = step["at"][:19].replace("T", " ")
-            table.add_row(at, step["target"], str(step["attempt"] or "-"), step["by"], step["reason"] or "")
+            table.add_row(at, step["target"], str(step["attempt"] or "-"), step["by"], brief(step["reason"] or ""))
         console.print(table)

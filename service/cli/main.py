@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from adadim_core.spec import parse_spec
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
@@ -77,9 +78,11 @@ def submit(
         text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
         answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
-            console.print(f"The spec is valid; it would run {len(answer['trials'])} trials:")
-            for trial in answer["trials"]:
-                console.print(f"  {trial['number']}  {trial['params'] or 'as specified'}", highlight=False)
+            trials = answer["trials"]
+            console.print(f"The spec is valid; it would run {len(trials)} trial{'s' * (len(trials) != 1)}:")
+            unset = "as specified" if parse_spec(text).search is None else "not chosen yet"
+            for trial in trials:
+                console.print(f"  {trial['number']}  {trial['params'] or unset}", highlight=False)
             return
         console.print(
             f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}"

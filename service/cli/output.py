@@ -24,7 +24,15 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (ClientError, SettingsError, OSError, UnicodeDecodeError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        Console(stderr=True).print(f"Error: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def brief(text: str) -> str:
+    """A reason without the accounts that follow it after an empty line, tracebacks say."""
+    return text.partition("\n\n")[0]

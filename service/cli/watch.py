@@ -12,6 +12,7 @@ from rich.text import Text
 
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.report import decode_float
+from service.cli.output import brief
 from service.client import Client
 from service.experiments.states import EXPERIMENT_ENDED
 
@@ -56,19 +57,21 @@ class _View:
         self.experiment = detail
         self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
         self._labels = {n: trial_label(self._spec, trial["params"]) for n, trial in self._trials.items()}
+        metric = detail["metric"]
+        self._columns = _COLUMNS if metric in _COLUMNS else {**_COLUMNS, metric: metric}
 
     def follow(self) -> Iterator[str | None]:
         """Apply events until the experiment has ended; yields a line for a log when something notable happened."""
         if self.experiment["state"] in EXPERIMENT_ENDED:
             return
+        yield self._state()
         for event in self._client.events(self.experiment["id"], after=self._seq):
             line = None
             if event.kind == "experiment":
                 before = self.experiment["state"], self.experiment["state_reason"]
                 self.experiment |= event.data
                 if before != (event.data["state"], event.data["state_reason"]):
-                    reason = f": {event.data['state_reason']}" if event.data["state_reason"] else ""
-                    line = f"experiment {event.data['id']} {event.data['state']}{reason}"
+                    line = self._state()
             elif event.kind == "trial":
                 line = self._apply_trial(event.data)
             elif event.kind == "points":
@@ -81,6 +84,11 @@ class _View:
                 self.experiment |= self._client.experiment(self.experiment["id"])
                 self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
                 return
+
+    def _state(self) -> str:
+        number, state, reason = (self.experiment[name] for name in ("id", "state", "state_reason"))
+        goes_on = f"; `adadim resume {number}` goes on" if state == "paused" else ""
+        return f"experiment {number} {state}" + (f": {brief(reason)}" if reason else "") + goes_on
 
     def _apply_trial(self, trial: dict[str, Any]) -> str | None:
         before = self._trials.get(trial["number"])
@@ -112,7 +120,7 @@ class _View:
 
     def _line(self, number: int) -> str:
         trial = self._trials[number]
-        shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in _COLUMNS.items())
+        shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in self._columns.items())
         epochs = f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-"
         why = f"  ({trial['reason']})" if trial["reason"] else ""
         return f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}{why}"
@@ -128,7 +136,7 @@ class _View:
         )
         parts: list[Any] = [head, self._table()]
         if experiment["state_reason"]:
-            parts.append(Text(experiment["state_reason"], style="yellow"))
+            parts.append(Text(brief(experiment["state_reason"]), style="yellow"))
         best = experiment["best_trial"]
         if best is not None and experiment["state"] in EXPERIMENT_ENDED:
             value = _value(experiment["best_value"])
@@ -144,7 +152,7 @@ class _View:
         table.add_column("state", no_wrap=True)
         table.add_column("epoch", justify="right", no_wrap=True)
         table.add_column("", width=16)
-        for head in _COLUMNS.values():
+        for head in self._columns.values():
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("")
         for number, trial in sorted(self._trials.items()):
@@ -155,7 +163,7 @@ class _View:
                 Text(trial["state"], style=_COLOURS.get(trial["state"], "dim")),
                 f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
                 ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
-                *(_value(trial["latest"].get(name)) for name in _COLUMNS),
+                *(_value(trial["latest"].get(name)) for name in self._columns),
                 "; ".join(note for note in ("best" if is_best else "", trial["reason"] or "") if note),
                 style="bold" if is_best else "",
             )

@@ -40,7 +40,10 @@ def locate(location: str, trial: Trial) -> Path:
     """The log file in a folder. Raises a 404 problem if the storage cannot be seen from here."""
     experiment = Path(location)
     if trial.state != "pending" and not experiment.is_dir():
-        detail = f"The service does not see {experiment}, where the log is; mount the cluster's storage there."
+        detail = (
+            f"The service does not see {experiment}, where the log is: mount the cluster's storage there. "
+            "The files of an imported run lie where it ran."
+        )
         raise Problem(404, "Not found", detail)
     return experiment / "trials" / f"{trial.number:04d}" / "log.txt"
 

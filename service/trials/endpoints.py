@@ -76,7 +76,8 @@ async def read_encoder(
         detail = f"There is no encoder: a trial that finishes exports one, and this one is {trial.state}."
         if trial.state in ("succeeded", "stopped"):
             detail = (
-                f"There is no {artefacts.shown(location)}/{path}; where it is a folder, mount the cluster's storage."
+                f"There is no {artefacts.shown(location)}/{path}; where it is a folder, mount the cluster's storage. "
+                "The files of an imported run lie where it ran."
             )
         raise Problem(404, "Not found", detail) from None
     except OSError as error:
