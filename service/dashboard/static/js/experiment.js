@@ -39,7 +39,12 @@ class ExperimentPage {
     this.tooltip = new Tooltip();
     this.selection = new Selection(() => this.showSelection(), () => this.showFocus());
     this.batch = new FrameBatch(() => this.render());
-    this.stream = new LiveStream(id, (kind, data) => this.take(kind, data), (status) => this.showLive(status));
+    this.stream = new LiveStream(
+      id,
+      (kind, data) => this.take(kind, data),
+      (status) => this.showLive(status),
+      () => this.look(),
+    );
     this.clock = setInterval(() => this.header?.tick(), 1000);
     this.queueClock = setInterval(() => this.watchQueue(), QUEUE_MS);
     const { signal } = this.closed;
@@ -53,6 +58,7 @@ class ExperimentPage {
     clearInterval(this.clock);
     clearInterval(this.queueClock);
     clearTimeout(this.lingering);
+    clearTimeout(this.again);
     this.stream.close();
     this.batch.dispose();
     this.tooltip.dispose();
@@ -86,13 +92,20 @@ class ExperimentPage {
   }
 
   /** No event tells when others in the queue move on. */
-  async watchQueue() {
-    if (this.experiment?.state !== "queued" || document.hidden || this.asking) return;
+  watchQueue() {
+    if (this.experiment?.state === "queued" && !document.hidden) this.look();
+  }
+
+  /** Look at the experiment alone: whether it is still there, and whether we may still see it. */
+  async look() {
+    if (this.asking) return;
     this.asking = true;
     try {
-      this.take("experiment", await getExperiment(this.id, this.closed.signal));
+      const { state, waiting } = await getExperiment(this.id, this.closed.signal);
+      // Everything else comes as an event, which may be newer than this answer.
+      if (state === this.experiment.state) this.take("experiment", { waiting });
     } catch (problem) {
-      if (problem.status === 404) this.root.replaceChildren(problemNotice(problem, null, true));
+      if (problem.status === 404) this.failed(problem);
     } finally {
       this.asking = false;
     }
@@ -119,13 +132,17 @@ class ExperimentPage {
 
   failed(problem) {
     if (problem.name === "AbortError" || problem.status === 401) return;
-    if (!this.header || problem.status === 404) {
+    if (problem.status === 404) {
+      this.dispose(); // it was deleted: nothing more will come
+      this.page.setLive(null);
+      this.root.replaceChildren(problemNotice(problem, null, true));
+    } else if (!this.header) {
       this.root.replaceChildren(problemNotice(problem, () => this.load(), true));
-      return;
+    } else {
+      this.page.setLive("lost", "reconnecting");
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.load(), 3000);
     }
-    this.page.setLive("lost", "reconnecting");
-    clearTimeout(this.again);
-    this.again = setTimeout(() => this.closed.signal.aborted || this.load(), 3000);
   }
 
   /** Points per series worth asking for: the more trials, the fewer. */
@@ -203,7 +220,7 @@ class ExperimentPage {
       this.store.merge(series);
       this.group.refresh();
       // From where its points are known: of the others some come twice, which changes nothing.
-      if (this.stream.source) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
+      if (this.stream.isOpen) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
     } catch (problem) {
       this.failed(problem);
     }
@@ -233,7 +250,7 @@ class ExperimentPage {
 
   /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
   linger() {
-    if (this.lingering || !this.stream.source) return;
+    if (this.lingering || !this.stream.isOpen) return;
     this.page.setLive(null);
     this.lingering = setTimeout(() => {
       this.lingering = null;
