@@ -155,15 +155,17 @@ class ExperimentPage {
 
   build() {
     const { store, selection, tooltip } = this;
+    const { metric, mode } = this.experiment;
     const label = (number) => this.labelOf(number);
-    const score = (number) => this.trials.get(number)?.latest?.[this.experiment.metric];
+    const score = (number) => this.trials.get(number)?.latest?.[metric];
     const { role, name } = this.session ?? {};
     this.header = new ExperimentHeader({
       mayChange: ({ owner }) => role === "admin" || (role === "submitter" && owner === name),
       mayClone: () => role === "admin" || role === "submitter",
       onExperiment: (changed) => this.acted(changed),
     });
-    this.table = new TrialTable(selection);
+    // The best come first where it is settled who they are: rows that swap places under the pointer are a nuisance.
+    this.table = new TrialTable(selection, metric, mode, isTerminal(this.experiment.state));
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(
       this.header.node,
@@ -176,10 +178,10 @@ class ExperimentPage {
     for (const metric of CHARTS) this.group.add(metric, card(metric));
     this.chosen = this.group.add(CHOSEN_AT_FIRST, card("chosen"), this.metricSelect());
     this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
-    this.phase.setMetric(this.experiment.metric, this.experiment.mode);
+    this.phase.setMetric(metric, mode);
     this.group.onCursor = () => this.paintPhaseFocus();
-    this.group.onZoom = (zoomed) => (this.resetZoom.hidden = !zoomed);
-    for (const metric of [...CHARTS, CHOSEN_AT_FIRST]) store.of(metric);
+    this.group.onZoom = (range) => (this.resetZoom.hidden = range === null);
+    for (const name of [...CHARTS, CHOSEN_AT_FIRST, metric]) store.of(name);
   }
 
   curvesHead() {
@@ -203,12 +205,21 @@ class ExperimentPage {
   }
 
   metricSelect() {
-    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
-    const names = new Set([...Object.keys(METRICS), ...reported]);
-    const options = [...names].map((name) => el("option", { value: name, selected: name === CHOSEN_AT_FIRST }, metricInfo(name).title));
-    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" }, ...options);
+    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" });
     select.addEventListener("change", () => this.choose(select.value));
+    this.select = select;
+    this.offerMetrics();
+    select.value = CHOSEN_AT_FIRST;
     return select;
+  }
+
+  /** Any metric may be chosen that is known by name or was reported by a trial. */
+  offerMetrics() {
+    const offered = new Set([...this.select.options].map((option) => option.value));
+    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
+    for (const name of new Set([...Object.keys(METRICS), ...reported])) {
+      if (!offered.has(name)) this.select.append(el("option", { value: name }, metricInfo(name).title));
+    }
   }
 
   async choose(metric) {
@@ -239,13 +250,25 @@ class ExperimentPage {
 
   render() {
     const { experiment } = this;
+    this.noteLatest();
+    this.offerMetrics();
     this.page.setTitle(experiment.name);
-    this.header.update(experiment);
+    this.header.update(experiment, this.labelOf(experiment.best_trial));
     this.showSelection();
     this.group.refresh();
     this.phase.refresh();
     if (isTerminal(experiment.state)) this.linger();
     else this.stay();
+  }
+
+  /** Trials come with their last values, but less often than points do. */
+  noteLatest() {
+    for (const [metric, trials] of this.store.metrics) {
+      for (const [number, series] of trials) {
+        const trial = this.trials.get(number);
+        if (trial) trial.latest = { ...trial.latest, [metric]: series.values.at(-1) };
+      }
+    }
   }
 
   /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
