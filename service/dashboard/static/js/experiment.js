@@ -149,7 +149,7 @@ class ExperimentPage {
   resolution() {
     const points = Math.floor(POINTS_AT_ONCE / Math.max(this.trials.size, 1));
     const limit = Math.min(1000, Math.max(200, points));
-    this.store.limit = 2 * limit;
+    this.store.limit = 4 * limit; // room for what zooming adds
     return limit;
   }
 
@@ -180,7 +180,7 @@ class ExperimentPage {
     this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
     this.phase.setMetric(metric, mode);
     this.group.onCursor = () => this.paintPhaseFocus();
-    this.group.onZoom = (range) => (this.resetZoom.hidden = range === null);
+    this.group.onZoom = (range) => this.zoomed(range);
     for (const name of [...CHARTS, CHOSEN_AT_FIRST, metric]) store.of(name);
   }
 
@@ -222,6 +222,25 @@ class ExperimentPage {
     }
   }
 
+  /** A zoomed range is read by itself: of a long series there are more points in it than the whole shows. */
+  async zoomed(range) {
+    this.resetZoom.hidden = range === null;
+    if (range === null) {
+      this.store.thin(1.5 * this.resolution());
+      return;
+    }
+    const { axisName, origin } = this.group;
+    const [start, end] = range.map((x) => x + origin);
+    const span = { by: axisName, start, end };
+    try {
+      const { series } = await getMetrics(this.id, this.group.metrics, this.resolution(), this.closed.signal, span);
+      this.store.merge(series);
+      this.batch.request();
+    } catch (problem) {
+      if (problem.status === 401 || problem.status === 404) this.failed(problem); // else the coarse curves stay
+    }
+  }
+
   async choose(metric) {
     this.chosen.metric = metric;
     this.store.of(metric);
@@ -230,6 +249,7 @@ class ExperimentPage {
       const { seq, series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
       this.store.merge(series);
       this.group.refresh();
+      if (this.group.zoom) this.zoomed(this.group.zoom);
       // From where its points are known: of the others some come twice, which changes nothing.
       if (this.stream.isOpen) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
     } catch (problem) {
