@@ -226,7 +226,7 @@ class ExperimentPage {
   async zoomed(range) {
     this.resetZoom.hidden = range === null;
     if (range === null) {
-      this.store.thin(1.5 * this.resolution());
+      this.store.thin(this.resolution());
       return;
     }
     const { axisName, origin } = this.group;

@@ -103,7 +103,7 @@ export class SeriesStore {
     }
   }
 
-  /** Give up what is finer than about so many points a series. */
+  /** Bring series that have more than so many points back to about so many. */
   thin(points) {
     for (const trials of this.metrics.values()) {
       for (const series of trials.values()) if (series.length > points) series.thin(points);
