@@ -76,7 +76,8 @@ export class ChartGroup {
     low -= this.origin;
     high -= this.origin;
     if (low <= (high - low) * 0.2) low = 0;
-    this.range = this.zoom ?? (high > low ? [low, high + (high - low) * 0.01] : [low, low + 1]);
+    // With some air, so that a point on the edge is not cut in half.
+    this.range = this.zoom ?? (high > low ? [low, high + (high - low) * 0.01] : [low - 0.03, low + 1]);
     for (const chart of this.charts) chart.refresh();
   }
 

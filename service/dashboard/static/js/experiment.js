@@ -149,7 +149,7 @@ class ExperimentPage {
   resolution() {
     const points = Math.floor(POINTS_AT_ONCE / Math.max(this.trials.size, 1));
     const limit = Math.min(1000, Math.max(200, points));
-    this.store.limit = 4 * limit; // room for what zooming adds
+    this.store.limit = (this.group?.zoom ? 4 : 2) * limit; // room for what zooming adds
     return limit;
   }
 
