@@ -34,6 +34,7 @@ async def api_docs() -> HTMLResponse:
 
 
 @router.get("/")
+@router.get("/experiments")
 @router.get("/experiments/{experiment_id}")
 async def page() -> FileResponse:
     """The one page; it reads its own address."""

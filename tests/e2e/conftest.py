@@ -51,10 +51,11 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float, what: str) -> T:
 
 
 class ServiceProcess:
-    """`adadim serve` with a state directory of its own."""
+    """`adadim serve` with a state directory of its own; more of its environment by name."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, **environment: str) -> None:
         self.state_dir = state_dir
+        self._environment = environment
         self._log = state_dir / "service.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
@@ -74,7 +75,8 @@ class ServiceProcess:
     def environment(self) -> dict[str, str]:
         hidden = ("DATABASE_URL", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
         kept = {name: value for name, value in os.environ.items() if name not in hidden}
-        return kept | {"ADADIM_STATE_DIR": str(self.state_dir), "ADADIM_PORT": "0", "ADADIM_RAY_NUM_CPUS": "2"}
+        own = {"ADADIM_STATE_DIR": str(self.state_dir), "ADADIM_PORT": "0", "ADADIM_RAY_NUM_CPUS": "2"}
+        return kept | own | self._environment
 
     @property
     def token(self) -> str:
@@ -123,17 +125,18 @@ class ServiceProcess:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """One service for the tests that do not stop it."""
-    yield from _run(tmp_path_factory)
+    yield from run_service(tmp_path_factory)
 
 
 @pytest.fixture
 def own_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service for one test, which may kill it."""
-    yield from _run(tmp_path_factory)
+    yield from run_service(tmp_path_factory)
 
 
-def _run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tmp_path_factory.mktemp("state"))
+def run_service(tmp_path_factory: pytest.TempPathFactory, **environment: str) -> Iterator[ServiceProcess]:
+    """A service that runs until the generator ends, and nothing left of it then."""
+    process = ServiceProcess(tmp_path_factory.mktemp("state"), **environment)
     process.start()
     try:
         yield process

@@ -31,6 +31,7 @@ PUBLIC: set[Route] = {
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/"),
+    ("GET", "/experiments"),
     ("GET", "/experiments/{experiment_id}"),  # the dashboard's empty page: what it shows it reads from the API
     ("GET", "/static"),
     ("GET", "/api/v1/spec/schema"),

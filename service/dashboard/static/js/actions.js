@@ -32,6 +32,7 @@ export class ActionButtons {
   /** @param mayChange, mayClone: functions of the experiment, @param onExperiment(changed) */
   constructor({ mayChange, mayClone, onExperiment }) {
     Object.assign(this, { mayChange, mayClone, onExperiment });
+    this.told = null;
     this.message = el("p", { class: "action-message", role: "status" });
     this.buttons = ACTIONS.map((action) => {
       const button = el("button", { type: "button", class: action.danger ? "danger" : null, hidden: true }, action.title);
@@ -43,6 +44,7 @@ export class ActionButtons {
 
   update(experiment) {
     this.experiment = experiment;
+    if (this.told !== null && experiment.state !== this.told) this.tell("", false); // it has gone on since
     for (const { action, button } of this.buttons) {
       const may = action.anyones ? this.mayClone(experiment) : this.mayChange(experiment);
       button.hidden = !may || !action.in.includes(experiment.state);
@@ -61,7 +63,7 @@ export class ActionButtons {
         return;
       }
       const changed = await (action.name === "delete" ? deleteExperiment(id) : actOn(id, action.name));
-      this.tell(changed.message, false);
+      this.tell(changed.message, false, changed.state);
       this.onExperiment(changed);
     } catch (problem) {
       this.tell(problem.message, true);
@@ -70,7 +72,9 @@ export class ActionButtons {
     }
   }
 
-  tell(text, failed) {
+  /** @param state in which the message holds; null: until the next */
+  tell(text, failed, state = null) {
+    this.told = state;
     this.message.classList.toggle("failure", failed);
     setText(this.message, text);
   }

@@ -25,8 +25,9 @@ export const getExperiment = (id, signal) => request("GET", `/experiments/${id}`
 export const actOn = (id, action) => request("POST", `/experiments/${id}/${action}`);
 export const cloneExperiment = (id) => request("POST", `/experiments/${id}/clone`, { body: {} });
 export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?confirm=true`);
-export const getMetrics = (id, metrics, maxPoints, signal) =>
-  request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints })}`, { signal });
+/** @param range {by, start, end}: only the points within; null: all */
+export const getMetrics = (id, metrics, maxPoints, signal, range = null) =>
+  request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints, ...range })}`, { signal });
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
 export const eventsUrl = (id, after, metrics) =>
   `${ROOT}/experiments/${id}/events?${query({ after, metrics: metrics.join(",") })}`;

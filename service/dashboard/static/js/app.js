@@ -81,12 +81,18 @@ async function start() {
   showRoute();
 }
 
+async function enter() {
+  try {
+    await takeTokenFromAddress();
+  } catch (problem) {
+    // An older session may still be good; without one the form appears and tells.
+    refusal = problem.detail || problem.title;
+  }
+  start();
+}
+
 onUnauthorized(showLogin);
 followLinks(showRoute);
-try {
-  await takeTokenFromAddress();
-} catch (problem) {
-  // An older session may still be good; without one the form appears and tells.
-  refusal = problem.detail || problem.title;
-}
-start();
+// A link with a token, pasted where the dashboard is open already, loads nothing anew.
+window.addEventListener("hashchange", () => location.hash.includes("token=") && enter());
+enter();

@@ -1,6 +1,6 @@
 // The curves over training: a group of charts, one metric each, with one x axis, one zoom and one cursor for all.
 
-import { el, setText } from "./dom.js";
+import { el, setAttribute, setText } from "./dom.js";
 import { duration, metricValue, tick } from "./format.js";
 import { metricInfo } from "./metrics.js";
 import { Plot, fillDot, padded, strokeCross, strokeLine } from "./plot.js";
@@ -21,7 +21,7 @@ export class ChartGroup {
   constructor({ store, selection, tooltip, label }) {
     Object.assign(this, { store, selection, tooltip, label });
     this.charts = [];
-    this.axis = X_AXES.epoch;
+    this.axisName = "epoch";
     this.zoom = null; // [min, max] in units of the axis, or null for everything
     this.range = [0, 1];
     this.cursor = null; // x under the pointer, in units of the axis
@@ -36,19 +36,27 @@ export class ChartGroup {
     return chart;
   }
 
+  get axis() {
+    return X_AXES[this.axisName];
+  }
+
+  get metrics() {
+    return this.charts.map(({ metric }) => metric);
+  }
+
   dispose() {
     for (const chart of this.charts) chart.plot.dispose();
   }
 
   setAxis(name) {
-    this.axis = X_AXES[name];
+    this.axisName = name;
     this.cursor = null;
     this.setZoom(null);
   }
 
   setZoom(range) {
     this.zoom = range;
-    this.onZoom(range !== null);
+    this.onZoom(range);
     this.refresh();
   }
 
@@ -68,7 +76,8 @@ export class ChartGroup {
     low -= this.origin;
     high -= this.origin;
     if (low <= (high - low) * 0.2) low = 0;
-    this.range = this.zoom ?? (high > low ? [low, high + (high - low) * 0.01] : [low, low + 1]);
+    // With some air, so that a point on the edge is not cut in half.
+    this.range = this.zoom ?? (high > low ? [low, high + (high - low) * 0.01] : [low - 0.03, low + 1]);
     for (const chart of this.charts) chart.refresh();
   }
 
@@ -106,7 +115,8 @@ class Chart {
     this.note = el("span", { class: "chart-note" });
     this.readout = el("output", { class: "chart-readout" });
     this.empty = el("p", { class: "chart-empty" }, "no points yet");
-    const box = el("div", { class: "chart-plot" }, this.empty);
+    const box = el("div", { class: "chart-plot", role: "img" }, this.empty);
+    this.box = box;
     host.append(el("header", { class: "chart-head" }, title ?? el("h3", {}, metricInfo(metric).title), this.note, this.readout), box);
     this.plot = new Plot(box, {
       paintData: (context) => this.paintData(context),
@@ -145,7 +155,15 @@ class Chart {
     const beyond = extents.filter((extent) => extent.low < min || extent.high > max).length;
     setText(this.note, beyond ? `${info.note}${info.note ? " · " : ""}${beyond} beyond the frame` : info.note);
     this.empty.hidden = this.series.size > 0;
+    setAttribute(this.box, "aria-label", this.inWords());
     this.plot.show([from, to], padded(min, max, info.range ? 0.03 : 0.06));
+  }
+
+  /** For those who do not see the curves. */
+  inWords() {
+    const points = [...this.series.values()].reduce((sum, { length }) => sum + length, 0);
+    const what = points ? `${counted(this.series.size, "curve")} of ${counted(points, "point")}` : "no points yet";
+    return `${metricInfo(this.metric).title}: ${what}`;
   }
 
   pen(series) {
@@ -277,6 +295,8 @@ class Chart {
     this.group.setCursor(null);
   }
 }
+
+const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 /** Opacity of the curves that stand back: the more there are, the fainter each. */
 export const crowdAlpha = (count) => Math.min(1, Math.max(0.35, 24 / Math.max(count, 1)));

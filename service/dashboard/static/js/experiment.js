@@ -39,7 +39,12 @@ class ExperimentPage {
     this.tooltip = new Tooltip();
     this.selection = new Selection(() => this.showSelection(), () => this.showFocus());
     this.batch = new FrameBatch(() => this.render());
-    this.stream = new LiveStream(id, (kind, data) => this.take(kind, data), (status) => this.showLive(status));
+    this.stream = new LiveStream(
+      id,
+      (kind, data) => this.take(kind, data),
+      (status) => this.showLive(status),
+      () => this.look(),
+    );
     this.clock = setInterval(() => this.header?.tick(), 1000);
     this.queueClock = setInterval(() => this.watchQueue(), QUEUE_MS);
     const { signal } = this.closed;
@@ -53,6 +58,7 @@ class ExperimentPage {
     clearInterval(this.clock);
     clearInterval(this.queueClock);
     clearTimeout(this.lingering);
+    clearTimeout(this.again);
     this.stream.close();
     this.batch.dispose();
     this.tooltip.dispose();
@@ -86,13 +92,20 @@ class ExperimentPage {
   }
 
   /** No event tells when others in the queue move on. */
-  async watchQueue() {
-    if (this.experiment?.state !== "queued" || document.hidden || this.asking) return;
+  watchQueue() {
+    if (this.experiment?.state === "queued" && !document.hidden) this.look();
+  }
+
+  /** Look at the experiment alone: whether it is still there, and whether we may still see it. */
+  async look() {
+    if (this.asking) return;
     this.asking = true;
     try {
-      this.take("experiment", await getExperiment(this.id, this.closed.signal));
+      const { state, waiting } = await getExperiment(this.id, this.closed.signal);
+      // Everything else comes as an event, which may be newer than this answer.
+      if (state === this.experiment.state) this.take("experiment", { waiting });
     } catch (problem) {
-      if (problem.status === 404) this.root.replaceChildren(problemNotice(problem, null, true));
+      if (problem.status === 404) this.failed(problem);
     } finally {
       this.asking = false;
     }
@@ -119,34 +132,40 @@ class ExperimentPage {
 
   failed(problem) {
     if (problem.name === "AbortError" || problem.status === 401) return;
-    if (!this.header || problem.status === 404) {
+    if (problem.status === 404) {
+      this.dispose(); // it was deleted: nothing more will come
+      this.page.setLive(null);
+      this.root.replaceChildren(problemNotice(problem, null, true));
+    } else if (!this.header) {
       this.root.replaceChildren(problemNotice(problem, () => this.load(), true));
-      return;
+    } else {
+      this.page.setLive("lost", "reconnecting");
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.load(), 3000);
     }
-    this.page.setLive("lost", "reconnecting");
-    clearTimeout(this.again);
-    this.again = setTimeout(() => this.closed.signal.aborted || this.load(), 3000);
   }
 
   /** Points per series worth asking for: the more trials, the fewer. */
   resolution() {
     const points = Math.floor(POINTS_AT_ONCE / Math.max(this.trials.size, 1));
     const limit = Math.min(1000, Math.max(200, points));
-    this.store.limit = 2 * limit;
+    this.store.limit = (this.group?.zoom ? 4 : 2) * limit; // room for what zooming adds
     return limit;
   }
 
   build() {
     const { store, selection, tooltip } = this;
+    const { metric, mode } = this.experiment;
     const label = (number) => this.labelOf(number);
-    const score = (number) => this.trials.get(number)?.latest?.[this.experiment.metric];
+    const score = (number) => this.trials.get(number)?.latest?.[metric];
     const { role, name } = this.session ?? {};
     this.header = new ExperimentHeader({
       mayChange: ({ owner }) => role === "admin" || (role === "submitter" && owner === name),
       mayClone: () => role === "admin" || role === "submitter",
       onExperiment: (changed) => this.acted(changed),
     });
-    this.table = new TrialTable(selection);
+    // The best come first where it is settled who they are: rows that swap places under the pointer are a nuisance.
+    this.table = new TrialTable(selection, metric, mode, isTerminal(this.experiment.state));
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(
       this.header.node,
@@ -159,10 +178,10 @@ class ExperimentPage {
     for (const metric of CHARTS) this.group.add(metric, card(metric));
     this.chosen = this.group.add(CHOSEN_AT_FIRST, card("chosen"), this.metricSelect());
     this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
-    this.phase.setMetric(this.experiment.metric, this.experiment.mode);
+    this.phase.setMetric(metric, mode);
     this.group.onCursor = () => this.paintPhaseFocus();
-    this.group.onZoom = (zoomed) => (this.resetZoom.hidden = !zoomed);
-    for (const metric of [...CHARTS, CHOSEN_AT_FIRST]) store.of(metric);
+    this.group.onZoom = (range) => this.zoomed(range);
+    for (const name of [...CHARTS, CHOSEN_AT_FIRST, metric]) store.of(name);
   }
 
   curvesHead() {
@@ -186,12 +205,40 @@ class ExperimentPage {
   }
 
   metricSelect() {
-    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
-    const names = new Set([...Object.keys(METRICS), ...reported]);
-    const options = [...names].map((name) => el("option", { value: name, selected: name === CHOSEN_AT_FIRST }, metricInfo(name).title));
-    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" }, ...options);
+    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" });
     select.addEventListener("change", () => this.choose(select.value));
+    this.select = select;
+    this.offerMetrics();
+    select.value = CHOSEN_AT_FIRST;
     return select;
+  }
+
+  /** Any metric may be chosen that is known by name or was reported by a trial. */
+  offerMetrics() {
+    const offered = new Set([...this.select.options].map((option) => option.value));
+    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
+    for (const name of new Set([...Object.keys(METRICS), ...reported])) {
+      if (!offered.has(name)) this.select.append(el("option", { value: name }, metricInfo(name).title));
+    }
+  }
+
+  /** A zoomed range is read by itself: of a long series there are more points in it than the whole shows. */
+  async zoomed(range) {
+    this.resetZoom.hidden = range === null;
+    if (range === null) {
+      this.store.thin(this.resolution());
+      return;
+    }
+    const { axisName, origin } = this.group;
+    const [start, end] = range.map((x) => x + origin);
+    const span = { by: axisName, start, end };
+    try {
+      const { series } = await getMetrics(this.id, this.group.metrics, this.resolution(), this.closed.signal, span);
+      this.store.merge(series);
+      this.batch.request();
+    } catch (problem) {
+      if (problem.status === 401 || problem.status === 404) this.failed(problem); // else the coarse curves stay
+    }
   }
 
   async choose(metric) {
@@ -202,8 +249,9 @@ class ExperimentPage {
       const { seq, series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
       this.store.merge(series);
       this.group.refresh();
+      if (this.group.zoom) this.zoomed(this.group.zoom);
       // From where its points are known: of the others some come twice, which changes nothing.
-      if (this.stream.source) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
+      if (this.stream.isOpen) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
     } catch (problem) {
       this.failed(problem);
     }
@@ -222,8 +270,10 @@ class ExperimentPage {
 
   render() {
     const { experiment } = this;
+    this.noteLatest();
+    this.offerMetrics();
     this.page.setTitle(experiment.name);
-    this.header.update(experiment);
+    this.header.update(experiment, this.labelOf(experiment.best_trial));
     this.showSelection();
     this.group.refresh();
     this.phase.refresh();
@@ -231,9 +281,19 @@ class ExperimentPage {
     else this.stay();
   }
 
+  /** Trials come with their last values, but less often than points do. */
+  noteLatest() {
+    for (const [metric, trials] of this.store.metrics) {
+      for (const [number, series] of trials) {
+        const trial = this.trials.get(number);
+        if (trial) trial.latest = { ...trial.latest, [metric]: series.values.at(-1) };
+      }
+    }
+  }
+
   /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
   linger() {
-    if (this.lingering || !this.stream.source) return;
+    if (this.lingering || !this.stream.isOpen) return;
     this.page.setLive(null);
     this.lingering = setTimeout(() => {
       this.lingering = null;

@@ -38,7 +38,8 @@ export class ExperimentHeader {
     return fact(name, this.facts[name]);
   }
 
-  update(experiment) {
+  /** @param best the best trial in words */
+  update(experiment, best) {
     this.experiment = experiment;
     setText(this.name, experiment.name);
     setText(this.id, `#${experiment.id}`);
@@ -48,7 +49,8 @@ export class ExperimentHeader {
     setText(this.reason, [experiment.state_reason, place].filter(Boolean).join(" · "));
     this.reason.classList.toggle("failure", experiment.state === "failed");
     this.progress.set(experiment.trials_done, experiment.trial_count);
-    setText(this.facts.Best, bestOf(experiment));
+    setText(this.facts.Best, bestOf(experiment, best));
+    setAttribute(this.facts.Best, "title", best || null);
     setText(this.facts.Attempt, String(experiment.attempt ?? "–"));
     setText(this.facts.Owner, experiment.owner ?? "–");
     setAttribute(this.facts.Created, "title", absolute(experiment.created_at));
@@ -69,7 +71,7 @@ function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
 }
 
-function bestOf({ best_trial: trial, best_value: value, metric }) {
+function bestOf({ best_trial: trial, best_value: value, metric }, label) {
   if (trial === null || trial === undefined) return "–";
-  return `★ ${trial} · ${metricInfo(metric).title} ${metricValue(value, metric)}`;
+  return [`★ ${trial}`, label, `${metricInfo(metric).title} ${metricValue(value, metric)}`].filter(Boolean).join(" · ");
 }

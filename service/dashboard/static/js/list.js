@@ -9,6 +9,7 @@ import { experimentPath } from "./router.js";
 
 const REFRESH_MS = 4000;
 const PAGE_SIZE = 50;
+const LARGEST_PAGE = 200; // what the service gives at once
 
 export function mountList(root, page) {
   const list = new ExperimentList(root, page);
@@ -44,9 +45,11 @@ class ExperimentList {
     if (this.reading) return;
     this.reading = true;
     try {
-      const first = await getExperiments(PAGE_SIZE, null, this.closed.signal);
-      if (this.oldestCursor === undefined) this.oldestCursor = first.next_cursor;
-      this.forgetDeleted(first.items);
+      const size = Math.min(Math.max(PAGE_SIZE, this.rows.size), LARGEST_PAGE);
+      const first = await getExperiments(size, null, this.closed.signal);
+      const continues = first.items.some(({ id }) => this.rows.has(id));
+      if (!continues) this.oldestCursor = first.next_cursor; // the first look, or one after very many submissions
+      this.forgetDeleted(first.items, continues && first.next_cursor !== null);
       this.show(first.items);
       this.page.setLive(null);
     } catch (problem) {
@@ -75,10 +78,10 @@ class ExperimentList {
     else this.root.replaceChildren(problemNotice(problem, () => this.refresh()));
   }
 
-  /** What the newest page no longer has, though it is newer than its oldest, was deleted. */
-  forgetDeleted(newest) {
+  /** What the newest page no longer has was deleted; unless `more` follows and it is older than the page's oldest. */
+  forgetDeleted(newest, more) {
     const present = new Set(newest.map(({ id }) => id));
-    const oldest = newest.length < PAGE_SIZE ? 0 : Math.min(...present);
+    const oldest = more ? Math.min(...present) : 0;
     for (const [id, row] of this.rows) {
       if (id < oldest || present.has(id)) continue;
       row.node.remove();

@@ -1,19 +1,24 @@
 // The event stream of one experiment. Owns reconnection: the last event id is carried over, failures are tried again
 // with growing pauses. Events may come twice; whoever listens merges.
 
-import { eventsUrl, getSession } from "./api.js";
+import { eventsUrl } from "./api.js";
 
 const KINDS = ["experiment", "trial", "points"];
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15000;
 
 export class LiveStream {
-  /** @param onEvent(kind, data), @param onStatus("live" | "lost") */
-  constructor(id, onEvent, onStatus) {
-    Object.assign(this, { id, onEvent, onStatus });
+  /** @param onEvent(kind, data), @param onStatus("live" | "lost"), @param onRetry() before each new try */
+  constructor(id, onEvent, onStatus, onRetry) {
+    Object.assign(this, { id, onEvent, onStatus, onRetry });
     this.source = null;
     this.timer = null;
     this.pause = FIRST_PAUSE_MS;
+  }
+
+  /** Whether it listens or waits to try again. */
+  get isOpen() {
+    return this.source !== null || this.timer !== null;
   }
 
   /** Listen to everything after this event id, of points those of some metrics. */
@@ -40,6 +45,7 @@ export class LiveStream {
 
   close() {
     clearTimeout(this.timer);
+    this.timer = null;
     this.source?.close();
     this.source = null;
   }
@@ -49,8 +55,7 @@ export class LiveStream {
     this.close();
     this.onStatus("lost");
     this.timer = setTimeout(() => {
-      // The stream does not tell why it was refused: asking who we are brings up the sign-in form on 401.
-      getSession().catch(() => {});
+      this.onRetry(); // the stream itself does not tell why it was refused
       this.open(this.after, this.metrics);
     }, this.pause);
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE_MS);

@@ -113,7 +113,8 @@ export class PhasePlot {
       if (!at) continue;
       const text = String(number);
       const width = context.measureText(text).width;
-      const x = at.x + 9 + width > this.plot.width ? at.x - 9 - width : at.x + 9;
+      const gap = number === this.selection.best ? 13 : 9;
+      const x = at.x + gap + width > this.plot.width ? at.x - gap - width : at.x + gap;
       if (taken.some((other) => Math.abs(other.x - x) < 14 && Math.abs(other.y - at.y) < 11)) continue;
       taken.push({ x, y: at.y });
       context.strokeText(text, x, at.y);

@@ -39,12 +39,14 @@ export class Series {
     this.values.splice(at, insert ? 0 : 1, value);
   }
 
-  /** Thin the points to about `limit`: of each run of neighbours the lowest, the highest, the last and any non-finite stay. */
+  /** Thin the points to about `limit`: of each range of steps the lowest, the highest, the last and a non-finite one stay. */
   thin(limit) {
-    const size = Math.ceil(this.length / Math.max(1, Math.floor(limit / 3)));
+    const [first] = this.steps;
+    const width = (this.steps.at(-1) - first) / Math.max(1, Math.floor(limit / 3));
     const kept = [];
-    for (let start = 0; start < this.length; start += size) {
-      const end = Math.min(start + size, this.length);
+    for (let start = 0, end = 0; start < this.length; start = end) {
+      const bound = first + (Math.floor((this.steps[start] - first) / width) + 1) * width;
+      end = Math.max(start + 1, lowerBound(this.steps, bound));
       let low = -1;
       let high = -1;
       let gap = -1;
@@ -56,7 +58,7 @@ export class Series {
           if (high < 0 || value > this.values[high]) high = i;
         }
       }
-      const chosen = new Set([low, high, gap, end - 1]);
+      const chosen = new Set([start === 0 ? 0 : -1, low, high, gap, end - 1]);
       chosen.delete(-1);
       kept.push(...[...chosen].sort((a, b) => a - b));
     }
@@ -98,6 +100,13 @@ export class SeriesStore {
       const series = trials.get(points.trial);
       series.merge(points);
       if (series.length > this.limit) series.thin(this.limit / 2);
+    }
+  }
+
+  /** Bring series that have more than so many points back to about so many. */
+  thin(points) {
+    for (const trials of this.metrics.values()) {
+      for (const series of trials.values()) if (series.length > points) series.thin(points);
     }
   }
 }

@@ -9,10 +9,13 @@ const VALUES = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
 const STATE_ORDER = ["running", "pending", "succeeded", "stopped", "interrupted", "failed"];
 
 export class TrialTable {
-  constructor(selection) {
+  /** @param metric, mode what ranks the trials, @param bestFirst in that order from the start */
+  constructor(selection, metric, mode, bestFirst) {
     this.selection = selection;
+    this.values = [...new Set([...VALUES, metric])];
+    this.rising = new Set(["loss", ...(mode === "min" ? [metric] : [])]); // where the lowest is looked at first
     this.rows = new Map(); // trial number -> row
-    this.sort = { key: "number", descending: false };
+    this.sort = bestFirst ? { key: metric, descending: mode !== "min" } : { key: "number", descending: false };
     this.spec = null;
     this.columns = this.describeColumns();
     this.buttons = new Map();
@@ -38,7 +41,7 @@ export class TrialTable {
       { key: "label", title: "Weighting", value: (trial) => trialLabel(trial.params, this.spec) },
       { key: "state", title: "State", value: (trial) => STATE_ORDER.indexOf(trial.state) },
       { key: "epoch", title: "Epoch", value: (trial) => trial.epoch },
-      ...VALUES.map((name) => ({ key: name, title: metricInfo(name).title, value: latest(name), number: true })),
+      ...this.values.map((name) => ({ key: name, title: metricInfo(name).title, value: latest(name), number: true })),
     ];
   }
 
@@ -62,7 +65,7 @@ export class TrialTable {
     this.spec = spec;
     this.empty.hidden = trials.length > 0;
     for (const trial of trials) {
-      if (!this.rows.has(trial.number)) this.rows.set(trial.number, new Row(trial, this.selection));
+      if (!this.rows.has(trial.number)) this.rows.set(trial.number, new Row(trial, this.selection, this.values));
       this.rows.get(trial.number).update(trial, spec);
     }
     const onlyWeighting = trials.every((trial) => Object.keys(trial.params).every((path) => path.startsWith("objective.weighting")));
@@ -74,7 +77,7 @@ export class TrialTable {
   sortBy(key) {
     const { sort } = this;
     // Values are first looked at from the top, names and numbers from the beginning.
-    this.sort = { key, descending: sort.key === key ? !sort.descending : VALUES.includes(key) && key !== "loss" };
+    this.sort = { key, descending: sort.key === key ? !sort.descending : this.values.includes(key) && !this.rising.has(key) };
     this.order();
   }
 
@@ -115,9 +118,8 @@ function compare(a, b, descending) {
 }
 
 class Row {
-  constructor({ number }, selection) {
-    this.selection = selection;
-    this.number = number;
+  constructor({ number }, selection, names) {
+    Object.assign(this, { selection, number, names });
     this.star = el("span", { class: "star" });
     this.button = el(
       "button",
@@ -131,7 +133,7 @@ class Row {
     this.reason = el("span", { class: "trial-reason muted", hidden: true });
     this.state = stateBadge();
     this.epochs = progressBar("Epochs done");
-    this.values = VALUES.map(() => el("td", { class: "number" }));
+    this.values = names.map(() => el("td", { class: "number" }));
     this.node = el(
       "tr",
       {
@@ -160,7 +162,7 @@ class Row {
     setText(this.error, trial.error ?? "");
     setAttribute(this.error, "title", trial.error);
     this.epochs.set(trial.epoch, trial.epochs);
-    VALUES.forEach((name, index) => {
+    this.names.forEach((name, index) => {
       const text = metricValue(trial.latest?.[name], name);
       setText(this.values[index], text);
       this.values[index].classList.toggle("lost", text === "NaN" || text.endsWith("∞"));

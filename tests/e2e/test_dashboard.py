@@ -1,0 +1,344 @@
+"""The dashboard in a real browser, before a real service with PostgreSQL. A worker's reports come over HTTP as from an
+attempt; its job is the record of the stand-in for Ray, so that nothing has to be trained.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
+
+from service.client import Client, ClientError
+from tests.e2e.conftest import ServiceProcess, run_service, sweep, wait_for
+from tests.service.service_harness import RAY_TOKEN, RayStandIn
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium or Chrome here to show the dashboard in")
+
+expect.set_options(timeout=15_000)
+
+HTML = '<img src="x" onerror="document.title=1"><script>document.title=1</script>'
+
+
+@dataclass
+class Worker:
+    """Reports over HTTP, with the token its job was given."""
+
+    url: str
+    token: str
+    began: float = field(default_factory=time.time)
+
+    def report(self, **content: Any) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        httpx.post(self.url, json=content, headers=headers, trust_env=False, timeout=20).raise_for_status()
+
+    def points(self, trial: int, steps: range, **values: Any) -> dict[str, Any]:
+        """A series; a metric's value is a number for all steps, or a function of the step."""
+        columns = {name: [at(k) if callable(at) else at for k in steps] for name, at in values.items()}
+        times = [self.began + k for k in steps]
+        return {
+            "trial": trial,
+            "steps": list(steps),
+            "epochs": [k / 10 for k in steps],
+            "times": times,
+            "values": columns,
+        }
+
+
+class Lab:
+    """A service, its stand-in for Ray, and what is submitted to it."""
+
+    def __init__(self, service: ServiceProcess, ray: RayStandIn) -> None:
+        self.service, self.ray = service, ray
+        self.connect()
+
+    def connect(self) -> None:
+        client = self.service._connect()
+        assert client is not None
+        self.client: Client = client
+
+    def start(self, spec: str) -> tuple[int, Worker]:
+        """Submit an experiment and be its worker."""
+        number = self.client.submit(spec)["id"]
+        job = wait_for(
+            lambda: next((job for name, job in list(self.ray.jobs.items()) if name.endswith(f"-{number}-1")), None),
+            timeout_s=20,
+            what="the job",
+        )
+        attempt, token = job.environment["ADADIM_ATTEMPT_ID"], job.environment["ADADIM_ATTEMPT_TOKEN"]
+        return number, Worker(f"{self.client.url}/api/v1/attempts/{attempt}/reports", token)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    ray = RayStandIn()
+    with socket.socket() as free:  # a port of its own: pages find the service again after a restart
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for service in run_service(
+        tmp_path_factory,
+        RAY_ADDRESS=ray.address,
+        RAY_AUTH_TOKEN=RAY_TOKEN,
+        ADADIM_PORT=port,
+        ADADIM_STORAGE=str(tmp_path_factory.mktemp("storage")),
+        ADADIM_SLOTS="20",
+    ):
+        yield Lab(service, ray)
+    ray.go_away()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Console:
+    """What a page complained about."""
+
+    errors: list[str] = field(default_factory=list)
+
+    def expect_failed_requests(self) -> None:
+        """The browser tells of every request that fails; here some must."""
+        self.errors[:] = [error for error in self.errors if not error.startswith("Failed to load resource")]
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console()
+
+
+@pytest.fixture
+def blank(browser: Browser, console: Console) -> Iterator[Page]:
+    """A page of somebody who has not signed in. Whatever a test does, the console must stay empty."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    page.on("console", lambda message: message.type == "error" and console.errors.append(message.text))
+    page.on("pageerror", lambda error: console.errors.append(str(error)))
+    yield page
+    context.close()
+    assert console.errors == []
+
+
+@pytest.fixture
+def page(blank: Page, lab: Lab) -> Page:
+    """Signed in as admin, by the link that `adadim serve` prints."""
+    blank.goto(f"{lab.client.url}/#token={lab.service.token}")
+    expect(blank.get_by_text("Sign out")).to_be_visible()
+    return blank
+
+
+def chart(page: Page, metric: str) -> Locator:
+    return page.locator(f".chart.{metric} .chart-plot")
+
+
+def row(page: Page, trial: int) -> Locator:
+    return page.locator(".trials tbody tr").filter(has=page.locator(".pick-number", has_text=str(trial)))
+
+
+def painted(plot: Locator) -> int:
+    """Pixels of the curves."""
+    found: int = plot.locator(".layer-data").evaluate(
+        """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+            .data.filter((value, at) => at % 4 === 3 && value > 0).length"""
+    )
+    return found
+
+
+def test_a_token_is_what_opens_it(blank: Page, lab: Lab, console: Console) -> None:
+    blank.goto(f"{lab.client.url}/experiments")
+    blank.get_by_label("Access token").fill("not-a-token")
+    blank.keyboard.press("Enter")
+    expect(blank.get_by_role("alert")).to_contain_text("not valid")
+    blank.goto(f"{lab.client.url}/experiments#token=wrong-too")
+    expect(blank.get_by_role("alert")).to_contain_text("not valid")
+    expect(blank).to_have_url(f"{lab.client.url}/experiments")
+    blank.get_by_label("Access token").fill(lab.service.token)
+    blank.get_by_role("button", name="Sign in").click()
+    expect(blank.locator("#account")).to_contain_text("admin")
+    assert lab.service.token not in blank.content()
+    assert blank.evaluate("document.cookie + Object.values(localStorage)") == ""
+    blank.get_by_text("Sign out").click()
+    expect(blank.get_by_label("Access token")).to_be_visible()
+    blank.reload()
+    expect(blank.get_by_label("Access token")).to_be_visible()
+    console.expect_failed_requests()  # 401
+
+
+def test_the_list_follows_experiments_on_older_pages_too(page: Page, lab: Lab) -> None:
+    number, worker = lab.start(sweep(3).replace("e2e-sweep", "the-oldest"))
+    for k in range(51):
+        lab.client.pause(lab.client.submit(f"name: later-{k}")["id"])
+    page.goto(lab.client.url)
+    names = page.locator(".row-link")
+    expect(names.first).to_have_text("later-50")
+    expect(names).to_have_count(50)
+    page.get_by_text("Older experiments").click()
+    oldest = page.locator(".experiments tbody tr").filter(has_text="the-oldest")
+    expect(oldest).to_contain_text("0 / 4")
+
+    worker.report(
+        trials=[{"number": 2, "state": "succeeded", "epoch": 3, "epochs": 3}],
+        series=[worker.points(2, range(1), knn_top1=0.75)],
+        outcome={"state": "succeeded"},
+    )
+    expect(oldest).to_contain_text("1 / 4")
+    expect(oldest).to_contain_text("0.750 k-NN accuracy")
+    expect(oldest).to_contain_text("succeeded")
+    oldest.get_by_role("link").click()
+    expect(page).to_have_url(f"{lab.client.url}/experiments/{number}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("the-oldest")
+
+
+def test_curves_and_values_grow_while_a_worker_reports(page: Page, lab: Lab) -> None:
+    number, worker = lab.start(sweep(3))
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): no points yet")
+    running = [{"number": trial, "state": "running", "epoch": 0, "epochs": 3} for trial in range(4)]
+    worker.report(trials=running)
+    expect(row(page, 3)).to_contain_text("running")
+
+    for steps in (range(3), range(3, 8), range(8, 15)):
+        # Points alone, as within a long epoch: nothing else may be needed to see them.
+        worker.report(
+            series=[
+                worker.points(trial, steps, h_r=lambda k, t=trial: 2 + t + k / 10, i_rz=lambda k, t=trial: 1 + t + k)
+                for trial in range(4)
+            ]
+        )
+        for metric, title in (("h_r", "H(R)"), ("i_rz", "I(R;Z)")):
+            expect(chart(page, metric)).to_have_accessible_name(f"{title}: 4 curves of {4 * steps.stop} points")
+            assert painted(chart(page, metric)) > 0
+        expect(row(page, 1)).to_contain_text(f"{3 + (steps.stop - 1) / 10:.3f}")
+    assert painted(page.locator(".chart.phase .chart-plot")) > 0
+
+    page.reload()
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 4 curves of 60 points")
+    expect(row(page, 1)).to_contain_text("4.400")
+    worker.report(outcome={"state": "succeeded"})
+    expect(page.locator(".experiment-head .state")).to_have_text("succeeded")
+
+
+def test_it_says_which_weighting_won(page: Page, lab: Lab) -> None:
+    number, worker = lab.start(sweep(3))
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    accuracies: list[Any] = [0.9, "NaN", 0.5, 0.95]
+    worker.report(
+        trials=[{"number": 2, "state": "failed", "error": "CUDA is out of memory"}],
+        series=[worker.points(trial, range(2), knn_top1=value) for trial, value in enumerate(accuracies)],
+    )
+    best = page.locator(".facts div").filter(has_text="Best")
+    expect(best).to_contain_text("★ 3 · adaptive · k-NN accuracy 0.950")
+    expect(row(page, 3).get_by_role("img", name="best trial")).to_be_visible()
+    expect(page.get_by_role("img", name="best trial")).to_have_count(1)
+    expect(row(page, 1)).to_contain_text("NaN")
+    expect(row(page, 2)).to_contain_text("CUDA is out of memory")
+
+    worker.report(series=[worker.points(0, range(2, 4), knn_top1=0.99)], outcome={"state": "succeeded"})
+    expect(best).to_contain_text("★ 0 · fixed 0 · k-NN accuracy 0.990")
+    page.reload()
+    expect(page.locator(".trials tbody tr").first).to_contain_text("fixed 0")  # the ranking, once it is settled
+    expect(page.locator(".trials .label")).to_have_text(["fixed 0", "adaptive", "fixed 1", "fixed 0.5"])
+
+
+def test_a_restart_neither_loses_nor_doubles_a_point(page: Page, lab: Lab, console: Console) -> None:
+    number, worker = lab.start(sweep(3))
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    worker.report(series=[worker.points(0, range(10), h_r=2.0)])
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 1 curve of 10 points")
+    expect(page.locator("#live")).to_have_text("live")
+
+    lab.service.stop(signal.SIGKILL)
+    expect(page.locator("#live")).to_have_text("reconnecting")
+    lab.service.start()
+    lab.connect()
+    # Nobody knows which of its reports arrived: the worker sends some again.
+    worker.report(series=[worker.points(0, range(6, 15), h_r=2.0)])
+    worker.report(series=[worker.points(0, range(12, 20), h_r=2.5)])
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 1 curve of 20 points", timeout=20_000)
+    expect(page.locator("#live")).to_have_text("live")
+    expect(row(page, 0)).to_contain_text("2.500")
+    worker.report(series=[worker.points(0, range(20, 22), h_r=3.0)], outcome={"state": "succeeded"})
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 1 curve of 22 points")
+    expect(page.locator(".experiment-head .state")).to_have_text("succeeded")
+    console.expect_failed_requests()  # while it was down
+
+
+def test_what_others_write_is_shown_as_text(page: Page, lab: Lab) -> None:
+    with pytest.raises(ClientError, match="/name"):
+        lab.client.submit(json.dumps({"name": HTML}))
+    spec = sweep(3).replace("name: e2e-sweep", f"name: hostile\ndescription: {json.dumps(HTML)}")
+    number, worker = lab.start(spec)
+    worker.report(
+        trials=[{"number": 0, "state": "failed", "error": HTML, "reason": HTML}],
+        series=[worker.points(0, range(2), h_r=1.0)],
+        waiting=HTML,
+    )
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    expect(page.locator(".trial-error").first).to_have_text(HTML)
+    expect(page.locator(".trial-reason").first).to_have_text(HTML)
+    expect(page.locator(".reason")).to_have_text(HTML)
+    page.get_by_text("Spec", exact=True).click()
+    page.get_by_label("Form of the spec").select_option("with defaults")
+    expect(page.locator(".panel pre").first).to_contain_text("onerror")
+    expect(page.locator("main img, main script")).to_have_count(0)
+    expect(page).to_have_title("hostile · AdaDim")
+    worker.report(outcome={"state": "failed", "error": HTML})
+    expect(page.locator(".reason")).to_have_text(HTML)
+
+
+def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
+    number, worker = lab.start("{name: long}")
+    worker.report(series=[worker.points(0, range(10_000), h_r=lambda k: k % 100)])
+    worker.report(outcome={"state": "succeeded"})
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    plot = chart(page, "h_r")
+
+    def points() -> int:
+        words = (plot.get_attribute("aria-label") or "").split()
+        return int(words[-2]) if words[-1] == "points" and words[-2].isdigit() else 0
+
+    at_first = wait_for(points, timeout_s=15, what="points")
+    assert at_first <= 1000
+    box = plot.locator(".u-over").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 40, steps=3)
+    page.mouse.up()
+    zoomed = wait_for(lambda: (now := points()) > at_first + 400 and now, timeout_s=15, what="the points of the range")
+    page.get_by_text("Reset zoom").click()
+    wait_for(lambda: points() < zoomed, timeout_s=15, what="the whole as before")
+
+
+def test_the_page_of_a_deleted_experiment_says_so(page: Page, lab: Lab, console: Console) -> None:
+    number, worker = lab.start(sweep(3))
+    worker.report(series=[worker.points(0, range(2), h_r=1.0)])
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    expect(page.locator("#live")).to_have_text("live")
+    asked: list[str] = []
+
+    def accept(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept()
+
+    page.on("dialog", accept)
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("alert")).to_contain_text(f"There is no experiment {number}", timeout=30_000)
+    assert len(asked) == 1
+    assert "for good" in asked[0]
+    page.get_by_text("All experiments").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Experiments")
+    expect(page.locator(f'a[href="/experiments/{number}"]')).to_have_count(0)
+    console.expect_failed_requests()  # 404
