@@ -1,6 +1,7 @@
 """The training loop: what it reports, that it resumes exactly, survives NaN, and learns."""
 
 import math
+import re
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -393,6 +394,22 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
     assert "1 of 1 epochs (11 steps), on `digits`" in card
     assert "lr: 0.002" in card
     assert f"| `knn_top1` | {made._last['knn_top1']:.4g} |" in card
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"weighting": {"policy": "fixed", "alpha": 0.5}},
+        {"weighting": {"policy": "adaptive", "floor": 0.25}},
+        {"dimension_loss": {"name": "barlow_twins"}, "mutual_information": {"gamma": 0.5}},
+    ],
+)
+def test_what_the_card_says_of_the_spec_gives_the_same_spec(tiny_spec, tmp_path, objective):
+    spec = tiny_spec(objective=objective)
+    Trainer(spec).export_encoder(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    assert parse_spec(block) == spec
 
 
 def test_specs_that_cannot_be_trained_are_refused(tiny_spec):

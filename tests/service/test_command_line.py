@@ -66,6 +66,16 @@ async def test_a_dry_run_shows_the_plan_and_stores_nothing(adadim: Adadim, servi
     assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
 
 
+async def test_a_dry_run_says_what_is_yet_to_be_chosen(adadim: Adadim, service: Running, tmp_path: Path) -> None:
+    for search, word in (
+        ("", "as specified"),
+        (", search: {algorithm: tpe, trials: 1, space: {training.lr: {uniform: [0.1, 0.5]}}}", "not chosen yet"),
+    ):
+        (tmp_path / "spec.yaml").write_text(f"{{name: a{search}}}")
+        result = await adadim("submit", "--dry-run", str(tmp_path / "spec.yaml"))
+        assert f"would run 1 trial:\n  0  {word}" in result.output
+
+
 async def test_a_wrong_spec_is_said_field_by_field(adadim: Adadim, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("name: a\ntrainig: {}\nretries: -1")
@@ -180,6 +190,19 @@ async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Ru
     assert result.exit_code == 0, result.output
     assert "succeeded" in result.output
     assert "2.500" in result.output
+
+
+async def test_a_watch_begins_with_the_state(adadim: Adadim, service: Running) -> None:
+    experiment = await service.submit(SPEC)
+    await service.http.post(f"/api/v1/experiments/{experiment['id']}/pause")
+    watching = asyncio.create_task(adadim("watch", str(experiment["id"])))
+    await until(lambda: REGISTRY.get_sample_value("adadim_followers"))
+    await service.http.post(f"/api/v1/experiments/{experiment['id']}/cancel")
+    async with asyncio.timeout(15):
+        result = await watching
+    first = result.output.splitlines()[0]
+    assert first.startswith(f"experiment {experiment['id']} paused")
+    assert f"`adadim resume {experiment['id']}` goes on" in first
 
 
 async def test_a_line_tells_an_epoch_with_the_h_r_measured_in_it(adadim: Adadim, service: Running) -> None:

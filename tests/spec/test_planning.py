@@ -97,6 +97,11 @@ def test_set_paths_copies_what_it_is_given() -> None:
         ({"objective.weighting": {"policy": "cosine", "start": 1.0, "end": 0.0}}, "cosine 1 to 0"),
         ({"objective.mutual_information.gamma": 0.123456}, "adaptive, gamma=0.123"),
         ({"training.optimizer": "sgd", "training.seed": 3}, "adaptive, optimizer=sgd, seed=3"),
+        (
+            {"objective.dimension_loss": {"name": "vicreg", "invariance": 14.5946}},
+            "adaptive, dimension_loss=vicreg(invariance=14.6)",
+        ),
+        ({"objective.dimension_loss": {"name": "barlow_twins"}}, "adaptive, dimension_loss=barlow_twins"),
     ],
 )
 def test_a_trial_is_called_by_its_weighting_and_what_it_varies(params: dict[str, Any], label: str) -> None:

@@ -16,7 +16,7 @@ from workers.__main__ import main
 from workers.attempt import Attempt
 from workers.context import RunContext
 from workers.errors import RunError
-from workers.interruption import Interruption
+from workers.interruption import Interrupted, Interruption
 from workers.progress import Progress
 from workers.results import (
     TrialResult,
@@ -146,6 +146,28 @@ def test_only_trials_without_a_result_are_run(
     table = json.loads((tmp_path / "results.json").read_text())
     assert table["best"] == 1
     assert [trial["params"] for trial in table["trials"]] == [{"training.lr": lr} for lr in (0.1, 0.01, 0.001)]
+
+
+def test_what_earlier_attempts_came_to_is_known_before_a_trial_goes_on(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
+        progress.update(TrialResult(1, plans[1].params, "running", 1, 2, {"h_r": 1.5}))
+        raise Interrupted
+
+    for step in (train, interrupt):
+        with pytest.raises(Interrupted):
+            run_with(step, spec, tmp_path, monkeypatch)
+    table = json.loads((tmp_path / "results.json").read_text())
+    assert [(t["epoch"], t["epochs"], t["metrics"]) for t in table["trials"]] == [
+        (0, 2, {}),
+        (1, 2, {"h_r": 1.5}),
+        (0, 2, {}),
+    ]
+    assert f"run it again with --storage {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
