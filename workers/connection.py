@@ -97,7 +97,7 @@ class Connection:
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
             response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # OSError: no file descriptor left, say
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         status = response.status_code
         by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")

@@ -242,16 +242,19 @@ class Storage:
 
     def _check_same(self, spec: ExperimentSpec, stored: Any) -> None:
         """Raise RunError if the stored spec is another one."""
-        mend = "give another --storage, or the same spec to continue it"
         try:
             # Read anew: one that an earlier version stored lacks fields that came with a default since.
             same = _identity(validate_spec(stored)) == _identity(spec)
         except SpecError as error:
             raise RunError(
-                f"{self.place} holds results of another spec, which is no valid one (see spec.json there): {error}; {mend}"
+                f"{self.place} holds results of another spec, one that is not valid any more (see spec.json there): "
+                f"{error}; give another --storage"
             ) from error
         if not same:
-            raise RunError(f"{self.place} holds results of another spec (see spec.json there); {mend}")
+            raise RunError(
+                f"{self.place} holds results of another spec (see spec.json there); give another --storage, "
+                "or the same spec to continue it"
+            )
 
     def _clear_node(self) -> None:
         """Begin with an empty folder where it is scratch; but logs that a killed process left here count."""

@@ -87,7 +87,7 @@ def test_an_experiment_of_an_earlier_version_goes_on(spec: ExperimentSpec, tmp_p
     storage.prepare(spec)
     stored["training"]["gone_since"] = 1
     (tmp_path / "spec.json").write_text(json.dumps(stored))
-    with pytest.raises(RunError, match="holds results of another spec, which is no valid one .*gone_since"):
+    with pytest.raises(RunError, match=r"holds results of another spec, one that is not valid any more .*gone_since"):
         storage.prepare(spec)
 
 
