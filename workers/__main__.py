@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
     interruption = Interruption()
-    interruption.install()
+    interruption.install()  # it raises within `raising` only: a token is exchanged or not, nothing may come between
     service = with_own_token(service) if service is not None else None
     attempt = Attempt(service, on_stop=interruption.request)
     remote.before_retry, remote.on_away = interruption.check, interruption.request

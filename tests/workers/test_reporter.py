@@ -318,7 +318,7 @@ def test_a_spool_that_cannot_be_read_for_a_while_is_read_again(
         append(spool, range(1, 3))
         append(reporter.open(spool_file.with_name("0001-test.jsonl"), trial=1), range(1))
         wait_for(lambda: service.points(trial=1), what="what the others hold")
-        assert "Stale file handle" in caplog.text
+        wait_for(lambda: "Stale file handle" in caplog.text)
     append(spool, range(3, 4))
     assert reporter.close(10)
     assert [step for step, _ in service.points()] == list(range(4))

@@ -40,8 +40,10 @@ def arguments(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
-    """This process has its own back afterwards."""
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a driver takes over in its process, this one has back afterwards."""
+    monkeypatch.setattr("workers.remote.before_retry", None)
+    monkeypatch.setattr("workers.remote.on_away", None)
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     yield
     for number, handler in before:
