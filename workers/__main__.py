@@ -50,35 +50,48 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
     interruption = Interruption()
-    interruption.install()
-    with interruption.deferred():  # a token is exchanged or not: nothing may come between
-        service = with_own_token(service) if service is not None else None
+    interruption.install()  # it raises within `raising` only: a token is exchanged or not, nothing may come between
+    service = with_own_token(service) if service is not None else None
     attempt = Attempt(service, on_stop=interruption.request)
     remote.before_retry, remote.on_away = interruption.check, interruption.request
     storage: Storage | None = None
     log: Path | None = None
     try:
-        interruption.check()
-        attempt.start()
-        spec = _read_spec(options.spec)
-        storage = open_storage(options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec))
-        log = storage.driver_log(service.attempt if service is not None else "local")
-        storage.take_up_log(log)
-        with closing(OutputLog(log)):
-            _log_to_stderr()  # which is another stream within
-            outcome = run_experiment(spec, storage, service, attempt, interruption)
+        with interruption.raising():
+            attempt.start()
+            spec = _read_spec(options.spec)
+            storage = open_storage(
+                options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec)
+            )
+            log = storage.driver_log(service.attempt if service is not None else "local")
+            storage.take_up_log(log)
+            with closing(OutputLog(log)):
+                _log_to_stderr()  # which is another stream within
+                outcome = run_experiment(spec, storage, service, attempt, interruption)
     except (RunError, SpecError) as error:
         outcome = Outcome(state="failed", error=str(error))
     except (Interrupted, SystemExit):  # SystemExit: a signal while Ray's own handler was there, in ray.init
         outcome = Outcome(state="interrupted", error=interruption.reason or "received SIGTERM")
     except Exception as error:  # noqa: BLE001 - whatever it is, the service hears of it
         outcome = _broken_off(error, interruption)
-    interruption.disarm()
-    timeout = _INTERRUPTED_SECONDS if outcome.state == "interrupted" else _OUTCOME_SECONDS
-    attempt.finish(outcome, storage.points if storage else None, timeout=timeout)
+    _deliver(outcome, attempt, storage.points if storage else None, interruption)
     if storage is not None and log is not None:
         storage.push_log(log)
     return _end(outcome)
+
+
+def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interruption: Interruption) -> None:
+    """Tell the service how the attempt ended. A signal meanwhile leaves it little time."""
+    interruption.install()  # Ray's own handler may be there, where ray.init failed
+    if outcome.state != "interrupted":
+        try:
+            with interruption.raising():
+                attempt.finish(outcome, points, timeout=_OUTCOME_SECONDS)
+                return
+        except Interrupted:
+            pass
+    interruption.disarm()
+    attempt.finish(outcome, points, timeout=_INTERRUPTED_SECONDS, limit=_INTERRUPTED_SECONDS)
 
 
 def _log_to_stderr() -> None:

@@ -4,6 +4,7 @@ Owns what the service is told about the attempt as a whole. Metric points are re
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -95,15 +96,16 @@ class Attempt:
             self._waiting = what
         self._wake.set()
 
-    def finish(self, outcome: Outcome, points: Path | None, *, timeout: float) -> bool:
+    def finish(self, outcome: Outcome, points: Path | None, *, timeout: float, limit: float = math.inf) -> bool:
         """Deliver points left behind, the last states, then the outcome. Returns whether the service has it.
 
         Args:
             outcome: How the attempt ended.
             points: Folder with the spools of this experiment, if it came to have one.
             timeout: Seconds after which an unreachable service is given up; the spools keep the points.
+            limit: Seconds after which one that still takes points is given up too.
         """
-        deadline = time.monotonic() + timeout
+        end = time.monotonic() + limit
         self._ended.set()
         self._wake.set()
         if self._thread is not None:
@@ -111,12 +113,12 @@ class Attempt:
         if self._connection is None or self.superseded:
             return self._connection is None
         try:
-            complete = points is None or replay(points, self._connection, timeout=timeout / 2)
+            complete = points is None or replay(points, self._connection, timeout=timeout / 2, limit=limit / 2)
             if not complete and outcome.state != "interrupted":
                 # A final outcome would be the last word on points not yet told; the next attempt delivers both.
                 logger.warning("points are left in their spools: the outcome %r waits for them", outcome.state)
                 return False
-            return self._post_outcome(self._connection, outcome, deadline)
+            return self._post_outcome(self._connection, outcome, min(time.monotonic() + timeout / 2, end))
         except Superseded as reason:
             logger.warning("the service no longer takes this attempt's reports: %s", reason)
             return False

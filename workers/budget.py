@@ -1,8 +1,11 @@
 """The time budget of an experiment: how long its attempts ran, all together. Owns the file that remembers it."""
 
+import logging
 import time
 
 from workers.storage import Storage, read_json
+
+logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 5.0
 
@@ -17,6 +20,7 @@ class Budget:
         self._before = float((read_json(self._file) or {}).get("seconds", 0.0)) if minutes is not None else 0.0
         self._began = time.monotonic()
         self._written = self._began
+        self._write_failed = False
 
     @property
     def used_up(self) -> bool:
@@ -33,10 +37,16 @@ class Budget:
             self.store()
 
     def store(self) -> None:
-        """Remember the time spent so far."""
+        """Remember the time spent so far. What cannot be written is not worth ending a run for."""
         if self.minutes is not None:
             self._written = time.monotonic()
-            self._storage.write_json(self._file, {"seconds": round(self._seconds(), 1)})
+            try:
+                self._storage.write_json(self._file, {"seconds": round(self._seconds(), 1)})
+                self._write_failed = False
+            except OSError as error:
+                if not self._write_failed:  # say it once
+                    logger.warning("cannot write %s: %s; another attempt may take more time", self._file.name, error)
+                self._write_failed = True
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._began

@@ -4,6 +4,7 @@ Owns the meaning of status codes. Does not retry, batch or buffer: reporter.py a
 """
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
+from workers.errors import RunError
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
@@ -19,16 +21,30 @@ _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 @dataclass(frozen=True)
 class ServiceAddress:
-    """Where an attempt reports, and the right to do so."""
+    """Where an attempt reports, and the right to do so.
+
+    Raises:
+        RunError: no report can go there.
+    """
 
     url: str
     """Base address of the service, as http://127.0.0.1:8080."""
     attempt: str
-    """Identifier of the attempt."""
+    """Identifier of the attempt. Part of paths and of the names of files."""
     token: str = field(repr=False)
     """Opens this attempt's reports and nothing else. Kept out of every log and file."""
     spare: str = field(default="", repr=False)
     """Serves where `token` is refused: whether the service took the exchange of one for the other is not known."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", self.attempt):
+            raise RunError(f"{self.attempt[:100]!r} is no attempt of a service: letters, digits, - and _ name one")
+        try:
+            parsed = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise RunError(f"{self.url} is no address of a service: {error}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise RunError(f"{self.url} is no address of a service: it looks like http://127.0.0.1:8080")
 
 
 class Superseded(Exception):  # noqa: N818 - states of the attempt, not errors
@@ -97,7 +113,7 @@ class Connection:
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
             response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # OSError: no file descriptor left, say
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         status = response.status_code
         by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ray.tune.experiment import Trial
 
 from workers.interruption import Interruption
-from workers.stopping_signal import give_stop_signal
+from workers.stopping_signal import forget_stop_signal, give_stop_signal
 
 # Within a Ray job SIGKILL follows SIGTERM after 3 s, or what RAY_JOB_STOP_WAIT_TIME_S in its environment says.
 _RAY_STOP_SECONDS = 3.0
@@ -39,6 +39,8 @@ class Ending:
             give_stop_signal(self._run)
         training = [trial for trial in trials if trial.status == Trial.RUNNING]
         saved = all((trial.last_result or {}).get("interrupted") for trial in training)
+        if saved:
+            forget_stop_signal(self._run)  # not sooner: who has not heard it yet may still do so, and save
         if saved or time.monotonic() >= self._deadline:
             self._interruption.check()
 

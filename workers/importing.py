@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from workers.errors import RunError
 from workers.points import read_points
 from workers.reporter import Backoff
 from workers.results import TrialResult, came_to_something, commonest_error, read_results
-from workers.spool import to_report
+from workers.spool import Point, to_report
 from workers.storage import Storage, open_storage, read_json
 
 _PATIENCE_SECONDS = 300.0
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         if not token:
             raise RunError("ADADIM_TOKEN is not set: an import takes the token of a submitter")
         print(import_results(open_storage(options.results), options.service, token), flush=True)
-    except RunError as error:
+    except (RunError, OSError) as error:  # OSError: the storage went away
         print(error, file=sys.stderr, flush=True)
         return 1
     return 0
@@ -51,6 +51,7 @@ def import_results(storage: Storage, url: str, token: str) -> str:
 
     Raises:
         RunError: there are no results of a finished run, or the service does not take them.
+        OSError: the storage cannot be read.
     """
     spec, results = _finished(storage)
     opened = _open(url, token, {"id": storage.experiment_id(), "spec": json.dumps(spec)})
@@ -59,7 +60,7 @@ def import_results(storage: Storage, url: str, token: str) -> str:
         return f"experiment {number} has these results already"
     connection = Connection(ServiceAddress(url, str(opened["attempt_id"]), opened["token"]))
     count = 0
-    for points in read_points(storage):
+    for points in _points(storage):
         _post(connection, to_report(points))
         count += sum(len(point.values) for point in points)
     updates = [_update(result) for result in results]
@@ -86,6 +87,16 @@ def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
     return spec, results
 
 
+def _points(storage: Storage) -> Iterator[list[Point]]:
+    from pyarrow import ArrowException
+
+    try:
+        yield from read_points(storage)
+    except (OSError, ArrowException) as error:
+        why = " ".join(str(error).split())  # pyarrow's may go over several lines
+        raise RunError(f"{storage.shown(storage.parquet)} cannot be read, it may be damaged: {why}") from error
+
+
 def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
         response = httpx.post(
@@ -94,11 +105,14 @@ def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
             headers={"Authorization": f"Bearer {token}"},
             timeout=30,
         )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RunError(f"the service at {url} does not answer: {error}") from error
     if not response.is_success:
         raise RunError(f"the service does not take this import: HTTP {response.status_code}: {response.text[:1000]}")
-    opened: dict[str, Any] = response.json()
+    try:
+        opened: dict[str, Any] = response.json()
+    except ValueError as error:
+        raise RunError(f"{url} is no AdaDim service: it answers {response.text[:100]!r}") from error
     return opened
 
 

@@ -15,14 +15,14 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Raises `Interrupted` in the main thread when asked to, until disarmed."""
+    """Raises `Interrupted` in the main thread when asked to, within `raising` and until disarmed."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.at_once = False
         """No time to save: this run has no say any more."""
         self._armed = True
-        self._deferred = False
+        self._deferred = True
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT. Ray replaces the handlers in ray.init: install them again after it."""
@@ -38,13 +38,26 @@ class Interruption:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Where `Interrupted` may be raised at any time, at once if it was asked for already. The caller catches it."""
+        with self._set(deferred=False):
+            self.check()
+            yield
+
+    @contextmanager
     def deferred(self) -> Iterator[None]:
         """Within it only `check` raises: an exception out of a signal handler breaks Ray's native calls."""
-        self._deferred = True
+        with self._set(deferred=True):
+            yield
+
+    @contextmanager
+    def _set(self, *, deferred: bool) -> Iterator[None]:
+        before = self._deferred
         try:
+            self._deferred = deferred
             yield
         finally:
-            self._deferred = False
+            self._deferred = before
 
     def check(self) -> None:
         """Raise `Interrupted` if it was asked for."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 MAX_BYTES = 1024 * 1024
 
@@ -71,11 +71,17 @@ class OutputLog:
 
 
 class _Copied(io.TextIOBase):
-    """A stream whose text goes into a log as well. Everything else is the stream's own."""
+    """A stream whose text goes into a log as well. Everything else is the stream's own.
+
+    What is written to its `buffer` goes past the log.
+    """
 
     def __init__(self, stream: TextIO, log: OutputLog) -> None:
         self._stream = stream
         self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         self._log.write(text)
@@ -93,3 +99,7 @@ class _Copied(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._stream.errors

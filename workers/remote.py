@@ -20,11 +20,15 @@ from workers.errors import RunError
 logger = logging.getLogger(__name__)
 
 SCHEMES = ("s3", "gs", "gcs")
-_GOOGLE_RETRY_SECONDS = 30
+_GOOGLE_RETRY_SECONDS = 10  # as long as the AWS client tries by itself, about: no signal gets through meanwhile
 _CHUNK_BYTES = 8 * 1024 * 1024
 
 # What a store says that is away or overloaded, in the words of pyarrow; anything else would be said again.
-_AWAY = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 5\d\d")
+_AWAY = re.compile(
+    r"AWS Error (NETWORK_CONNECTION|REQUEST_TIMEOUT|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|SERVICE_UNAVAILABLE"
+    r"|UNKNOWN \(HTTP status (408|429|50[0234])\))"
+    r"|google::cloud::Status\((UNAVAILABLE|DEADLINE_EXCEEDED|INTERNAL|RESOURCE_EXHAUSTED|ABORTED):"
+)
 
 T = TypeVar("T")
 
@@ -56,7 +60,7 @@ class Remote:
             RunError: no such store, or no way into it.
             StorageAway: it was away all the time.
         """
-        from pyarrow import ArrowException, fs  # half a second, which runs in a folder do without
+        from pyarrow import fs  # half a second, which runs in a folder do without
 
         def enter() -> Any:
             store, base = fs.FileSystem.from_uri(_bounded(location))
@@ -68,15 +72,20 @@ class Remote:
             return store, base.rstrip("/")
 
         try:
-            self._fs, self._base = _persistently(enter, "opening the storage", patience, only=_AWAY)
+            self._fs, self._base = _persistently(enter, "opening the storage", patience)
         except StorageAway:
             raise
-        except (OSError, ArrowException) as error:
+        except OSError as error:
             why = str(error).replace(location, shown(location))
             raise RunError(f"cannot use storage {shown(location)}: {why}") from None  # the cause would show its keys
 
     def put(self, file: Path, key: str, *, patience: float = 0.0) -> None:
-        """Store a file. Raises OSError once it has failed for `patience` seconds."""
+        """Store a file.
+
+        Raises:
+            StorageAway: the store was away for `patience` seconds.
+            OSError: it does not take the file, or the file cannot be read.
+        """
 
         def send() -> None:
             import pyarrow as pa
@@ -92,7 +101,7 @@ class Remote:
         _persistently(send, f"writing {key}", patience)
 
     def get(self, key: str, file: Path, *, patience: float = 0.0) -> bool:
-        """Bring an object to a file, whole or not at all. Returns whether there is one."""
+        """Bring an object to a file, whole or not at all. Returns whether there is one. Raises as `put` does."""
 
         def receive() -> bool:
             part = file.with_name(f"{file.name}.{os.getpid()}.part")
@@ -109,7 +118,7 @@ class Remote:
         return _persistently(receive, f"reading {key}", patience)
 
     def sizes(self, *, patience: float = 0.0) -> dict[str, int]:
-        """Every object with its size in bytes."""
+        """Every object with its size in bytes. Raises as `put` does."""
 
         def look() -> list[Any]:
             from pyarrow import fs
@@ -146,15 +155,24 @@ def shown(location: str) -> str:
     return re.sub(r"//[^?]*@", "//", location).partition("?")[0]
 
 
-def _persistently(act: Callable[[], T], what: str, patience: float, only: re.Pattern[str] | None = None) -> T:
-    """Do something, again and again while it fails for `patience` seconds; `only`: with such an error."""
+def _persistently(act: Callable[[], T], what: str, patience: float) -> T:
+    """Do something, again and again while the store is away, for `patience` seconds.
+
+    Raises:
+        StorageAway: it was away all the time.
+        OSError: it failed for a reason that does not pass: rights, a bucket that is gone, a full disk here.
+    """
+    from pyarrow import ArrowException
+
     deadline, wait = time.monotonic() + patience, 0.5
     while True:
         try:
             return act()
-        except OSError as error:
-            if only is not None and not only.search(str(error)):
-                raise
+        except (OSError, ArrowException) as error:
+            if not _AWAY.search(str(error)):
+                if isinstance(error, OSError):
+                    raise
+                raise OSError(f"{what} failed: {error}") from error
             if time.monotonic() + wait >= deadline:
                 if patience:
                     on_away(f"the storage is away: {what} failed: {error}")

@@ -5,9 +5,11 @@ the service is, or whether it is there at all, never reaches it. Trial states an
 """
 
 import logging
+import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -89,12 +91,12 @@ class PointReporter:
                 return
             except Unavailable as error:
                 if not away:
-                    logger.warning("service away (%s); points wait in the spool", error)
+                    logger.warning("cannot deliver (%s); points wait in the spool", error)
                 away, more = True, True
                 self._pause(backoff.next(error))
             else:
                 if away:
-                    logger.warning("service back; delivering what waited")
+                    logger.warning("delivering again, what waited too")
                 away = False
                 backoff.reset()
                 self._closing.wait(BATCH_SECONDS if not more else 0)
@@ -115,38 +117,57 @@ class PointReporter:
         return time.monotonic() >= self._deadline or not any(reader.pending for reader in self._readers)
 
 
-def replay(folder: Path, connection: Connection, *, timeout: float) -> bool:
+def replay(folder: Path, connection: Connection, *, timeout: float, limit: float = math.inf) -> bool:
     """Deliver what processes that are gone left in their spools. Returns whether nothing is left.
+
+    Args:
+        folder: where the spools are.
+        connection: to the service.
+        timeout: seconds without a delivery after which it is given up: a service that takes points is not away.
+        limit: seconds after which it is given up in any case.
 
     Raises:
         Superseded: the attempt may not report any more.
     """
-    deadline = time.monotonic() + timeout
-    readers = [reader for reader in map(SpoolReader, sorted(folder.glob("*.jsonl"))) if reader.pending]
+    end = time.monotonic() + limit
+    deadline = min(time.monotonic() + timeout, end)
+    readers = deque(map(SpoolReader, sorted(folder.glob("*.jsonl"))))
     backoff = Backoff(longest=2.0)
-    while readers and time.monotonic() < deadline:
+    while True:
+        # In their order, so that each is looked at while it is being delivered and not in every round.
+        while readers and not readers[0].pending:
+            readers.popleft()
+        if not readers or time.monotonic() >= deadline:
+            return not readers
         try:
             deliver(connection, readers, deadline=deadline)
         except Unavailable as error:
             time.sleep(max(min(backoff.next(error), deadline - time.monotonic()), 0))
-        readers = [reader for reader in readers if reader.pending]
-    return not readers
+        else:
+            backoff.reset()
+            deadline = min(time.monotonic() + timeout, end)
 
 
 def deliver(connection: Connection, readers: Iterable[SpoolReader], *, deadline: float) -> bool:
     """Post one batch from the given spools and acknowledge it. Returns whether more is waiting.
 
     Raises:
-        Superseded, Unavailable: nothing of the part not yet posted was acknowledged.
+        Superseded: nothing of the part not yet posted was acknowledged.
+        Unavailable: the same, or a spool cannot be read; what the others hold was delivered.
     """
     batch: list[tuple[SpoolReader, int]] = []
     points: list[Point] = []
     room, more = MAX_VALUES, False
+    unreadable: OSError | None = None
     for reader in readers:
         if room <= 0:
             more = True
             break
-        taken, end = reader.read(room)
+        try:
+            taken, end = reader.read(room)
+        except OSError as error:  # a network file system that is away for a while, say
+            unreadable = error
+            continue
         if end > reader.offset:
             batch.append((reader, end))
         points += taken
@@ -155,6 +176,8 @@ def deliver(connection: Connection, readers: Iterable[SpoolReader], *, deadline:
     _post(connection, points, deadline)
     for reader, end in batch:
         reader.acknowledge(end)
+    if unreadable is not None:
+        raise Unavailable(f"cannot read a spool: {unreadable}")
     return more
 
 

@@ -55,9 +55,9 @@ class Spool:
             "time": round(time.time(), 3),
             "values": {name: encode_float(float(value)) for name, value in values.items()},
         }
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = (b"\n" if self._torn else b"") + json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
-            self._torn = os.write(self._fd, b"\n" + data if self._torn else data) < len(data)
+            self._torn = os.write(self._fd, data) < len(data)
         except OSError as error:
             if not self._write_failed:  # a full disk must not end the training; say it once
                 self._write_failed = True
@@ -82,36 +82,41 @@ class SpoolReader:
 
     @property
     def pending(self) -> bool:
-        """Whether a complete line waits to be delivered."""
-        return self.read(1)[1] > self.offset
+        """Whether a complete line waits to be delivered, as far as can be told."""
+        try:
+            return self.read(1)[1] > self.offset
+        except OSError:
+            return True
 
     def read(self, max_values: int) -> tuple[list[Point], int]:
-        """The next points, at most about `max_values` measured values of them, and the offset after them."""
+        """The next points, at most about `max_values` measured values of them, and the offset after them.
+
+        Raises:
+            OSError: the file is there and cannot be read.
+        """
         self.cut = False
+        points: list[Point] = []
+        end, values = self.offset, 0
         try:
             if self.path.stat().st_size <= self.offset:
                 return [], self.offset
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                chunk = file.read(_CHUNK_BYTES)
+                # As much as is asked for and no more: what is read here and not taken is read again the next time.
+                while line := file.readline(_CHUNK_BYTES):
+                    if not line.endswith(b"\n") and len(line) < _CHUNK_BYTES:
+                        break  # its writer is at it, or died; complete lines only
+                    point = self._parse(line)
+                    full = point is not None and values + len(point.values) > max_values
+                    if (points and full) or end - self.offset >= _CHUNK_BYTES:
+                        self.cut = True
+                        break
+                    end += len(line)
+                    if point is not None:
+                        points.append(point)
+                        values += len(point.values)
         except FileNotFoundError:
             return [], self.offset
-        points: list[Point] = []
-        end, values = self.offset, 0
-        self.cut = len(chunk) == _CHUNK_BYTES
-        for line in chunk.splitlines(keepends=True):
-            if not line.endswith(b"\n") and len(chunk) < _CHUNK_BYTES:
-                break  # its writer is at it, or died; complete lines only
-            if not line.endswith(b"\n") and end > self.offset:
-                break  # cut by the chunk; it comes whole with the next one
-            point = self._parse(line)
-            if points and point is not None and values + len(point.values) > max_values:
-                self.cut = True
-                break
-            end += len(line)
-            if point is not None:
-                points.append(point)
-                values += len(point.values)
         return points, end
 
     def acknowledge(self, offset: int) -> None:
@@ -127,7 +132,7 @@ class SpoolReader:
     def _stored_offset(self) -> int:
         try:
             return int(self._ack.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):  # points that are delivered twice do no harm
             return 0
 
     def _parse(self, line: bytes) -> Point | None:

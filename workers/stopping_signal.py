@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,11 @@ _LOOK_SECONDS = 0.4
 def give_stop_signal(run: str) -> None:
     """Tell every process of the run."""
     _internal_kv_put(_key(run), b"stop", overwrite=True)
+
+
+def forget_stop_signal(run: str) -> None:
+    """Remove it from the cluster's store, which keeps it for ever otherwise. Who heard it goes on knowing it."""
+    _internal_kv_del(_key(run))
 
 
 @functools.cache

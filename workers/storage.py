@@ -25,12 +25,15 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adadim_core.spec import ExperimentSpec
+from adadim_core.spec import ExperimentSpec, SpecError, validate_spec
 from workers.errors import RunError
 from workers.remote import SCHEMES, Remote, StorageAway, shown
 
@@ -106,7 +109,8 @@ class Storage:
         """Make files count, in the order given. Those that are not there are passed over.
 
         Raises:
-            OSError: the object store was away for `patience` seconds.
+            StorageAway: the object store was away for `patience` seconds.
+            OSError: it does not take them.
         """
         if self._remote is not None:
             for path in paths:
@@ -123,9 +127,15 @@ class Storage:
         return found
 
     def take_up_log(self, path: Path) -> None:
-        """Have a log here as it was left, to go on in it."""
+        """Have a log here as it was left, to go on in it.
+
+        Raises:
+            RunError: the storage cannot be used. A driver's log is the first thing that is looked for in it.
+            StorageAway: it is away.
+        """
         if self._remote is not None and not path.exists():
-            self._remote.get(self._key(path), path, patience=PATIENCE_SECONDS)
+            with self._usable():
+                self._remote.get(self._key(path), path, patience=PATIENCE_SECONDS)
 
     def push_log(self, path: Path) -> None:
         """Store a log whose writer closed it. One that does not arrive stays here, until the next attempt here."""
@@ -156,16 +166,23 @@ class Storage:
                 self._remote.remove(self._key(path))
 
     def checkpointed(self) -> set[int]:
-        """Numbers of the trials that have a checkpoint."""
+        """Numbers of the trials that have a checkpoint, be it the one before one that was never finished."""
         if self._remote is None:
-            return {int(path.parent.name) for path in self.root.glob("trials/*/checkpoint.pt")}
+            files = [*self.root.glob("trials/*/checkpoint.pt"), *self.root.glob("trials/*/checkpoint.previous.pt")]
+            return {int(path.parent.name) for path in files}
         keys = map(PurePosixPath, self._remote.sizes(patience=PATIENCE_SECONDS))
         return {int(key.parent.name) for key in keys if key.match("trials/*/checkpoint.pt")}
 
     def remove_checkpoint(self, number: int) -> None:
-        """Remove a trial's checkpoint, with the one before it and what killed processes left of others."""
-        for path in self.trial(number).glob("*checkpoint*.pt*"):
-            path.unlink(missing_ok=True)
+        """Remove a trial's checkpoint, with the one before it and what killed processes left of others.
+
+        What cannot be removed stays, with a warning.
+        """
+        try:
+            for path in self.trial(number).glob("*checkpoint*.pt*"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("cannot remove the checkpoint of trial %d: %s", number, error)
         self.forget(self.checkpoint(number))
 
     def clear_scratch(self, path: Path) -> None:
@@ -183,11 +200,14 @@ class Storage:
     def experiment_id(self) -> str:
         """What tells this experiment from others; made at the first call."""
         path = self.root / "id"
-        if not path.exists() and not self.fetch(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(uuid.uuid4().hex)
-            self.push(path)
-        return path.read_text().strip()
+        if path.exists() or self.fetch(path):
+            known = path.read_text().strip()
+            if known:  # an earlier version could be killed between making the file and writing it
+                return known
+        made = uuid.uuid4().hex
+        _write(path, made)
+        self.push(path)
+        return made
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -199,24 +219,42 @@ class Storage:
             RunError: it cannot be written, or holds another experiment.
         """
         spec_file = self.root / "spec.json"
-        try:
+        with self._usable():
             self._clear_node()
             self.points.mkdir(parents=True, exist_ok=True)
             self.fetch_records()
             stored = read_json(spec_file)
-            # retries, resources and when to stop may change between attempts without changing what is computed
-            if stored is not None and _identity(stored) != _identity(spec.model_dump(mode="json")):
-                raise RunError(
-                    f"{self.place} holds results of another spec (see spec.json there); give another --storage, "
-                    "or the same spec to continue it"
-                )
+            if stored is not None:
+                self._check_same(spec, stored)
             self.write_json(spec_file, spec.model_dump(mode="json"))
             self.experiment_id()
             shutil.rmtree(self.tune, ignore_errors=True)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """What fails within it at the beginning of a run is for the user to mend."""
+        try:
+            yield
         except StorageAway:
             raise
         except OSError as error:
             raise RunError(f"cannot write to storage {self.place}: {error}; give another --storage") from error
+
+    def _check_same(self, spec: ExperimentSpec, stored: Any) -> None:
+        """Raise RunError if the stored spec is another one."""
+        try:
+            # Read anew: one that an earlier version stored lacks fields that came with a default since.
+            same = _identity(validate_spec(stored)) == _identity(spec)
+        except SpecError as error:
+            raise RunError(
+                f"{self.place} holds results of another spec, one that is not valid any more (see spec.json there): "
+                f"{error}; give another --storage"
+            ) from error
+        if not same:
+            raise RunError(
+                f"{self.place} holds results of another spec (see spec.json there); give another --storage, "
+                "or the same spec to continue it"
+            )
 
     def _clear_node(self) -> None:
         """Begin with an empty folder where it is scratch; but logs that a killed process left here count."""
@@ -234,7 +272,7 @@ def open_storage(location: str) -> Storage:
     """Storage at a place as a user or the service names it: a folder, or an object store's address.
 
     Raises:
-        RunError: the place is neither, or the object store cannot be used.
+        RunError: the place is neither, or the object store cannot be used, or this node has no room for its files.
     """
     scheme, separator, _ = location.partition("://")
     if not separator or scheme == "file":
@@ -244,7 +282,26 @@ def open_storage(location: str) -> Storage:
             f"storage {shown(location)}: {scheme}:// is not known; name a folder that every node shares, s3:// or gs://"
         )
     name = hashlib.sha256(location.encode()).hexdigest()[:16]
-    return Storage(Path(tempfile.gettempdir(), f"adadim-{os.getuid()}", name), location)
+    return Storage(_scratch() / name, location)
+
+
+def _scratch() -> Path:
+    """Where this node keeps its files of object stores: this user's alone, since its name is easily guessed.
+
+    Raises:
+        RunError: somebody else was there first, or it cannot be made.
+    """
+    folder = Path(tempfile.gettempdir(), f"adadim-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise RunError(f"{folder} is not this user's own folder; remove it, or set TMPDIR to a place that is")
+        if status.st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise RunError(f"cannot keep files in {folder}: {error}; set TMPDIR to a place that holds them") from error
+    return folder
 
 
 def read_json(path: Path) -> Any | None:
@@ -257,15 +314,20 @@ def read_json(path: Path) -> Any | None:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a file whole or not at all."""
+    _write(path, json.dumps(document, indent=1, allow_nan=False))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("w") as file:
-        file.write(json.dumps(document, indent=1, allow_nan=False))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())  # a machine that loses power must not leave the new name on an empty file
     part.replace(path)
 
 
-def _identity(spec: dict[str, Any]) -> dict[str, Any]:
+def _identity(spec: ExperimentSpec) -> dict[str, Any]:
+    # retries, resources and when to stop may change between attempts without changing what is computed
     free = ("name", "description", "retries", "resources", "stop")
-    return {key: value for key, value in spec.items() if key not in free}
+    return {key: value for key, value in spec.model_dump(mode="json").items() if key not in free}

@@ -13,6 +13,7 @@ from worker_harness import TOKEN, FakeService, wait_for
 from adadim_core.spec.report import Outcome, Report
 from workers.attempt import Attempt
 from workers.connection import Connection, ServiceAddress, Superseded, with_own_token
+from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.spool import Spool
 
@@ -112,6 +113,18 @@ def test_without_a_service_there_is_nothing_to_deliver() -> None:
     assert attempt.finish(SUCCEEDED, None, timeout=1)
 
 
+@pytest.mark.parametrize("attempt", ["", "../../../etc", "a/b", "7?x=1", "x" * 101])
+def test_an_attempt_s_name_is_fit_for_paths(attempt: str) -> None:
+    with pytest.raises(RunError, match="is no attempt of a service"):
+        ServiceAddress("http://s", attempt, "hidden")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "localhost:8080", "", "ftp://s", "http://"])
+def test_an_address_is_one(url: str) -> None:
+    with pytest.raises(RunError, match="is no address of a service"):
+        ServiceAddress(url, "a1", "hidden")
+
+
 def test_a_token_does_not_show() -> None:
     assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden", spare="hidden"))
 
@@ -159,7 +172,7 @@ def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:
     try:
         interruption.install()
         threading.Timer(0.1, interruption.request, ["the service asked"]).start()
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted), interruption.raising():
             threading.Event().wait(10)
         assert interruption.reason == "the service asked"
         interruption.disarm()

@@ -65,3 +65,16 @@ def test_a_log_that_cannot_be_written_says_so_once_and_stops_nothing(
     assert errors.getvalue().count("ends here") == 1
     assert "one\n" in errors.getvalue()
     assert "two\n" in errors.getvalue()
+
+
+def test_what_else_a_stream_can_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="replace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    log = OutputLog(tmp_path / "log.txt")
+    assert (sys.stdout.encoding, sys.stdout.errors) == ("latin-1", "replace")
+    sys.stdout.reconfigure(line_buffering=True)
+    assert stream.line_buffering
+    sys.stdout.buffer.write(b"bytes")
+    assert not hasattr(sys.stdout, "no_such_thing")
+    log.close()
+    assert stream.buffer.getvalue() == b"bytes"  # type: ignore[attr-defined]

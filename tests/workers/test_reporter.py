@@ -1,5 +1,6 @@
 """The reporter delivers every point once acknowledged, in order, whatever the service and the process go through."""
 
+import errno
 import math
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from worker_harness import TOKEN, FakeService, wait_for
 
 from adadim_core.spec.report import Report
-from workers.connection import Connection, Superseded
+from workers.connection import Connection, Superseded, Unavailable
 from workers.reporter import PointReporter, replay
 from workers.spool import Spool, SpoolReader
 
@@ -255,3 +256,102 @@ def test_spools_that_nobody_delivers_are_not_looked_at(spool_file: Path) -> None
     for number in range(5):
         append(reporter.open(spool_file.with_name(f"{number:04d}-test.jsonl"), trial=number), range(3))
     assert len(reporter._readers) == 1
+
+
+class Taking:
+    """A connection to a service that takes everything, in its time."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.values = 0
+        self._seconds = seconds
+
+    def post(self, report: Report, *, timeout: float | None = None) -> None:
+        time.sleep(self._seconds)
+        self.values += sum(series.point_count for series in report.series)
+
+
+def fill(folder: Path, spools: int, steps: int) -> int:
+    """Spools as killed processes leave them. Returns their size."""
+    for number in range(spools):
+        spool = Spool(folder / f"{number:04d}-test.jsonl", trial=number)
+        for step in range(steps):
+            spool.append(step, step / 10, {f"m_{k}": step + 0.1234567 for k in range(17)})
+        spool.close()
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_what_many_processes_left_is_read_about_once(tmp_path: Path) -> None:
+    size, connection = fill(tmp_path, spools=60, steps=300), Taking()
+    before = psutil.Process().io_counters().read_chars
+    assert replay(tmp_path, connection, timeout=60)  # type: ignore[arg-type]
+    assert psutil.Process().io_counters().read_chars - before < 2 * size
+    assert connection.values == 60 * 300 * 17
+
+
+def test_a_service_that_takes_points_is_given_the_time_it_needs(tmp_path: Path) -> None:
+    fill(tmp_path, spools=3, steps=2_000)
+    assert not replay(tmp_path, Taking(0.1), timeout=60, limit=0.3)  # type: ignore[arg-type]
+    assert replay(tmp_path, Taking(0.1), timeout=0.5)  # type: ignore[arg-type]
+
+
+def stale(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Reading this file fails, as on a network file system that is away."""
+    real = Path.open
+
+    def open_(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self.name == name:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_)
+
+
+def test_a_spool_that_cannot_be_read_for_a_while_is_read_again(
+    service: FakeService, spool_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter = PointReporter(service.address)
+    spool = reporter.open(spool_file, trial=0)
+    append(spool, range(1))
+    wait_for(service.points)
+    with monkeypatch.context() as patch:
+        stale(patch, spool_file.name)
+        append(spool, range(1, 3))
+        append(reporter.open(spool_file.with_name("0001-test.jsonl"), trial=1), range(1))
+        wait_for(lambda: service.points(trial=1), what="what the others hold")
+        wait_for(lambda: "Stale file handle" in caplog.text)
+    append(spool, range(3, 4))
+    assert reporter.close(10)
+    assert [step for step, _ in service.points()] == list(range(4))
+
+
+def test_a_left_spool_that_cannot_be_read_holds_up_no_other(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, spools=2, steps=10)
+    stale(monkeypatch, "0000-test.jsonl")
+    assert not replay(tmp_path, Connection(service.address), timeout=1)
+    assert len(service.points(trial=1, metric="m_0")) == 10
+
+
+def test_a_process_without_a_free_descriptor_tries_again(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    connection = Connection(service.address)
+    with monkeypatch.context() as patch:
+        patch.setattr("httpx.Client.post", full)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            connection.post(Report())
+    assert connection.post(Report()).directive == "continue"
+
+
+def test_a_short_write_loses_one_point_only(spool_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a torn line a newline goes before the next; the line may lack just its own."""
+    spool_file.parent.mkdir()
+    spool_file.write_bytes(b'{"trial":0,"st')
+    spool, write = Spool(spool_file, trial=0), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:-1]))
+        append(spool, range(1))
+    append(spool, range(1, 3))
+    assert [point.step for point in SpoolReader(spool_file).read(10)[0]] == [0, 1, 2]

@@ -1,5 +1,6 @@
 """Results, storage and the order of a run, without Ray."""
 
+import errno
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ import workers.run
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
 from workers.__main__ import main
 from workers.attempt import Attempt
+from workers.budget import Budget
 from workers.context import RunContext
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
@@ -28,7 +30,7 @@ from workers.results import (
     write_result,
 )
 from workers.run import run_experiment
-from workers.storage import Storage, open_storage
+from workers.storage import Storage, open_storage, read_json
 
 Train = Callable[..., None]
 
@@ -110,12 +112,67 @@ def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_
         storage.prepare(validate_spec(tiny_spec(training={"epochs": 3})))
 
 
+def test_an_experiment_of_an_earlier_version_goes_on(spec: ExperimentSpec, tmp_path: Path) -> None:
+    """Its stored spec lacks what came with a default since."""
+    storage = Storage(tmp_path)
+    storage.prepare(spec)
+    stored = json.loads((tmp_path / "spec.json").read_text())
+    assert stored["training"].pop("clip_norm", "absent") is None
+    (tmp_path / "spec.json").write_text(json.dumps(stored))
+    storage.prepare(spec)
+    stored["training"]["gone_since"] = 1
+    (tmp_path / "spec.json").write_text(json.dumps(stored))
+    with pytest.raises(RunError, match=r"holds results of another spec, one that is not valid any more .*gone_since"):
+        storage.prepare(spec)
+
+
+def test_an_id_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    (tmp_path / "id").touch()
+    made = storage.experiment_id()
+    assert len(made) == 32
+    assert storage.experiment_id() == made
+
+
+def test_the_checkpoint_before_one_that_was_never_finished_counts(tmp_path: Path) -> None:
+    """A process was killed between the two renames that put a new one in its place."""
+    storage = Storage(tmp_path)
+    for number, name in enumerate(("checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged.pt")):
+        storage.trial(number).mkdir(parents=True)
+        (storage.trial(number) / name).touch()
+    assert storage.checkpointed() == {0, 1}
+
+
+def test_a_folder_that_fails_for_a_while_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are called within Tune's own loop, where whatever is raised is the end."""
+    storage = Storage(tmp_path)
+    budget = Budget(10, storage)
+    storage.checkpoint(0).parent.mkdir(parents=True)
+    storage.checkpoint(0).touch()
+
+    def stale(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stale)
+        patch.setattr(Path, "unlink", stale)
+        budget.store()
+        budget.store()
+        storage.remove_checkpoint(0)
+    assert caplog.text.count("cannot write elapsed.json: [Errno 116] Stale file handle") == 1
+    assert "cannot remove the checkpoint of trial 0" in caplog.text
+    budget.store()
+    assert read_json(storage.elapsed)
+
+
 @pytest.mark.parametrize(
     ("location", "message"),
     [
         ("hdfs://namenode/x", "hdfs:// is not known; name a folder that every node shares, s3:// or gs://"),
         ("s3://", "cannot use storage s3://"),
-        ("gs://anonymous@b/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=1", "cannot use storage gs"),
+        ("gs://anonymous@b/x?no_such_setting=1", "cannot use storage gs://b/x: opening the storage failed: Unexpected"),
     ],
 )
 def test_a_place_that_cannot_hold_results_is_explained(location: str, message: str) -> None:

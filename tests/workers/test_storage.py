@@ -1,7 +1,13 @@
 """Results in an object store: a real S3 server, pyarrow's own client."""
 
+import errno
+import os
 import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worker_harness import S3, tiny_spec
@@ -10,7 +16,7 @@ from adadim_core.spec import ExperimentSpec, validate_spec
 from workers.context import RunContext
 from workers.errors import RunError
 from workers.points import merged, read_points, write_points
-from workers.remote import Remote
+from workers.remote import Remote, StorageAway
 from workers.results import TrialResult, read_result, write_result
 from workers.spool import Spool
 from workers.storage import Storage, open_storage
@@ -23,7 +29,39 @@ def spec() -> ExperimentSpec:
 
 @pytest.fixture
 def place(s3: S3, request: pytest.FixtureRequest) -> str:
-    return f"s3://bucket/{request.node.name}"
+    return f"s3://bucket/{request.node.originalname}"
+
+
+@pytest.fixture
+def store_that_says() -> Iterator[Callable[..., str]]:
+    """Makes a store that answers every request as one is told; returns its address, as host:port."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Callable[[], tuple[int, bytes]]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def say(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, body = answer()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body if self.command != "HEAD" else b"")
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = say  # noqa: N815 - the names http.server calls
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def other_node(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "other") -> Storage:
@@ -93,15 +131,94 @@ def test_large_files_travel_whole(place: str, tmp_path: Path) -> None:
     assert remote.sizes() == {}
 
 
+def failing_once(remote: Remote, words: str) -> None:
+    """The next upload fails with these words of pyarrow's."""
+    real = remote._fs
+
+    class Store:
+        def open_output_stream(self, path: str) -> Any:
+            remote._fs = real
+            raise OSError(f"When initiating multiple part upload for key 'x/k' in bucket 'bucket': {words}")
+
+    remote._fs = Store()
+
+
 def test_a_store_that_is_away_is_tried_again(place: str, tmp_path: Path) -> None:
-    remote = Remote(place)
-    file = tmp_path / "file"
-    threading.Timer(1.0, lambda: file.write_bytes(b"here")).start()  # until then reading it fails, as the network may
-    remote.put(file, "file", patience=20)
+    remote, file = Remote(place), tmp_path / "file"
+    file.write_bytes(b"here")
+    for words in (
+        "AWS Error NETWORK_CONNECTION during CreateMultipartUpload operation: curlCode: 7, Could not connect to server",
+        "AWS Error UNKNOWN (HTTP status 503) during CreateMultipartUpload operation: No response body.",
+        "AWS Error UNKNOWN (HTTP status 429) during CreateMultipartUpload operation: Unable to parse ExceptionName",
+    ):
+        failing_once(remote, words)
+        remote.put(file, "file", patience=20)
     assert remote.sizes() == {"file": 4}
-    with pytest.raises(OSError, match="missing"):
-        remote.put(tmp_path / "missing", "missing")
-    assert "missing" not in remote.sizes()
+    failing_once(remote, "AWS Error SLOW_DOWN during CreateMultipartUpload operation: SlowDown")
+    with pytest.raises(StorageAway, match="writing file failed"):
+        remote.put(file, "file")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (400, "ExpiredToken"), (404, "NoSuchBucket"), (507, "StorageFull")]
+)
+def test_what_does_not_pass_is_not_waited_for(
+    place: str, spec: ExperimentSpec, store_that_says: Callable[..., str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:  # fmt: skip
+    """The bucket is there when the run begins; then a right, a token or the bucket is gone."""
+    storage = open_storage(place)
+    body = f"<Error><Code>{code}</Code><Message>{code} it is</Message></Error>".encode()
+    endpoint = store_that_says(lambda: (status, body))
+    monkeypatch.setattr("workers.remote.on_away", lambda reason: pytest.fail(reason))
+    remote = storage._remote
+    assert remote is not None
+    from pyarrow import fs
+
+    remote._fs = fs.S3FileSystem(access_key="a", secret_key="b", endpoint_override=endpoint, scheme="http", region="x")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(OSError, match=r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|UNKNOWN)") as caught:
+        remote.put(tmp_path / "file", "file", patience=30)
+    assert not isinstance(caught.value, StorageAway)
+    with pytest.raises(RunError, match="cannot write to storage s3://bucket/"):
+        storage.prepare(spec)
+    if status == 403:
+        with pytest.raises(RunError, match="ACCESS_DENIED"):
+            storage.take_up_log(storage.driver_log("1"))
+
+
+def test_a_full_disk_of_this_node_is_not_the_store_being_away(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(place)
+    (tmp_path / "file").write_bytes(b"x")
+    remote.put(tmp_path / "file", "file")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        remote.get("file", tmp_path / "back", patience=30)
+    assert not isinstance(caught.value, StorageAway)
+
+
+def test_google_s_store_that_is_away_is_tried_again(
+    store_that_says: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    back = time.monotonic() + 1.5
+    endpoint = store_that_says(
+        lambda: (503, b"") if time.monotonic() < back else (200, b'{"kind": "storage#bucket", "name": "b"}')
+    )
+    address = "gs://anonymous@b/x?endpoint_override={}&scheme=http&retry_limit_seconds=1"
+    remote = Remote(address.format(endpoint), patience=30)
+    assert "trying again" in caplog.text
+    assert remote.sizes() == {}
+    with pytest.raises(StorageAway):
+        Remote(address.format("127.0.0.1:9"))
+    refusing = store_that_says(lambda: (403, b'{"error": {"code": 403, "message": "no right"}}'))
+    with pytest.raises(RunError, match="PERMISSION_DENIED"):
+        Remote(address.format(refusing), patience=300)
 
 
 def test_a_context_reaches_other_processes_without_its_connection(place: str, spec: ExperimentSpec) -> None:
@@ -135,7 +252,7 @@ def test_a_write_that_breaks_off_leaves_what_was_there(place: str, tmp_path: Pat
         remote.put(file, "file")
         assert remote.sizes() == {"file": len(content)}
     file.unlink()
-    with pytest.raises(OSError, match="writing file failed"):
+    with pytest.raises(FileNotFoundError):
         remote.put(file, "file")
     assert remote.sizes() == {"file": 0}
 
@@ -188,3 +305,22 @@ def test_logs_and_checkpoints_in_an_object_store(
     other.remove_checkpoint(3)
     assert storage.checkpointed() == {4}
     assert not other.checkpoint(3).exists()
+
+
+def test_the_scratch_folder_is_this_user_s_alone(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is easily guessed: somebody else may have made it."""
+    folder = open_storage(place).root.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    open_storage(place)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    uid = os.getuid()
+    folder.rename(folder.with_name(f"adadim-{uid + 1}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getuid", lambda: uid + 1)
+        with pytest.raises(RunError, match="is not this user's own folder"):
+            open_storage(place)
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is not this user's own folder"):
+        open_storage(place)

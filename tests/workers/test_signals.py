@@ -1,0 +1,123 @@
+"""Signals to the driver outside its training: `python -m workers` ends soon, and says how, whenever they come."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worker_harness import FakeService, tiny_spec, wait_for
+
+import workers.__main__
+from workers.attempt import Attempt
+
+# A run that has its outcome when it is told to.
+SCRIPT = """
+import sys
+import workers.__main__
+from adadim_core.spec.report import Outcome
+
+def run(*_):
+    print("running", flush=True)
+    sys.stdin.readline()
+    return Outcome(state="succeeded")
+
+workers.__main__.run_experiment = run
+sys.exit(workers.__main__.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
+    return [str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]
+
+
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a driver takes over in its process, this one has back afterwards."""
+    monkeypatch.setattr("workers.remote.before_retry", None)
+    monkeypatch.setattr("workers.remote.on_away", None)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("service_is", ["away", "hanging"])
+def test_a_signal_while_the_outcome_waits_for_the_service(
+    service: FakeService, arguments: list[str], number: signal.Signals, service_is: str
+) -> None:
+    release = threading.Event()
+    if service_is == "hanging":
+        service.answer = lambda report, size: release.wait(60) and None
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        env=os.environ | service.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        if service_is == "away":
+            service.stop()
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        time.sleep(1.5)
+        assert process.poll() is None
+        process.send_signal(number)
+        process.send_signal(number)
+        began = time.monotonic()
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            release.set()
+    assert time.monotonic() - began < 12
+
+
+def test_a_signal_before_the_run_begins(
+    service: FakeService, arguments: list[str], handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the driver sets itself up, which takes some tenths of a second."""
+    for name, value in service.environment().items():
+        monkeypatch.setenv(name, value)
+
+    class Told(Attempt):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(workers.__main__, "Attempt", Told)
+    assert workers.__main__.main(arguments) == 143
+    assert service.outcomes() == [{"state": "interrupted", "error": "received SIGTERM"}]
+
+
+def test_a_signal_while_an_outcome_is_made(
+    service: FakeService, arguments: list[str], handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has failed; the signal comes between its end and the telling of it."""
+    for name, value in service.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*_: Any) -> Any:
+        raise ValueError("a bug")
+
+    def broken_off(error: Exception, interruption: Any, real: Any = workers.__main__._broken_off) -> Any:
+        outcome = real(error, interruption)
+        signal.raise_signal(signal.SIGINT)
+        return outcome
+
+    monkeypatch.setattr(workers.__main__, "run_experiment", run)
+    monkeypatch.setattr(workers.__main__, "_broken_off", broken_off)
+    assert workers.__main__.main(arguments) == 1
+    wait_for(service.outcomes)
+    assert service.outcomes() == [{"state": "failed", "error": "ValueError: a bug"}]
