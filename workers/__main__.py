@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -60,12 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
         with interruption.raising():
             attempt.start()
             spec = _read_spec(options.spec)
-            storage = open_storage(
-                options.storage or os.environ.get("ADADIM_STORAGE") or _default_storage(options, spec)
-            )
+            storage = open_storage(_place(options, spec))
             log = storage.driver_log(service.attempt if service is not None else "local")
             storage.take_up_log(log)
-            with closing(OutputLog(log)):
+            # The service has one attempt at a time, and the next one must not wait for the end of one that hangs.
+            alone = storage.held() if service is None else nullcontext()
+            with closing(OutputLog(log)), alone:
                 _log_to_stderr()  # which is another stream within
                 outcome = run_experiment(spec, storage, service, attempt, interruption)
     except (RunError, SpecError) as error:
@@ -120,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("spec", metavar="SPEC", help="the experiment")
     parser.add_argument(
-        "--storage", metavar="PLACE", help="where results go: a folder every node shares, s3:// or gs://"
+        "--storage",
+        metavar="PLACE",
+        help="this run's own place: a folder every node shares, s3:// or gs://; default: a new folder under "
+        "ADADIM_STORAGE or ./results, in a Ray job ~/adadim-results",
     )
     parser.add_argument("--name", help="name of the default results folder (default: the spec's name)")
     return parser
@@ -153,12 +156,28 @@ def _service_address() -> ServiceAddress | None:
     return ServiceAddress(url=url or "", attempt=attempt or "", token=token or "")
 
 
-def _default_storage(options: argparse.Namespace, spec: ExperimentSpec) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", options.name or spec.name)
-    # A Ray job runs in a copy of its working directory, which Ray deletes after it.
-    inside_ray_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    folder = Path.home() / "adadim-results" if inside_ray_job else Path("results")
-    return str(folder / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005 - the user's own clock
+def _place(options: argparse.Namespace, spec: ExperimentSpec) -> str:
+    """Where this run's results go.
+
+    Raises:
+        RunError: where a Ray job would lose them.
+    """
+    if options.storage == "":
+        raise RunError("--storage is empty")
+    in_ray_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    place: str | None = options.storage or os.environ.get("ADADIM_RUN_STORAGE")
+    if place is None:
+        root = os.environ.get("ADADIM_STORAGE") or ("~/adadim-results" if in_ray_job else "results")
+        address, mark, query = root.partition("?")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", options.name or spec.name)
+        now = datetime.now()  # noqa: DTZ005 - the user's own clock
+        place = f"{address.rstrip('/')}/{name}-{now:%Y%m%d-%H%M%S}{mark}{query}"
+    if in_ray_job and "://" not in place and not Path(place).expanduser().is_absolute():
+        raise RunError(
+            f"storage {place} is relative, and a Ray job runs in a copy of its working directory, which Ray deletes "
+            "afterwards; give an absolute path"
+        )
+    return place
 
 
 if __name__ == "__main__":

@@ -139,5 +139,5 @@ def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialRe
 
 def _run_name(service: ServiceAddress | None) -> str:
     """Sets this run's spools apart from those of other attempts."""
-    label = "".join(c for c in service.attempt if c.isalnum() or c in "-_") if service is not None else "local"
+    label = service.attempt if service is not None else "local"
     return f"{label}-{time.time_ns() // 1_000_000:x}"

@@ -20,6 +20,7 @@ objects; every node works in a folder of its own, whose files count once they ar
 that is lost, or comes back with old files, changes nothing.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -229,6 +230,30 @@ class Storage:
             self.write_json(spec_file, spec.model_dump(mode="json"))
             self.experiment_id()
             shutil.rmtree(self.tune, ignore_errors=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of the folder; a process that dies lets go of it. An object store has no such lock.
+
+        Raises:
+            RunError: another run is at work in it, or it cannot be used.
+        """
+        if self._remote is not None:
+            yield
+            return
+        with self._usable():
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"another run is at work in {self.place}; wait until it has ended, or give another --storage"
+                ) from None
+            except OSError as error:  # some file systems have no locks
+                logger.warning("%s cannot be locked (%s): two runs in it at once would spoil it", self.place, error)
+            yield
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

@@ -80,7 +80,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
             "ADADIM_ATTEMPT_TOKEN": token,
-            "ADADIM_STORAGE": storage,
+            "ADADIM_RUN_STORAGE": storage,
             # Time to report an interruption when the job is told to stop; Ray's default is 3 s.
             "RAY_JOB_STOP_WAIT_TIME_S": "20",
         },

@@ -38,7 +38,7 @@ def _is_handed_over(service: ServiceProcess, client: Client, experiment_id: int)
     """Ray has a job of it: its driver is there, or was."""
     for driver in service.drivers():
         with suppress(psutil.Error):
-            if driver.environ().get("ADADIM_STORAGE", "").endswith(f"-{experiment_id}"):
+            if driver.environ().get("ADADIM_RUN_STORAGE", "").endswith(f"-{experiment_id}"):
                 return True
     return client.experiment(experiment_id)["state"] in ("running", "succeeded")
 

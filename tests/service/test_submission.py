@@ -43,7 +43,7 @@ async def test_a_job_gets_the_spec_and_the_token_of_its_attempt(context: Context
     assert sent == spec
     assert plan_trials(sent.search) == plan_trials(spec.search)
     assert job.environment["ADADIM_SERVICE_URL"] == URL
-    assert job.environment["ADADIM_STORAGE"].endswith(attempt.submission_id.rpartition("-")[0])
+    assert job.environment["ADADIM_RUN_STORAGE"].endswith(attempt.submission_id.rpartition("-")[0])
     assert await Worker.of(context, job).report() == "continue"
     assert (await load(context, experiment_id)).state == "running"
 

@@ -21,7 +21,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """What a finished run leaves, and a service that would begin an import."""
     spec, storage = validate_spec(tiny_spec()), Storage(tmp_path / "results")
     storage.prepare(spec)
-    Spool(storage.spool(0, "local"), 0).append(1, 0.1, {"h_r": 1.0})
+    Spool(storage.spool(0, "local-1"), 0).append(1, 0.1, {"h_r": 1.0})
     write_points(storage, [0])
     write_results(storage, spec, [TrialResult(0, {}, "succeeded", 2, 2, {"knn_top1": 0.5})])
     opened = {"experiment_id": 1, "attempt_id": 1, "token": "t"}

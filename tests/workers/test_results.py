@@ -13,6 +13,7 @@ from worker_harness import FakeService, tiny_spec
 
 import workers.run
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
+from adadim_core.spec.report import Outcome
 from workers.__main__ import main
 from workers.attempt import Attempt
 from workers.budget import Budget
@@ -180,6 +181,35 @@ def test_a_place_that_cannot_hold_results_is_explained(location: str, message: s
         open_storage(location)
 
 
+def test_a_folder_takes_one_run_at_a_time(tmp_path: Path) -> None:
+    held = Storage(tmp_path).held
+    with held(), pytest.raises(RunError, match="another run is at work in"), held():
+        pass
+    with held():
+        pass
+
+
+def test_each_run_gets_a_place_of_its_own_under_the_one_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+
+    def note(spec: ExperimentSpec, storage: Storage, *_: Any) -> Outcome:
+        places.append(storage.root)
+        return Outcome(state="succeeded")
+
+    monkeypatch.setattr("workers.__main__.run_experiment", note)
+    monkeypatch.setenv("S", "{name: a run}")
+    monkeypatch.setenv("ADADIM_STORAGE", str(tmp_path / "all"))
+    assert main(["env:S"]) == 0
+    monkeypatch.setenv("ADADIM_RUN_STORAGE", str(tmp_path / "one"))
+    assert main(["env:S"]) == 0
+    assert main(["env:S", "--storage", str(tmp_path / "given")]) == 0
+    assert places[0].parent == tmp_path / "all"
+    assert places[0].name.startswith("a-run-")
+    assert places[1:] == [tmp_path / "one", tmp_path / "given"]
+
+
 def run_with(train: Train, spec: ExperimentSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(workers.run, "_train", train)
     attempt = Attempt(None, on_stop=Interruption().request)
@@ -254,6 +284,12 @@ def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
         (["env:S"], {"S": "{name: x}", "ADADIM_SERVICE_URL": "http://x"}, "ADADIM_ATTEMPT_ID, ADADIM_ATTEMPT_TOKEN"),
         (["env:S", "--storage", "/proc/x"], {"S": "{name: x}"}, "cannot write to storage /proc/x"),
         (["env:S"], {"S": "{name: x}", "ADADIM_STORAGE": "ftp://b/x"}, "ftp:// is not known"),
+        (["env:S", "--storage", ""], {"S": "{name: x}"}, "--storage is empty"),
+        (
+            ["env:S", "--storage", "results/a"],
+            {"S": "{name: x}", "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"},
+            "storage results/a is relative, and a Ray job runs in a copy of its working directory",
+        ),
     ],
 )
 def test_mistakes_are_explained(

@@ -176,7 +176,7 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
             },
         },
     )
-    variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_STORAGE": str(tmp_path / "storage")}
+    variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_RUN_STORAGE": str(tmp_path / "storage")}
     job = submit(ray_head, "python -m workers env:ADADIM_SPEC", service.environment() | variables)
     assert job_end(ray_head, job) == "SUCCEEDED", job_logs(ray_head, job)
 
