@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adadim_core.spec.search import MAX_TRIALS
 
+_HTTP, _POSTGRES = r"^https?://", r"^postgres(ql)?(\+asyncpg)?://"
+_BEGINNINGS = {_HTTP: "http:// or https://", _POSTGRES: "postgresql://"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,17 +36,15 @@ class Settings(BaseModel):
     )
     public_url: Annotated[
         str | None,
-        Field(pattern=r"^https?://", description="ADADIM_PUBLIC_URL: the service's address as workers see it."),
+        Field(pattern=_HTTP, description="ADADIM_PUBLIC_URL: the service's address as workers see it."),
     ] = None
     database_url: Annotated[
         str | None,
-        Field(
-            pattern=r"^postgres(ql)?(\+asyncpg)?://", description="DATABASE_URL: PostgreSQL; default: an embedded one."
-        ),
+        Field(pattern=_POSTGRES, description="DATABASE_URL: PostgreSQL; default: an embedded one."),
     ] = None
     ray_address: Annotated[
         str | None,
-        Field(pattern=r"^https?://", description="RAY_ADDRESS: the Ray dashboard's address; default: a local cluster."),
+        Field(pattern=_HTTP, description="RAY_ADDRESS: the Ray dashboard's address; default: a local cluster."),
     ] = None
     ray_auth_token: Annotated[str | None, Field(repr=False, description="RAY_AUTH_TOKEN: token of that cluster.")] = (
         None
@@ -123,7 +123,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             detail = error.errors()[0]
             name = f"{variables[str(detail['loc'][0])]}: " if detail["loc"] else ""
-            raise SettingsError(name + detail["msg"].removeprefix("Value error, ")) from None
+            message = detail["msg"].removeprefix("Value error, ")
+            if detail["type"] == "string_pattern_mismatch":
+                message = f"should begin with {_BEGINNINGS[detail['ctx']['pattern']]}"
+            raise SettingsError(name + message) from None
 
     @model_validator(mode="after")
     def _remote_cluster_can_reach_us(self) -> Self:

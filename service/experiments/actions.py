@@ -1,6 +1,7 @@
 """What users do to experiments that exist: cancel, pause, resume, retry, delete, clone. The rules: lifecycle.py."""
 
 import copy
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,10 +78,22 @@ def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         try:
             set_paths(fields, {path: value})
         except (KeyError, TypeError):
+            close = difflib.get_close_matches(path, _paths(fields), n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
             raise Problem(
                 422,
                 "Invalid change",
-                f"The spec has no field {path}.",
+                f"The spec has no field {path}{hint}",
                 [FieldError(pointer=path, detail="no such field")],
             ) from None
     return fields
+
+
+def _paths(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted path there is."""
+    found = []
+    for name, value in fields.items():
+        found.append(prefix + name)
+        if isinstance(value, Mapping):
+            found += _paths(value, f"{prefix}{name}.")
+    return found

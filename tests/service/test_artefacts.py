@@ -68,6 +68,12 @@ def test_a_storage_that_cannot_be_used_is_refused_at_the_start(storage: str) -> 
         Settings.from_environ({"ADADIM_STORAGE": storage})
 
 
+def test_an_address_that_is_none_is_refused_in_words() -> None:
+    for name, beginning in (("RAY_ADDRESS", "http:// or https://"), ("DATABASE_URL", "postgresql://")):
+        with pytest.raises(SettingsError, match=f"^{name}: should begin with {beginning}$"):
+            Settings.from_environ({name: "head:8265"})
+
+
 async def test_deleting_an_experiment_empties_its_part_of_the_bucket(
     database_url: str, tmp_path: Path, ray: RayStandIn, bucket: str
 ) -> None:
