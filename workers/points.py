@@ -3,6 +3,7 @@
 Owns which of several values of a point stands: the one measured last.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +82,9 @@ def _spooled(storage: Storage, trial: int) -> Iterator[Point]:
 
 
 def _run_began(spool: Path) -> int:
-    """When the run of a spool began; its name, TRIAL-RUN-PROCESS, has that at the end of RUN."""
-    return int(spool.stem.split("-")[-2], 16)
+    """When the run of a spool began: its name, TRIAL-RUN-PROCESS, has that at the end of RUN."""
+    found = re.search(r"-([0-9a-f]+)-[0-9a-f]+$", spool.stem)
+    return int(found[1], 16) if found else 0
 
 
 def _file(file: Path) -> Iterator[Point]:
