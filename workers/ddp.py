@@ -26,7 +26,7 @@ from workers.context import RunContext
 from workers.failures import Failures
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, TrialRun, describe, ended_before, lasting
+from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class DistributedTrialActor(tune.Trainable):
             else:
                 failures = Failures(self._context, number)
                 failures.add(describe(self._error))
-                if failures.count > self._context.spec.resources.max_failures or lasting(self._error):
+                if failures.count > self._context.spec.resources.max_failures or isinstance(self._error, Diverged):
                     return
             logger.warning("trial %d goes on from its last checkpoint after: %s", number, describe(self._error))
             ray.get(self._gate.restart.remote())

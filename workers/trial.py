@@ -336,7 +336,7 @@ class TrialActor(tune.Trainable):
                 self._device_lost = "CUDA error" in str(error)
                 failures = Failures(self._context, number)
                 failures.add(describe(error, self._log.lines()))
-                if failures.count > self._context.spec.resources.max_failures or lasting(error):
+                if failures.count > self._context.spec.resources.max_failures or isinstance(error, Diverged):
                     return {"error": failures.account, "done": True}
                 # In one line: the last lines of this log are part of the account, should the trial fail in the end.
                 cause = failures.account.splitlines()[0]
@@ -398,17 +398,12 @@ def describe(error: BaseException, log: Sequence[str] = ()) -> str:
 
     Where it is one that people can mend, the first line says all.
     """
-    account = f"{type(error).__name__}: {error}"
-    if not lasting(error):
-        account += f"\n\n{''.join(traceback.format_exception(error))}"
-    return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")
-
-
-def lasting(error: BaseException) -> bool:
-    """Whether a trial that raised this would only raise it again: its data or its values are wrong."""
     from adadim_core.data import DataError
 
-    return isinstance(error, Diverged | DataError)
+    account = f"{type(error).__name__}: {error}"
+    if not isinstance(error, Diverged | DataError):
+        account += f"\n\n{''.join(traceback.format_exception(error))}"
+    return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")
 
 
 def _unreported(step: int, epoch: float, values: Mapping[str, float]) -> None:

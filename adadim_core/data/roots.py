@@ -28,7 +28,8 @@ def resolve(path: str) -> Path:
             real = check_inside(candidate)
             if real.exists():
                 return real
-    raise DataError(f"there is no {path} (looked at {', '.join(str(c.absolute()) for c in candidates)})")
+    places = [str(candidate.absolute()) for candidate in candidates]
+    raise DataError(f"there is no {path}" + (f" (looked at {', '.join(places)})" if places != [str(path)] else ""))
 
 
 def check_inside(path: Path) -> Path:

@@ -186,6 +186,7 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
     # max_failures: 1. What the log of its process said last comes along.
     assert "last lines of the log:" in errors[1]
     assert "trial 1 goes on from its last checkpoint after: DataError" in errors[1]
+    assert not any("Traceback" in error for error in errors.values()), "what people can mend is told in a line"
     assert errors[3].startswith("Diverged: the loss is nan at step ")
     assert service.points(3, "loss")[-1][1] == "NaN"
     arrived = dict.fromkeys(step for step, _ in service.points(trial=0))  # a delivery may repeat, order stays
