@@ -214,6 +214,14 @@ class Trainer:
             values["linear_top1"] = linear_probe_accuracy(*labelled)
         return values
 
+    def evaluate_and_report(self) -> dict[str, float]:
+        """Evaluate and report it, for a trial that is to end where no evaluation is due.
+
+        Returns the last value of every metric. With several processes, call it on the first.
+        """
+        self._publish(self.evaluate())
+        return self.metrics
+
     def _train_within_epoch(self, last: int) -> None:
         """Train up to a step of the epoch under way, with what is due before its first and after its last step."""
         if self.step % self.steps_per_epoch == 0:

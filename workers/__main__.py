@@ -166,7 +166,7 @@ def _place(options: argparse.Namespace, spec: ExperimentSpec) -> str:
         raise RunError("--storage is empty")
     in_ray_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     place: str | None = options.storage or os.environ.get("ADADIM_RUN_STORAGE")
-    if place is None:
+    if not place:
         root = os.environ.get("ADADIM_STORAGE") or ("~/adadim-results" if in_ray_job else "results")
         address, mark, query = root.partition("?")
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", options.name or spec.name)

@@ -91,9 +91,12 @@ class Population(StopRules):
             self._params[number] = params
             self._storage.write_json(self._storage.params(number), params)
             # In a list, which Ray passes on as it is: the actor waits for it.
-            actor.take_over.remote(donor, params, [self._kept[donor]] if donor in self._kept else [])
+            # It stores them at once: who learns from it in turn waits for that.
+            waits_for = [self._kept[donor]] if donor in self._kept else []
+            self._kept[number] = actor.take_over.remote(donor, params, waits_for)
             self._scores[number] = self._scores[donor]  # it is as good as that one now,
-            del self._compared[number]  # and as far
+            self._epochs[number] = self._epochs[donor]  # and as far
+            del self._compared[number]
             self._on_change(number, params)
             learnt = f"takes over the weights of trial {donor}, epoch {self._epochs[donor]}"
             print(f"trial {number}  epoch {epoch}  {learnt}: {trial_label(self._spec, params)}", flush=True)

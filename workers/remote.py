@@ -26,7 +26,7 @@ _CHUNK_BYTES = 8 * 1024 * 1024
 # What a store says that is away or overloaded, in the words of pyarrow; anything else would be said again.
 _AWAY = re.compile(
     r"AWS Error (NETWORK_CONNECTION|REQUEST_TIMEOUT|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|SERVICE_UNAVAILABLE"
-    r"|UNKNOWN \(HTTP status (408|429|50[0234])\))"
+    r"|UNKNOWN \(HTTP status (408|425|429|5(?!01|05|07)\d\d)\))"
     r"|google::cloud::Status\((UNAVAILABLE|DEADLINE_EXCEEDED|INTERNAL|RESOURCE_EXHAUSTED|ABORTED):"
 )
 

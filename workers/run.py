@@ -72,7 +72,8 @@ def run_experiment(
 def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], progress: Progress) -> list[TrialPlan]:
     """Account for every trial of the plan, finished ones with their results. Returns those that are not."""
     left = []
-    before = {result.number: result for result in read_results(storage)}
+    begun = storage.checkpointed()  # what others once showed is gone
+    before = {result.number: result for result in read_results(storage) if result.number in begun}
     for plan in plans:
         finished = read_result(storage, plan.number)
         plan = chosen(storage, plan)  # noqa: PLW2901 - from here on that is the plan

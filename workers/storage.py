@@ -40,6 +40,9 @@ from workers.remote import SCHEMES, Remote, StorageAway, shown
 
 logger = logging.getLogger(__name__)
 
+_FREE = ("name", "description", "retries", "resources", "stop")
+"""Sections that may change between attempts: they do not change what is computed."""
+
 PATIENCE_SECONDS = 300.0
 """How long a process waits for an object store that is away before it gives up."""
 
@@ -249,7 +252,8 @@ class Storage:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(
-                    f"another run is at work in {self.place}; wait until it has ended, or give another --storage"
+                    f"another run is at work in {self.place}; wait until it has ended, or give another --storage. "
+                    "(If there is none, its node may have died without letting go: remove .lock there.)"
                 ) from None
             except OSError as error:  # some file systems have no locks
                 logger.warning("%s cannot be locked (%s): two runs in it at once would spoil it", self.place, error)
@@ -269,7 +273,8 @@ class Storage:
         """Raise RunError if the stored spec is another one."""
         try:
             # Read anew: one that an earlier version stored lacks fields that came with a default since.
-            same = _identity(validate_spec(stored)) == _identity(spec)
+            given = spec.model_dump(mode="json")
+            same = validate_spec({**stored, **{name: given[name] for name in _FREE}}).model_dump(mode="json") == given
         except SpecError as error:
             raise RunError(
                 f"{self.place} holds results of another spec, one that is not valid any more (see spec.json there): "
@@ -350,9 +355,3 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())  # a machine that loses power must not leave the new name on an empty file
     part.replace(path)
-
-
-def _identity(spec: ExperimentSpec) -> dict[str, Any]:
-    # retries, resources and when to stop may change between attempts without changing what is computed
-    free = ("name", "description", "retries", "resources", "stop")
-    return {key: value for key, value in spec.model_dump(mode="json").items() if key not in free}

@@ -189,7 +189,7 @@ class TrialRun:
         if self.done and not self._ended:  # all epochs are trained, and the process died before its result was written
             return self.step()
         if self._leads and not self.done and self.trainer.epoch % self.trainer.spec.evaluation.every_epochs:
-            self._metrics |= self._evaluate()
+            self._metrics = self.trainer.evaluate_and_report()  # it ranks by what it has come to
         if self._leads and not self.done and self.trainer.step:  # one that never began may do so in a later attempt
             self._finish(reason)
         self._ended = True
@@ -203,6 +203,7 @@ class TrialRun:
             logger.warning("trial %d has no checkpoint any more; trial %d keeps its weights", donor, plan.number)
             trainer.load_state_dict(self.trainer.state_dict())
         self.plan, self.trainer, self._saved_step = plan, trainer, -1
+        self._metrics = trainer.metrics
         self.save()
 
     def close(self) -> None:
@@ -227,13 +228,6 @@ class TrialRun:
         """The error goes into the trial's log too: whoever reads it looks for just that."""
         self._note(traceback.format_exc())
         self.close()
-
-    def _evaluate(self) -> dict[str, float]:
-        """Evaluate where the last epoch was not: a trial that ends early ranks by what it has come to."""
-        values = self.trainer.evaluate()
-        if self._spool is not None:
-            self._spool.append(self.trainer.step, float(self.trainer.epoch), values)
-        return values
 
     def _trainer_from(self, number: int, plan: TrialPlan) -> "Trainer":
         """A trainer that goes on from the checkpoint of the trial with this number, if it has one."""

@@ -46,12 +46,10 @@ class _View:
         # Read first: whatever happens from here on comes with the stream.
         measured = client.metrics(experiment_id, ["h_r"], max_points=10)
         self._seq = measured["seq"]
-        self._measured = {series["trial"]: series["epochs"][-1] for series in measured["series"]}
-        """Of each trial the epoch of its last H(R)."""
+        self._told = {series["trial"]: math.floor(series["epochs"][-1]) for series in measured["series"]}
+        """Of each trial the epoch last told: that of an H(R), so that both go together."""
         self._steps: dict[tuple[int, str], int] = {}
         """Of each trial and metric the step of the value shown."""
-        self._untold: set[int] = set()
-        """Trials that reached an epoch whose H(R) has not come yet: both are told in one line."""
         detail = client.experiment(experiment_id)
         self._spec = ExperimentSpec.model_validate(detail["spec"])
         self.experiment = detail
@@ -96,32 +94,28 @@ class _View:
         values = before["latest"] if before else {}
         self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
         self._labels[trial["number"]] = trial_label(self._spec, trial["params"])  # TPE and PBT choose as they go
-        if before is not None and (before["state"], before["epoch"]) == (trial["state"], trial["epoch"]):
-            return None
-        number = trial["number"]
-        if trial["state"] == "running" and self._measured.get(number, 0) < trial["epoch"]:
-            self._untold.add(number)
-            return None
-        self._untold.discard(number)
-        return self._line(number)
+        if before is not None and before["state"] == trial["state"]:
+            return None  # its epochs are told with what was measured in them
+        running = trial["state"] == "running"
+        return self._line(trial["number"], self._told.get(trial["number"], 0) if running else trial["epoch"])
 
     def _apply_points(self, series: list[dict[str, Any]]) -> str | None:
+        completed: dict[int, int] = {}
         for part in series:
             number, metric, step = part["trial"], part["metric"], part["steps"][-1]
             if step < self._steps.get((number, metric), 0):  # from the spool of an earlier attempt
                 continue
             self._steps[number, metric] = step
             self._trials[number]["latest"][metric] = part["values"][-1]
-            if metric == "h_r":
-                self._measured[number] = part["epochs"][-1]
-        told = {n for n in self._untold if self._measured.get(n, 0) >= self._trials[n]["epoch"]}
-        self._untold -= told
-        return "\n".join(self._line(n) for n in sorted(told)) or None
+            epoch = math.floor(part["epochs"][-1])
+            if metric == "h_r" and epoch > self._told.get(number, 0):
+                completed[number] = self._told[number] = epoch
+        return "\n".join(self._line(number, epoch) for number, epoch in sorted(completed.items())) or None
 
-    def _line(self, number: int) -> str:
+    def _line(self, number: int, epoch: int) -> str:
         trial = self._trials[number]
         shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in self._columns.items())
-        epochs = f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-"
+        epochs = f"{epoch}/{trial['epochs']}" if trial["epochs"] else "-"
         why = f"  ({trial['reason']})" if trial["reason"] else ""
         return f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}{why}"
 

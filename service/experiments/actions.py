@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import plan_trials, validate_spec
+from adadim_core.spec import SpecError, plan_trials, validate_spec
 from adadim_core.spec.experiment import set_paths
 from service.database import notify
 from service.database.tables import Experiment
 from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
-from service.experiments.service import Submission, change_state, check_spec, find
+from service.experiments.service import Submission, change_state, check_spec, find, invalid_spec
 from service.problems import FieldError, Problem
 from service.trials import repository as trials
 
@@ -67,7 +67,10 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
     """
     if changes:
         return check_spec(_changed(source.spec, changes), max_trials)
-    spec = validate_spec(source.spec)  # whatever the limit is by now
+    try:
+        spec = validate_spec(source.spec)  # whatever the limit is by now
+    except SpecError as error:  # an earlier version took it
+        raise invalid_spec(error) from None
     return Submission(spec, source.spec_text, plan_trials(spec.search))
 
 

@@ -35,7 +35,7 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MA
     try:
         spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
-        raise _invalid(error) from None
+        raise invalid_spec(error) from None
     return _planned(spec, body.decode(), max_trials)
 
 
@@ -44,11 +44,11 @@ def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
     try:
         spec = validate_spec(document)
     except SpecError as error:
-        raise _invalid(error) from None
+        raise invalid_spec(error) from None
     return _planned(spec, json.dumps(document), max_trials)
 
 
-def _invalid(error: SpecError) -> Problem:
+def invalid_spec(error: SpecError) -> Problem:
     errors = [FieldError(pointer=p.pointer, detail=p.message) for p in error.problems]
     return Problem(422, "Invalid spec", str(error)[:1000], errors)
 

@@ -90,7 +90,11 @@ def test_ray_nodes_start_with_options_ray_has_and_with_the_token() -> None:
         assert {f"--{name}" for name in group["rayStartParams"]} <= known
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         (container,) = group["template"]["spec"]["containers"]
-        expected = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": SECRET_KEYS["ray_auth_token"]}
+        expected = {
+            "ADADIM_CLUSTER_SCALES": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": SECRET_KEYS["ray_auth_token"],
+        }
         assert environment(container["env"]) == environment(ray["autoscalerOptions"]["env"]) == expected
     assert ray["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 

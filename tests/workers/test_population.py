@@ -90,3 +90,12 @@ def test_one_that_took_over_is_as_good_as_the_one_it_learnt_from(
     show(population, trials, 0, 5, 1.0)
     show(population, trials, 1, 10, 8.0)
     assert trials[1].told[-1][:2] == ("take_over", 0)
+
+
+def test_who_learns_from_a_learner_waits_for_what_that_one_stores(
+    population: Population, trials: list[TuneTrial]
+) -> None:
+    show(population, trials, 1, 5, 9.0)
+    show(population, trials, 0, 5, 1.0)
+    show(population, trials, 1, 10, 8.0)
+    assert trials[1].told[-1][3] == ["take_over of t0"]

@@ -29,6 +29,7 @@ from workers.results import (
     print_table,
     read_result,
     write_result,
+    write_results,
 )
 from workers.run import run_experiment
 from workers.storage import Storage, open_storage, read_json
@@ -111,6 +112,10 @@ def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_
     storage.prepare(validate_spec(spec.model_dump(mode="json") | {"retries": 7}))
     with pytest.raises(RunError, match="another spec"):
         storage.prepare(validate_spec(tiny_spec(training={"epochs": 3})))
+    stored = json.loads((tmp_path / "spec.json").read_text())
+    stored["resources"]["gpus_per_worker"] = 1.5  # no earlier version's resources matter
+    (tmp_path / "spec.json").write_text(json.dumps(stored))
+    storage.prepare(spec)
 
 
 def test_an_experiment_of_an_earlier_version_goes_on(spec: ExperimentSpec, tmp_path: Path) -> None:
@@ -243,6 +248,9 @@ def test_what_earlier_attempts_came_to_is_known_before_a_trial_goes_on(
 
     def train(context: RunContext, plans: list[TrialPlan], progress: Progress, *_: Any) -> None:
         progress.update(TrialResult(1, plans[1].params, "running", 1, 2, {"h_r": 1.5}))
+        checkpoint = context.storage.checkpoint(1)
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
         raise Interrupted
 
     for step in (train, interrupt):
@@ -255,6 +263,19 @@ def test_what_earlier_attempts_came_to_is_known_before_a_trial_goes_on(
         (0, 2, {}),
     ]
     assert f"run it again with --storage {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_trial_that_left_nothing_is_not_ranked_by_what_it_once_showed(spec: ExperimentSpec, tmp_path: Path) -> None:
+    """It failed before its first checkpoint, and the time was used up before it could begin again."""
+    document = spec.model_dump(mode="json") | {"stop": {"minutes": 0.001}}
+    storage = Storage(tmp_path)
+    storage.prepare(spec)
+    write_results(storage, spec, [TrialResult(0, {"training.lr": 0.1}, "failed", 1, 2, {"knn_top1": 0.9})])
+    storage.elapsed.write_text(json.dumps({"seconds": 60.0}))
+    attempt = Attempt(None, on_stop=Interruption().request)
+    outcome = run_experiment(validate_spec(document), storage, None, attempt, Interruption())
+    assert outcome.state == "failed"
+    assert json.loads((tmp_path / "results.json").read_text())["best"] is None
 
 
 def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(

@@ -148,6 +148,7 @@ def test_a_trial_that_ends_between_two_evaluations_is_evaluated(tmp_path: Path, 
     process.cleanup()
     points = merged(context.storage, 0)
     assert points[-1].values["knn_top1"] == result.metrics["knn_top1"]
+    assert "`knn_top1`" in (context.storage.trial(0) / "README.md").read_text()
 
 
 def test_weights_that_cannot_be_taken_over_leave_the_trial_as_it_was_with_the_values_on_record(
@@ -169,6 +170,19 @@ def test_weights_that_cannot_be_taken_over_leave_the_trial_as_it_was_with_the_va
     assert result is not None
     assert result.params == params
     assert result.metrics["lr"] > 0.001
+
+
+def test_who_takes_over_the_weights_of_a_finished_trial_has_its_numbers(actor: Actor, context: RunContext) -> None:
+    donor, taker = actor(1), actor(0)
+    for _ in range(3):
+        finished = donor.step()
+    taker.step()
+    context.storage.write_json(context.storage.params(0), {"training.lr": 0.002})
+    taker.take_over(1, {"training.lr": 0.002}, [])
+    taker.step()
+    result = read_result(context.storage, 0)
+    assert result is not None
+    assert (result.epoch, result.metrics["h_r"]) == (3, finished["h_r"])
 
 
 def test_a_checkpoint_is_written_once_a_step(
