@@ -94,9 +94,10 @@ class Population(StopRules):
             # It stores them at once: who learns from it in turn waits for that.
             waits_for = [self._kept[donor]] if donor in self._kept else []
             self._kept[number] = actor.take_over.remote(donor, params, waits_for)
-            self._scores[number] = self._scores[donor]  # it is as good as that one now,
-            self._epochs[number] = self._epochs[donor]  # and as far
-            del self._compared[number]
+            # It is as good and as far as that one now. But it is compared again only where it has come further than it
+            # ever was: else two that throw each other back would never end.
+            self._scores[number] = self._scores[donor]
+            self._epochs[number] = self._epochs[donor]
             self._on_change(number, params)
             learnt = f"takes over the weights of trial {donor}, epoch {self._epochs[donor]}"
             print(f"trial {number}  epoch {epoch}  {learnt}: {trial_label(self._spec, params)}", flush=True)
