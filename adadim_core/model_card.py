@@ -9,6 +9,7 @@ import yaml
 
 from adadim_core.models import Encoder
 from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.base import KIND_FIELDS
 from adadim_core.spec.metrics import METRICS
 
 _CARD = """\
@@ -107,7 +108,7 @@ def _beside(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         default = defaults.get(name)
         if isinstance(value, dict) and isinstance(default, dict):
-            kind = {key: value[key] for key in ("policy", "name") if key in value}
+            kind = {key: value[key] for key in KIND_FIELDS if key in value}
             if kind.items() <= default.items():
                 other = _beside(value, default)
                 value = kind | other if other else default  # noqa: PLW2901

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -84,12 +84,9 @@ def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interrupti
     """Tell the service how the attempt ended. A signal meanwhile leaves it little time."""
     interruption.install()  # Ray's own handler may be there, where ray.init failed
     if outcome.state != "interrupted":
-        try:
-            with interruption.raising():
-                attempt.finish(outcome, points, timeout=_OUTCOME_SECONDS)
-                return
-        except Interrupted:
-            pass
+        with suppress(Interrupted), interruption.raising():  # which leaves it one more try, below
+            attempt.finish(outcome, points, timeout=_OUTCOME_SECONDS)
+            return
     interruption.disarm()
     attempt.finish(outcome, points, timeout=_INTERRUPTED_SECONDS, limit=_INTERRUPTED_SECONDS)
 

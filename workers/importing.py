@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from workers.errors import RunError
 from workers.points import read_points
 from workers.reporter import Backoff
 from workers.results import TrialResult, came_to_something, commonest_error, read_results
-from workers.spool import Point, to_report
+from workers.spool import to_report
 from workers.storage import Storage, open_storage, read_json
 
 _PATIENCE_SECONDS = 300.0
@@ -60,7 +60,7 @@ def import_results(storage: Storage, url: str, token: str) -> str:
         return f"experiment {number} has these results already"
     connection = Connection(ServiceAddress(url, str(opened["attempt_id"]), opened["token"]))
     count = 0
-    for points in _points(storage):
+    for points in read_points(storage):
         _post(connection, to_report(points))
         count += sum(len(point.values) for point in points)
     updates = [_update(result) for result in results]
@@ -85,16 +85,6 @@ def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
             "run its spec again with the same --storage, then import it"
         )
     return spec, results
-
-
-def _points(storage: Storage) -> Iterator[list[Point]]:
-    from pyarrow import ArrowException
-
-    try:
-        yield from read_points(storage)
-    except (OSError, ArrowException) as error:
-        why = " ".join(str(error).split())  # pyarrow's may go over several lines
-        raise RunError(f"{storage.shown(storage.parquet)} cannot be read, it may be damaged: {why}") from error
 
 
 def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.errors import RunError
 from workers.spool import Point, SpoolReader
 from workers.storage import Storage
 
@@ -42,13 +43,17 @@ def read_points(storage: Storage) -> Iterator[list[Point]]:
     """The points of points.parquet, some thousands at a time, in its order.
 
     Raises:
-        OSError, pyarrow.ArrowException: the file is damaged.
+        RunError: the file cannot be read.
     """
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
-    with parquet.ParquetFile(storage.parquet) as file:
-        for batch in file.iter_batches(batch_size=_READ_VALUES):
-            yield _points(batch)
+    try:
+        with parquet.ParquetFile(storage.parquet) as file:
+            for batch in file.iter_batches(batch_size=_READ_VALUES):
+                yield _points(batch)
+    except (OSError, ArrowException) as error:
+        why = " ".join(str(error).split())  # pyarrow's may go over several lines
+        raise RunError(f"{storage.shown(storage.parquet)} cannot be read, it may be damaged: {why}") from error
 
 
 def merged(storage: Storage, trial: int) -> list[Point]:

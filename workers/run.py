@@ -41,15 +41,16 @@ def run_experiment(
     plans = plan_trials(spec.search)
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
-    left = _take_up(spec, storage, plans, progress)
-    begun = len(storage.checkpointed() & {plan.number for plan in left})
-    going_on = f" ({begun} from checkpoints)" if begun else ""
+    begun = storage.checkpointed()
+    left = _take_up(spec, storage, plans, progress, begun)
+    resumed = len(begun & {plan.number for plan in left})
+    going_on = f" ({resumed} from checkpoints)" if resumed else ""
     what = f"{len(left)} of {len(plans)} trial{'s' * (len(plans) != 1)} to run{going_on}"
     print(f"{spec.name}: {what}; results in {storage.place}", flush=True)
     try:
         if left:
             context = RunContext(spec, storage.location, _run_name(service), service)
-            _train(context, left, progress, interruption, budget)
+            _train(context, left, progress, interruption, budget, begun)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -69,10 +70,14 @@ def run_experiment(
     return Outcome(state="failed", error=f"every trial failed\n{commonest_error(results)}")
 
 
-def _take_up(spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], progress: Progress) -> list[TrialPlan]:
-    """Account for every trial of the plan, finished ones with their results. Returns those that are not."""
+def _take_up(
+    spec: ExperimentSpec, storage: Storage, plans: list[TrialPlan], progress: Progress, begun: set[int]
+) -> list[TrialPlan]:
+    """Account for every trial of the plan, finished ones with their results. Returns those that are not.
+
+    Of those, the ones that have `begun` are shown as they were left; what others once showed is gone.
+    """
     left = []
-    begun = storage.checkpointed()  # what others once showed is gone
     before = {result.number: result for result in read_results(storage) if result.number in begun}
     for plan in plans:
         finished = read_result(storage, plan.number)
@@ -92,11 +97,11 @@ def _train(
     progress: Progress,
     interruption: Interruption,
     budget: Budget,
+    begun: set[int],
 ) -> None:
     storage = context.storage
-    trained = storage.checkpointed() if budget.used_up else set()
     # With no time left, those that earlier attempts trained still leave what they came to.
-    left = [plan for plan in plans if plan.number in trained or not budget.used_up]
+    left = [plan for plan in plans if plan.number in begun or not budget.used_up]
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.

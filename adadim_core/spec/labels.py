@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from adadim_core.spec.base import KIND_FIELDS
 from adadim_core.spec.experiment import ExperimentSpec
 from adadim_core.spec.objective import CosineWeighting, FixedWeighting, LinearWeighting, Weighting
 
@@ -41,7 +42,7 @@ def _weighting(weighting: Weighting) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):  # a section: its kind, and what else it sets
-        kind = next((value[name] for name in ("policy", "name") if name in value), "")
-        fields = [f"{name}={_value(found)}" for name, found in value.items() if name not in ("policy", "name")]
+        kind = next((value[name] for name in KIND_FIELDS if name in value), "")
+        fields = [f"{name}={_value(found)}" for name, found in value.items() if name not in KIND_FIELDS]
         return f"{kind}({', '.join(fields)})" if fields else str(kind)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,12 +95,17 @@ def validate_spec(document: Any, *, own_data: bool = False) -> ExperimentSpec:
         spec = ExperimentSpec.model_validate(document, context={"own_data": own_data})
     except ValidationError as error:
         raise SpecError(_problems(error, document)) from None
-    size = len(json.dumps(spec.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":")).encode())
+    size = len(compact(spec.model_dump(mode="json")).encode())
     if size > MAX_SPEC_BYTES:  # it travels in one environment variable, of which Linux takes 128 KiB
         raise SpecError([Problem("", f"{size} bytes with its defaults; a spec has at most {MAX_SPEC_BYTES}")])
     if spec.search is not None:
         _check_search(spec, spec.search)
     return spec
+
+
+def compact(fields: Mapping[str, Any]) -> str:
+    """A spec's fields as the JSON text that its job gets: the one whose size is bounded."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:

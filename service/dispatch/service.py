@@ -5,7 +5,6 @@ counts as lost only when Ray says its job is over (or nothing at all) and the wo
 """
 
 import asyncio
-import json
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from adadim_core.spec.parsing import compact
 from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, end_experiment, open_attempt
 from service.cluster.jobs import ClusterUnavailable, Job
@@ -76,7 +76,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
         attempt.submission_id,
         ENTRYPOINT,
         {
-            "ADADIM_SPEC": json.dumps(experiment.spec, ensure_ascii=False, separators=(",", ":")),
+            "ADADIM_SPEC": compact(experiment.spec),
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
             "ADADIM_ATTEMPT_TOKEN": token,

@@ -86,19 +86,11 @@ def test_one_thrown_back_is_compared_again_only_where_it_has_come_further(
     assert trials[0].told[-1][0] == "take_over"
 
 
-def test_one_that_took_over_is_as_good_as_the_one_it_learnt_from(
+def test_one_that_took_over_is_as_good_as_its_donor_and_who_learns_from_it_waits_for_it(
     population: Population, trials: list[TuneTrial]
 ) -> None:
     show(population, trials, 1, 5, 9.0)
     show(population, trials, 0, 5, 1.0)
     show(population, trials, 1, 10, 8.0)
     assert trials[1].told[-1][:2] == ("take_over", 0)
-
-
-def test_who_learns_from_a_learner_waits_for_what_that_one_stores(
-    population: Population, trials: list[TuneTrial]
-) -> None:
-    show(population, trials, 1, 5, 9.0)
-    show(population, trials, 0, 5, 1.0)
-    show(population, trials, 1, 10, 8.0)
     assert trials[1].told[-1][3] == ["take_over of t0"]
