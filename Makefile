@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo serve test test-ray test-others chaos lint clean
+.PHONY: help install demo serve test test-training test-service chaos lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -24,11 +24,14 @@ demo: $(STAMP)  ## Run a sweep on real data, from REST to the dashboard
 serve: $(STAMP)  ## Run the service and keep it up
 	$(BIN)/adadim serve
 
-test: $(STAMP)  ## Run all tests, those that start Ray beside the others
-	@$(MAKE) --no-print-directory --jobs=2 test-ray test-others
+test: $(STAMP)  ## Run all tests, those of the training side and of the service side at once
+	@$(MAKE) --no-print-directory --jobs=2 test-training test-service
 
-test-ray test-others: $(STAMP)
-	@$(BIN)/python -m pytest -m "$(if $(filter test-others,$@),not )ray"
+test-training: $(STAMP)
+	@$(BIN)/python -m pytest tests/spec tests/adadim_core tests/workers
+
+test-service: $(STAMP)
+	@$(BIN)/python -m pytest tests/service tests/e2e tests/chaos
 
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))

@@ -10,6 +10,7 @@ trial was killed from outside).
 
 import asyncio
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterable
@@ -27,6 +28,10 @@ from workers.failures import Failures
 from workers.log_tail import LogTail
 from workers.reporter import PointReporter
 from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
+
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # for 2: what ended is seen to have at a look
+# One process less a trial. It would have training wait until a node that is to go has gone; ours goes on elsewhere.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 logger = logging.getLogger(__name__)
 

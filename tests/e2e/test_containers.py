@@ -19,7 +19,7 @@ from service.client import Client
 from service.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import sweep, wait_for
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
 RAY_TOKEN = "a-token-for-the-ray-cluster-0123456789"
@@ -55,7 +55,7 @@ def test_every_container_command_works_as_a_process_and_together_they_run_an_exp
             "--max-worker-port=0",
             f"--temp-dir=/tmp/adadim-test-{os.getpid()}",
         )
-        wait_for(lambda: _answers(ports["8265"]), timeout_s=60, what="the Ray head")
+        wait_for(lambda: _answers(ports["8265"]), timeout_s=120, what="the Ray head")
         start(
             "ray-worker",
             f"--dashboard-agent-listen-port={ports['agent-worker']}",
@@ -69,10 +69,10 @@ def test_every_container_command_works_as_a_process_and_together_they_run_an_exp
             ADADIM_STATE_DIR=str(tmp_path / "state"),
             ADADIM_PORT=str(ports["8080"]),
         )
-        wait_for(lambda: _answers(ports["8080"]), timeout_s=60, what="the service")
-        token = wait_for(lambda: _read(tmp_path / "state" / "token"), timeout_s=30, what="the admin token")
+        wait_for(lambda: _answers(ports["8080"]), timeout_s=120, what="the service")
+        token = wait_for(lambda: _read(tmp_path / "state" / "token"), timeout_s=60, what="the admin token")
         with Client(f"http://127.0.0.1:{ports['8080']}", token) as client:
-            wait_for(client.is_ready, timeout_s=30, what="database and cluster")
+            wait_for(client.is_ready, timeout_s=60, what="database and cluster")
             experiment_id = client.submit(sweep(epochs=2))["id"]
             ended = wait_for(
                 lambda: (e := client.experiment(experiment_id))["state"] in ("succeeded", "failed") and e,

@@ -11,7 +11,7 @@ import pytest
 from service.client import Client
 from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
@@ -128,11 +128,11 @@ def test_prometheus_shows_running_trials_and_cancel_ends_them(service: ServicePr
         return httpx.get(f"{client.url}/metrics", headers={"Authorization": f"Bearer {service.token}"}).text
 
     gauge = f'adadim_trial_h_r{{experiment="{experiment_id}",trial="0"}}'
-    wait_for(lambda: gauge in scrape(), timeout_s=60, what="H(R) of the running trial in /metrics")
+    wait_for(lambda: gauge in scrape(), timeout_s=120, what="H(R) of the running trial in /metrics")
     assert f'adadim_trial_i_rz{{experiment="{experiment_id}",trial="0"}}' in scrape()
 
     assert client.cancel(experiment_id)["state"] == "cancelling"
-    wait_for(lambda: client.experiment(experiment_id)["state"] == "cancelled", timeout_s=45, what="cancelled")
+    wait_for(lambda: client.experiment(experiment_id)["state"] == "cancelled", timeout_s=90, what="cancelled")
     assert gauge not in scrape()
     assert {trial["state"] for trial in client.trials(experiment_id)} == {"stopped"}
-    wait_for(lambda: not service.drivers(), timeout_s=45, what="no job left on Ray")
+    wait_for(lambda: not service.drivers(), timeout_s=90, what="no job left on Ray")

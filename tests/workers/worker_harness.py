@@ -28,13 +28,14 @@ from moto.server import ThreadedMotoServer
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
 from workers.connection import ServiceAddress
+from workers.spool import SpoolReader
 
 TOKEN = "secret-attempt-token"
 
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60.0, what: str = "") -> Any:
     """Wait until the condition holds and return its value; fail after a deadline."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -372,6 +373,12 @@ def tiny_spec(**sections: Any) -> dict[str, Any]:
         },
         **sections,
     }
+
+
+def spooled_steps(storage: Path, trial: int) -> list[list[int]]:
+    """Steps of a trial's points: one list a process that measured any, in the order in which they began."""
+    runs = [SpoolReader(file).read(100_000)[0] for file in (storage / "points").glob(f"{trial:04d}-*.jsonl")]
+    return [[point.step for point in run] for run in sorted(filter(None, runs), key=lambda run: run[0].time)]
 
 
 def _free_ports(count: int) -> list[int]:
