@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -51,10 +53,10 @@ class _View:
         self._steps: dict[tuple[int, str], int] = {}
         """Of each trial and metric the step of the value shown."""
         detail = client.experiment(experiment_id)
-        self._spec = ExperimentSpec.model_validate(detail["spec"])
+        self._spec = _stored_spec(detail["spec"])
         self.experiment = detail
         self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
-        self._labels = {n: trial_label(self._spec, trial["params"]) for n, trial in self._trials.items()}
+        self._labels = {n: self._label(trial) for n, trial in self._trials.items()}
         metric = detail["metric"]
         self._columns = _COLUMNS if metric in _COLUMNS else {**_COLUMNS, metric: metric}
 
@@ -93,7 +95,7 @@ class _View:
         # A stream read from its start repeats old states; values already shown are newer than those it carries.
         values = before["latest"] if before else {}
         self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
-        self._labels[trial["number"]] = trial_label(self._spec, trial["params"])  # TPE and PBT choose as they go
+        self._labels[trial["number"]] = self._label(trial)  # TPE and PBT choose as they go
         if before is not None and before["state"] == trial["state"]:
             return None  # its epochs are told with what was measured in them
         running = trial["state"] == "running"
@@ -112,12 +114,15 @@ class _View:
                 completed[number] = self._told[number] = epoch
         return "\n".join(self._line(number, epoch) for number, epoch in sorted(completed.items())) or None
 
+    def _label(self, trial: dict[str, Any]) -> str:
+        return trial_label(self._spec, trial["params"]) if self._spec is not None else str(trial["params"] or "")
+
     def _line(self, number: int, epoch: int) -> str:
         trial = self._trials[number]
         shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in self._columns.items())
         epochs = f"{epoch}/{trial['epochs']}" if trial["epochs"] else "-"
-        why = f"  ({trial['reason']})" if trial["reason"] else ""
-        return f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}{why}"
+        line = f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}"
+        return f"{line}  ({why})" if (why := _why(trial)) else line
 
     def render(self) -> Group:
         """The whole view."""
@@ -158,10 +163,23 @@ class _View:
                 f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
                 ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
                 *(_value(trial["latest"].get(name)) for name in self._columns),
-                "; ".join(note for note in ("best" if is_best else "", trial["reason"] or "") if note),
+                "; ".join(note for note in ("best" if is_best else "", _why(trial)) if note),
                 style="bold" if is_best else "",
             )
         return table
+
+
+def _stored_spec(fields: dict[str, Any]) -> ExperimentSpec | None:
+    """None if this version does not take the spec any more. Its results can be looked at all the same."""
+    try:
+        return ExperimentSpec.model_validate(fields)
+    except ValidationError:
+        return None
+
+
+def _why(trial: dict[str, Any]) -> str:
+    """What ended a trial early, in a line. The whole of an error is in its log."""
+    return shorten(trial["reason"] or (trial["error"] or "").partition("\n")[0], 120, placeholder=" ...")
 
 
 def _value(value: Any) -> str:

@@ -219,7 +219,7 @@ def test_each_process_decodes_its_own_share(folder, tmp_path):
     ]
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=220)
             assert process.returncode == 0, output
     finally:
         for process in processes:

@@ -23,7 +23,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium or Chrome here to show the dashboard in")
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 HTML = '<img src="x" onerror="document.title=1"><script>document.title=1</script>'
 
@@ -310,7 +310,7 @@ def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
         words = (plot.get_attribute("aria-label") or "").split()
         return int(words[-2]) if words[-1] == "points" and words[-2].isdigit() else 0
 
-    at_first = wait_for(points, timeout_s=15, what="points")
+    at_first = wait_for(points, timeout_s=30, what="points")
     assert at_first <= 1000
     box = plot.locator(".u-over").bounding_box()
     assert box is not None
@@ -318,9 +318,9 @@ def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 40, steps=3)
     page.mouse.up()
-    zoomed = wait_for(lambda: (now := points()) > at_first + 400 and now, timeout_s=15, what="the points of the range")
+    zoomed = wait_for(lambda: (now := points()) > at_first + 400 and now, timeout_s=30, what="the points of the range")
     page.get_by_text("Reset zoom").click()
-    wait_for(lambda: points() < zoomed, timeout_s=15, what="the whole as before")
+    wait_for(lambda: points() < zoomed, timeout_s=30, what="the whole as before")
 
 
 def test_the_page_of_a_deleted_experiment_says_so(page: Page, lab: Lab, console: Console) -> None:

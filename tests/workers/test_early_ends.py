@@ -133,17 +133,20 @@ def test_a_plateau_is_counted_over_attempts(tmp_path: Path) -> None:
     assert trial.told == ["h_r no better for 3 epochs, at epoch 5"]
 
 
-def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path) -> None:
+def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("workers.budget.time", SimpleNamespace(monotonic=lambda: now))
     spec, trial = spec_with(), TuneTrial(0)
-    first = Budget(0.001, Storage(tmp_path))
+    first = Budget(1, Storage(tmp_path))
+    now += 40
     assert not first.used_up
-    while not first.used_up:
-        pass
     first.store()
-    judge = rules(spec, tmp_path, minutes=0.001)
+    judge = rules(spec, tmp_path, minutes=1)
     judge.on_trial_add(TUNE, trial)
-    assert judge.ends(TUNE, trial, {"epoch": 1})
-    assert trial.told == ["the time budget of 0.001 min is used up, at epoch 1"]
+    assert not judge.ends(TUNE, trial, {"epoch": 1})
+    now += 20
+    assert judge.ends(TUNE, trial, {"epoch": 2})
+    assert trial.told == ["the time budget of 1 min is used up, at epoch 2"]
     assert not Budget(None, Storage(tmp_path)).used_up
 
 

@@ -341,6 +341,7 @@ def test_a_signal_that_ray_takes_for_itself_is_an_interruption(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("workers.__main__.run_experiment", init)
+    monkeypatch.setattr("workers.__main__._INTERRUPTED_SECONDS", 30.0)  # there is no Ray that kills after 3 s
     (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
     assert main([str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]) == 143
     assert service.outcomes() == [{"state": "interrupted", "error": "received SIGTERM"}]

@@ -3,7 +3,6 @@
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -206,13 +205,12 @@ def test_a_full_disk_of_this_node_is_not_the_store_being_away(
 def test_google_s_store_that_is_away_is_tried_again(
     store_that_says: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    back = time.monotonic() + 1.5
+    # Google's client tries again by itself too: until ours has, the store is away.
     endpoint = store_that_says(
-        lambda: (503, b"") if time.monotonic() < back else (200, b'{"kind": "storage#bucket", "name": "b"}')
+        lambda: (200, b'{"kind": "storage#bucket", "name": "b"}') if "trying again" in caplog.text else (503, b"")
     )
     address = "gs://anonymous@b/x?endpoint_override={}&scheme=http&retry_limit_seconds=1"
-    remote = Remote(address.format(endpoint), patience=30)
-    assert "trying again" in caplog.text
+    remote = Remote(address.format(endpoint), patience=60)
     assert remote.sizes() == {}
     with pytest.raises(StorageAway):
         Remote(address.format("127.0.0.1:9"))
