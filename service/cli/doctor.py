@@ -71,7 +71,7 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, 
             url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
             database = Database(url, pool_size=1)
             stack.push_async_callback(database.close)
-            await database.ping()
+            await database.ping(timeout_s=10.0)
             async with database.connect() as connection:
                 version = (await connection.execute(text("SHOW server_version"))).scalar_one()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the user has to hear

@@ -126,7 +126,7 @@ async def _check_database(url: str, *, shared: bool) -> None:
     """One line now instead of a trace later."""
     database, claim = Database(url), Claim(url, shared=shared)
     try:
-        await database.ping()
+        await database.ping(timeout_s=10.0)  # a first connection may take long
         await claim.take()
     except DatabaseInUse as error:
         raise ServeError(f"{error}; set it, or give this service a DATABASE_URL of its own") from None

@@ -94,9 +94,9 @@ class Database:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             await connection.run_sync(_upgrade)
 
-    async def ping(self) -> None:
-        """Raise if the database does not answer within two seconds."""
-        async with asyncio.timeout(2), self._engine.connect() as connection:
+    async def ping(self, timeout_s: float = 2.0) -> None:
+        """Raise if the database does not answer in time."""
+        async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:

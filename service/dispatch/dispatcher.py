@@ -28,6 +28,7 @@ _POLL_S = 1.0
 _PACE_S = 0.1
 """Between two looks: a hundred submissions a second need no hundred looks."""
 _RECONCILE_S = 10.0
+_BEAT_S = repository.LEASE.total_seconds() / 3
 _MAX_TASKS = 32
 _SUBMIT_FOR_S = 60.0
 _CLOSE_AFTER = timedelta(seconds=5)
@@ -136,7 +137,7 @@ class Dispatcher:
 
     async def _keep_lease(self, experiment_id: int, lease: UUID) -> None:
         while True:
-            await asyncio.sleep(repository.LEASE.total_seconds() / 3)
+            await asyncio.sleep(_BEAT_S)
             with contextlib.suppress(*DATABASE_ERRORS):
                 async with self._context.database.transaction() as session:
                     if not await repository.extend_lease(session, experiment_id, lease):

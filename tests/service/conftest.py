@@ -15,6 +15,7 @@ from service_harness import RAY_TOKEN, RayStandIn, Running, add_token, client, m
 from sqlalchemy import text
 
 from service.app import create_app
+from service.attempts import hearing
 from service.context import Context
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
@@ -89,6 +90,8 @@ def quick_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "CHECK_INTERVAL", timedelta(milliseconds=20))
     monkeypatch.setattr(dispatch, "_STOP_INTERVAL", timedelta(milliseconds=20))
     monkeypatch.setattr(dispatch, "_MAX_BACKOFF", timedelta(0))
+    # A test sets back since when workers are heard: a round of the dispatcher that takes long must not undo it.
+    monkeypatch.setattr(hearing, "_LONGEST_GAP", timedelta(seconds=60))
 
 
 @pytest.fixture

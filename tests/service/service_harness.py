@@ -36,7 +36,7 @@ from service.settings import Settings
 RAY_TOKEN = "ray-secret"
 
 
-async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 30.0) -> Any:
     """Wait until the condition gives something true, and return that. It may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
@@ -286,7 +286,7 @@ async def serving(app: FastAPI, *, lifespan: bool) -> AsyncIterator[str]:
         server = Server(config)
         task = asyncio.create_task(server.serve([listener]))
         try:
-            await until(lambda: server.started or task.done(), "uvicorn to start", seconds=20)
+            await until(lambda: server.started or task.done(), "uvicorn to start")
             if task.done():
                 await task
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -306,7 +306,7 @@ async def add_token(database: Database, role: str, name: str | None = None, **va
 def client(url: str, token: str | None, **options: Any) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     # verify=False: loading certificates takes longer than most tests
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=20.0, trust_env=False, verify=False, **options)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60.0, trust_env=False, verify=False, **options)
 
 
 async def sse(
@@ -317,7 +317,7 @@ async def sse(
     params = {} if after is None else {"after": after}
     found: list[ServerSentEvent] = []
     url = f"/api/v1/experiments/{experiment_id}/events"
-    async with asyncio.timeout(15), aconnect_sse(http, "GET", url, headers=headers, params=params) as source:
+    async with asyncio.timeout(60), aconnect_sse(http, "GET", url, headers=headers, params=params) as source:
         assert source.response.status_code == 200, await source.response.aread()
         async for event in source.aiter_sse():
             if event.data:

@@ -158,7 +158,7 @@ async def raw(service: Running, request: bytes) -> bytes:
     answer = b""
     try:
         writer.write(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await writer.drain()
             while not answer.endswith(b"}") and (piece := await reader.read(65_536)):
                 answer += piece

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from service_harness import Running, points, serving, until
+from service_harness import Running, load, points, serving, until
 from sqlalchemy import select
 from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.database.tables import Experiment, Transition, Trial
-from service.health.http_metrics import REGISTRY
 
 SPEC = "{name: from file, search: {trials: 2, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
 Adadim = Callable[..., Awaitable[Result]]
@@ -135,6 +134,24 @@ async def test_text_of_others_is_shown_as_it_is(adadim: Adadim, service: Running
     assert watched.output.count("[/usr/bin/python]") >= 2, watched.exception
 
 
+async def test_watch_says_why_a_trial_failed_and_takes_a_spec_of_another_version(
+    adadim: Adadim, service: Running
+) -> None:
+    number = (await service.submit(SPEC))["id"]
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, number)
+        row.state, row.spec = "failed", row.spec | {"objective": {"of": "another version"}}
+        for trial in await session.scalars(select(Trial).where(Trial.number == 1)):
+            trial.state, trial.error = "failed", "Diverged: the loss is nan at step 7\nTraceback ..."
+    watched = await adadim("watch", str(number))
+    assert watched.exit_code == 1
+    assert watched.exception is None or isinstance(watched.exception, SystemExit)
+    (line,) = [line for line in watched.output.splitlines() if "Diverged" in line]
+    assert line.split()[0] == "1"
+    assert "training.lr" in line, "its values, as there is no label"
+    assert "Traceback" not in watched.output
+
+
 async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Running, spec_file: str) -> None:
     await adadim("submit", spec_file, "--priority", "3")
     source = (await service.http.get("/api/v1/experiments")).json()["items"][0]
@@ -185,7 +202,7 @@ async def test_a_live_watch_ends_with_the_experiment(adadim: Adadim, service: Ru
     await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
     await reporter.accepted(series=[points(0, [1], ["NaN"]), points(1, [1], [2.5])])
     await reporter.accepted(trials=[{"number": 0, "state": "succeeded"}], outcome={"state": "succeeded"})
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         result = await watching
     assert result.exit_code == 0, result.output
     assert "succeeded" in result.output
@@ -199,9 +216,9 @@ async def test_a_watch_begins_with_the_state(adadim: Adadim, service: Running) -
     number = reporter.experiment_id
     await service.http.post(f"/api/v1/experiments/{number}/pause")
     watching = asyncio.create_task(adadim("watch", str(number)))
-    await until(lambda: REGISTRY.get_sample_value("adadim_followers"))
+    await until(lambda: service.context.feeds._feeds.get(number))
     await reporter.accepted(outcome={"state": "succeeded"})
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         result = await watching
     assert result.output.startswith(f"experiment {number} pausing"), result.output
 
@@ -212,13 +229,16 @@ async def test_a_line_tells_an_epoch_with_the_h_r_measured_in_it(adadim: Adadim,
     reporter = await Reporter.open(service)
     await reporter.accepted(series=[points(0, [0], [1.0])])
     watching = asyncio.create_task(adadim("watch", str(reporter.experiment_id)))
-    await until(lambda: REGISTRY.get_sample_value("adadim_followers"))
+    feed = await until(lambda: service.context.feeds._feeds.get(reporter.experiment_id))
     await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
     await reporter.accepted(trials=[{"number": 1, "state": "running", "epoch": 0, "epochs": 2}])
     await reporter.accepted(series=[points(0, [0, 5], [1.0, 2.0])])
     await reporter.accepted(series=[points(0, [3], [9.0])])  # of before, and late
+    # An event of a trial carries the state in which it is read.
+    last = (await load(service.context, reporter.experiment_id)).seq
+    await until(lambda: feed._end == last)
     await reporter.accepted(trials=[{"number": 0, "state": "succeeded"}], outcome={"state": "succeeded"})
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         result = await watching
     lines = [line for line in result.output.splitlines() if line.startswith("trial 0 ")]
     assert any("running  epoch 1/2  H(R) 2.000" in line for line in lines), result.output

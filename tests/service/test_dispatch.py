@@ -61,7 +61,7 @@ async def test_connections_that_are_killed_delay_nothing_but_the_next_try(
                 )
             await asyncio.sleep(0.02)
         for experiment_id in ids:
-            await until(lambda: _submitted_or_expire(context, experiment_id), seconds=15)  # noqa: B023
+            await until(lambda: _submitted_or_expire(context, experiment_id))  # noqa: B023
 
 
 async def _submitted_or_expire(context: Context, experiment_id: int) -> bool:

@@ -1,6 +1,5 @@
 """Exports: every point once, with its value, in files that other programs read; bounded and never silently short."""
 
-import asyncio
 import io
 import json
 import math
@@ -90,29 +89,28 @@ async def test_a_client_that_does_not_read_is_cut_off_and_gives_its_connection_b
     service: Running, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "_ROWS", 1)
-    monkeypatch.setattr(exports, "_PATIENCE_S", 0.2)
     experiment_id, _ = await filled(service)
 
-    async def snapshots() -> int:
+    async def snapshots(number: int) -> bool:
         admin = await asyncpg.connect(postgres)
         count = await admin.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname LIKE 'test_%'"
+            "SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND datname LIKE 'test_%'"
         )
         await admin.close()
-        return int(count)
+        return bool(count == number)
 
     pieces = exports.stream(service.context, experiment_id, Csv())
-    await anext(aiter(pieces))
-    await asyncio.sleep(0)
-    assert await snapshots() == 1
-    await until(lambda: _none(snapshots), "the snapshot to end")
+    await anext(pieces)
+    await until(lambda: snapshots(1), "the snapshot")
+    await pieces.aclose()
+    await until(lambda: snapshots(0), "the snapshot to end with its reader")
+    monkeypatch.setattr(exports, "_PATIENCE_S", 0.2)
+    pieces = exports.stream(service.context, experiment_id, Csv())
+    await anext(pieces)
+    await until(lambda: snapshots(0), "the snapshot to end")
     with pytest.raises(exports.Aborted):
         async for _ in pieces:
             pass
-
-
-async def _none(count: Any) -> bool:
-    return bool(await count() == 0)
 
 
 async def test_an_export_that_breaks_off_is_a_broken_transfer(

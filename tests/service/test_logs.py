@@ -116,7 +116,7 @@ async def test_following_gives_every_piece_once_and_ends_with_the_experiment(
         assert not reader.done()  # the job still writes
         job.log += "d\n"
         ray.end(job, "STOPPED")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader
     assert "".join(pieces) == job.log
 
@@ -137,7 +137,7 @@ async def test_a_stream_that_breaks_off_goes_on_where_it_was(
         job.log += "e\n"
         ray.end(job, "SUCCEEDED")
         ray.come_back()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader
     assert "".join(pieces) == "a\nb\nc\nd\ne\n"
 
@@ -152,7 +152,7 @@ async def test_only_the_end_of_a_long_log_is_kept_and_a_follower_sees_no_seam(
         await until(lambda: len("".join(pieces)) == 5000)
         job.log += "z" * 300
         await end(service, ray, experiment_id, job)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader
     assert "".join(pieces) == job.log
     assert await read(service, experiment_id) == f"[4300 characters were not kept]\n{job.log[4300:]}"
@@ -197,10 +197,10 @@ async def test_a_log_that_never_comes_keeps_no_attempt_open(
 async def test_reading_a_log_without_following_does_not_wait_for_ever(
     start_service: Callable[..., Any], ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "_TIMEOUT", httpx.Timeout(0.3))
     service, experiment_id, job = await start(start_service, ray)
+    monkeypatch.setattr(jobs_module, "_TIMEOUT", httpx.Timeout(0.3))
     job.log, ray.stall_logs = "words\n", True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await read(service, experiment_id) == ""
 
 
@@ -277,7 +277,7 @@ async def test_following_a_trial_goes_over_to_the_next_file_and_ends_with_the_tr
         await until(lambda: "".join(pieces) == "one\ntwo\nthree\nfour\n")
         assert not reader.done()
         await set_state(service, trial_id, "failed")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader
 
 
@@ -286,7 +286,7 @@ async def test_following_a_trial_goes_over_to_the_next_file_and_ends_with_the_tr
 OUTPUT = st.lists(st.sampled_from(["epoch 1\n", "Ä€😀", "\x1b[1;36m", "\x1b[0m", "\0", "[0m", "\x1b"]), max_size=30)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OUTPUT.map("".join), st.lists(st.integers(0, 300), max_size=10))
 def test_text_is_the_same_however_it_was_cut(output: str, cuts: list[int]) -> None:
     data = output.encode()

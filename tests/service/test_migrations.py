@@ -58,7 +58,7 @@ async def test_migrating_twice_is_harmless_and_keeps_what_is_there(empty_databas
 
 async def test_replicas_that_start_together_migrate_once(empty_database_url: str) -> None:
     replicas = [Database(empty_database_url) for _ in range(4)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(replica.migrate() for replica in replicas))
     assert await differences(replicas[0]) == []
     async with replicas[0].connect() as connection:

@@ -63,7 +63,6 @@ def _call(url: str, document: dict[str, Any], method: str, path: str, token: str
         max_examples=EXAMPLES,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

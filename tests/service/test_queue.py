@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from dispatch_harness import act, change, dispatching, submitted
+from dispatch_harness import act, change, closed, dispatching, submitted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_harness import RayStandIn, Running, Worker, load, parts, queue, until
@@ -145,7 +145,7 @@ async def test_a_thousand_that_wait_long_do_not_push_a_newcomer_back(context: Co
     st.lists(st.sampled_from("abc"), max_size=4),
     st.integers(1, 4),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_laws_of_the_order(
     context: Context, queued: Sequence[tuple[str, int]], running: Sequence[str], limit: int
 ) -> None:
@@ -233,6 +233,7 @@ async def test_a_paused_experiment_frees_its_slot_and_comes_back_in_its_turn(
             await submitted(context, second)
             assert (await load(context, first)).state == "paused"
             assert ray.job(attempt.submission_id).stops
+            await closed(context, first)  # until then it waits for that
             await act(context, "resume", first)
             assert (await waiting(context, first)).reason == "1 of 1 slots in use"
             other = next(job for job in ray.jobs.values() if job.submission_id != attempt.submission_id)

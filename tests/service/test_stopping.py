@@ -278,7 +278,7 @@ async def test_a_delete_that_broke_off_is_completed(
         patch.setattr(artefacts, "remove", half)
         await act(context, "delete", experiment_id)
         async with dispatching(context) as (dispatcher,):
-            await asyncio.to_thread(began.wait, 10)
+            assert await asyncio.to_thread(began.wait, 60)
             await kill(dispatcher)
     assert (await load(context, experiment_id)).state == "deleting"
     assert folder.exists()
