@@ -16,7 +16,7 @@ def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed() -> None:
         seconds=0,
         kills=4,
         experiments=3,
-        epochs=30,
+        epochs=20,
         slots=3,
         pause_s=(1.0, 2.0),
         patience_s=400,

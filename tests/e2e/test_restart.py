@@ -12,8 +12,8 @@ from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-EPOCHS = 16
-EPOCHS_OF_FOUR = (60, 6, 6, 6)
+EPOCHS = 10
+EPOCHS_OF_FOUR = (60, 2, 2, 2)
 """Of four sweeps. The first holds both cores until all of them have come and the service has gone."""
 ONE_AT_A_TIME = "resources: {max_concurrent_trials: 1}\n"
 
