@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVICE_SIDE := tests/service tests/e2e tests/chaos
 
 .PHONY: help install demo serve test test-training test-service chaos lint clean
 .DEFAULT_GOAL := help
@@ -28,10 +29,10 @@ test: $(STAMP)  ## Run all tests, those of the training side and of the service 
 	@$(MAKE) --no-print-directory --jobs=2 test-training test-service
 
 test-training: $(STAMP)
-	@$(BIN)/python -m pytest tests/spec tests/adadim_core tests/workers
+	@$(BIN)/python -m pytest tests $(SERVICE_SIDE:%=--ignore=%)
 
 test-service: $(STAMP)
-	@$(BIN)/python -m pytest tests/service tests/e2e tests/chaos
+	@$(BIN)/python -m pytest $(SERVICE_SIDE)
 
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))

@@ -125,14 +125,12 @@ class Client:
         self._request("DELETE", f"/tokens/{token_id}")
 
     def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
-        """The log of the latest attempt, in pieces; with `follow` until the experiment ends, over lost connections."""
-        path = f"/experiments/{experiment_id}"
-        return self._followed(path) if follow else self._text(path, follow=False)
+        """The log of the latest attempt, in pieces."""
+        return self._text(f"/experiments/{experiment_id}/logs", follow)
 
     def trial_logs(self, trial_id: int, *, follow: bool = False) -> Iterator[str]:
-        """What one trial printed, in pieces; with `follow` until the trial ends, over lost connections."""
-        path = f"/trials/{trial_id}"
-        return self._followed(path) if follow else self._text(path, follow=False)
+        """What one trial printed, in pieces."""
+        return self._text(f"/trials/{trial_id}/logs", follow)
 
     def export(self, experiment_id: int, form: str) -> Iterator[bytes]:
         """Every point as a file, `csv` or `parquet`, in pieces. Raises ClientError if it breaks off."""
@@ -146,35 +144,9 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _followed(self, path: str, patience_s: float = 60.0) -> Iterator[str]:
-        """A log as it grows. After a lost connection it comes from its start: what was read is left out."""
-        read, lost_at = "", None
-        while True:
-            place, again = 0, bool(read)
-            try:
-                for piece in self._text(path, follow=True):
-                    fresh, lost_at = piece, None
-                    if again and read.startswith(piece[: len(read) - place], place):
-                        fresh = piece[len(read) - place :]
-                        place += len(piece)
-                        again = place < len(read)
-                    elif again:  # the log of another attempt
-                        fresh, read, again = read[:place] + piece, "", False
-                    if fresh:
-                        read += fresh
-                        yield fresh
-                # It ends with the service, too. One that answers at once has sent all there is.
-                if self._json("GET", path)["ended_at"] is not None:
-                    return
-            except ClientError as error:
-                lost_at = lost_at or time.monotonic()
-                if (error.status or 500) < 500 or time.monotonic() - lost_at > patience_s:
-                    raise
-            time.sleep(_RECONNECT_S)
-
-    def _text(self, path: str, *, follow: bool) -> Iterator[str]:
+    def _text(self, path: str, follow: bool) -> Iterator[str]:
         timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
-        path = f"/api/v1{path}/logs"
+        path = f"/api/v1{path}"
         try:
             with self._http.stream("GET", path, params={"follow": follow}, timeout=timeout) as response:
                 if response.is_error:

@@ -29,7 +29,7 @@ from workers.log_tail import LogTail
 from workers.reporter import PointReporter
 from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
 
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # for 2: what ended is seen to have at a look
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray looks every 2 s whether processes ended
 # One process less a trial. It would have training wait until a node that is to go has gone; ours goes on elsewhere.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from textwrap import shorten
 from typing import Any
 
 from pydantic import ValidationError
@@ -179,7 +178,8 @@ def _stored_spec(fields: dict[str, Any]) -> ExperimentSpec | None:
 
 def _why(trial: dict[str, Any]) -> str:
     """What ended a trial early, in a line. The whole of an error is in its log."""
-    return shorten(trial["reason"] or (trial["error"] or "").partition("\n")[0], 120, placeholder=" ...")
+    why = str(trial["reason"] or (trial["error"] or "").partition("\n")[0])
+    return why if len(why) <= 120 else f"{why[:116]} ..."
 
 
 def _value(value: Any) -> str:

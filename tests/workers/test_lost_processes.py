@@ -103,6 +103,7 @@ def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Pat
     finally:
         head.stop()
     assert "2 of 3 trials to run" in third.output
+    assert [result.epoch for result in read_results(storage)] == epochs
     assert storage.result(0).stat().st_mtime_ns == finished, "a finished trial was run again"
     runs = spooled_steps(third.storage, 1)
     assert runs[0][0] == 0

@@ -199,12 +199,13 @@ def test_training_does_not_wait_for_a_service_that_hangs(service: FakeService, s
     service.answer = lambda report, size: release.wait(60) and None
     reporter = PointReporter(service.address)
     spool = reporter.open(spool_file, trial=0)
-    longest = 0.0
+    took = []
     for step in range(5_000):
         began = time.perf_counter()
         append(spool, range(step, step + 1))
-        longest = max(longest, time.perf_counter() - began)
-    assert longest < 8, "a request that hangs is given up after 10 s"
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[-20] < 0.2, "but for moments in which this machine is held up"
+    assert max(took) < 8, "a request that hangs is given up after 10 s"
     assert not service.points()
     release.set()
     assert reporter.close(20)

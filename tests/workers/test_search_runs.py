@@ -52,12 +52,11 @@ def test_asha_stops_trials_of_two_workers_and_everything_they_held_comes_back(
     }
     log = tmp_path / "free.jsonl"
     with subprocess.Popen([sys.executable, "-c", WATCH, str(log)], env=ray_head.environment()) as watch:
-        wait_for(
-            lambda: log.exists() and any(sample["free"] == 2.0 for sample in samples(log)),
+        before = wait_for(
+            lambda: log.exists() and next((sample for sample in samples(log) if sample["free"] == 2.0), None),
             seconds=200,
             what="a free cluster",
         )
-        before = samples(log)[-1]
         run = run_workers(tiny_spec(objective=FIXED, resources={"workers": 2}, search=search))
         assert run.finish(300) == 0, run.output
         wait_for(lambda: samples(log)[-1] == before, seconds=200, what="resources as before")
@@ -150,7 +149,7 @@ def test_an_experiment_too_large_for_the_cluster_says_so_and_starts_when_a_node_
 def test_more_trials_run_at_once_when_a_node_joins_and_those_of_a_lost_node_go_on(
     run_workers: Start, ray_head: RayHead
 ) -> None:
-    epochs = [100, 101, 10, 11, 12]  # the first two go on until the other node is there
+    epochs = [100, 101, 30, 31, 32]  # the first two go on until the other node is there
     space = {"training.epochs": {"choice": epochs}}
     run = run_workers(tiny_spec(search={"algorithm": "grid", "space": space}))
     storage = Storage(run.storage)
