@@ -14,14 +14,15 @@ from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
 from adadim_core.spec.report import Outcome
-from workers import importing, remote
-from workers.attempt import Attempt
-from workers.connection import ServiceAddress, with_own_token
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
+from workers.reporting import importing
+from workers.reporting.attempt import Attempt
+from workers.reporting.connection import ServiceAddress, with_own_token
 from workers.run import run_experiment
-from workers.storage import Storage, open_storage
+from workers.storage import object_store
+from workers.storage.folder import Storage, open_storage
 
 _EXIT_CODES = {"succeeded": 0, "failed": 1, "interrupted": 143}
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     interruption.install()  # it raises within `raising` only: a token is exchanged or not, nothing may come between
     service = with_own_token(service) if service is not None else None
     attempt = Attempt(service, on_stop=interruption.request)
-    remote.before_retry, remote.on_away = interruption.check, interruption.request
+    object_store.before_retry, object_store.on_away = interruption.check, interruption.request
     storage: Storage | None = None
     log: Path | None = None
     try:

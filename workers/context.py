@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
-from workers.connection import ServiceAddress
-from workers.storage import Storage, open_storage
+from workers.reporting.connection import ServiceAddress
+from workers.storage.folder import Storage, open_storage
 
 
 @dataclass(frozen=True)

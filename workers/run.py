@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, plan_trials
 from adadim_core.spec.report import Outcome
-from workers.attempt import Attempt
-from workers.budget import Budget
-from workers.connection import ServiceAddress
 from workers.context import RunContext
 from workers.interruption import Interrupted, Interruption
-from workers.points import write_points
-from workers.progress import Progress
-from workers.results import (
+from workers.reporting.attempt import Attempt
+from workers.reporting.connection import ServiceAddress
+from workers.reporting.progress import Progress
+from workers.storage.folder import Storage
+from workers.storage.points import write_points
+from workers.storage.results import (
     BestCheckpoint,
     TrialResult,
     best,
@@ -25,7 +25,7 @@ from workers.results import (
     read_results,
     write_results,
 )
-from workers.storage import Storage
+from workers.sweep.budget import Budget
 
 
 def run_experiment(
@@ -105,10 +105,10 @@ def _train(
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
-        from workers.cluster import connect
-        from workers.ending import Ending
-        from workers.sweep import Listener, run_trials
-        from workers.trial import LOST_PROCESS_RETRIES
+        from workers.sweep.cluster import connect
+        from workers.sweep.ending import Ending
+        from workers.sweep.tuner import Listener, run_trials
+        from workers.trial.actor import LOST_PROCESS_RETRIES
 
         connect(context.spec.resources)
         interruption.install()

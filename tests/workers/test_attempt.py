@@ -11,11 +11,11 @@ import pytest
 from worker_harness import TOKEN, FakeService, wait_for
 
 from adadim_core.spec.report import Outcome, Report
-from workers.attempt import Attempt
-from workers.connection import Connection, ServiceAddress, Superseded, with_own_token
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
-from workers.spool import Spool
+from workers.reporting.attempt import Attempt
+from workers.reporting.connection import Connection, ServiceAddress, Superseded, with_own_token
+from workers.reporting.spool import Spool
 
 SUCCEEDED = Outcome(state="succeeded")
 
@@ -35,7 +35,7 @@ def stops() -> Stops:
 @pytest.fixture
 def rare_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """What arrives was not brought by one."""
-    monkeypatch.setattr("workers.attempt.HEARTBEAT_SECONDS", 3600.0)
+    monkeypatch.setattr("workers.reporting.attempt.HEARTBEAT_SECONDS", 3600.0)
 
 
 @pytest.fixture

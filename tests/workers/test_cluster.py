@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from adadim_core.spec.sections import ResourcesSpec
-from workers.cluster import RoomWatch, room_for
 from workers.errors import RunError
+from workers.sweep.cluster import RoomWatch, room_for
 
 Nodes = list[dict[str, Any]]
 
@@ -16,8 +16,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """The cluster's nodes; a test changes them."""
     nodes: Nodes = []
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    monkeypatch.setattr("workers.cluster._scales_itself", lambda: False)
-    monkeypatch.setattr("workers.cluster._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("workers.sweep.cluster._scales_itself", lambda: False)
+    monkeypatch.setattr("workers.sweep.cluster._LOOK_SECONDS", 0.0)
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
     return nodes
 
@@ -67,7 +67,7 @@ def test_gpus_are_those_the_run_began_with(nodes: Nodes) -> None:
 def test_one_trial_waits_where_a_cluster_may_grow(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes += [node(CPU=2)]
     assert RoomWatch(ResourcesSpec(), print).slots() == 2
-    monkeypatch.setattr("workers.cluster._scales_itself", lambda: True)
+    monkeypatch.setattr("workers.sweep.cluster._scales_itself", lambda: True)
     assert RoomWatch(ResourcesSpec(), print).slots() == 3
     assert RoomWatch(ResourcesSpec(max_concurrent_trials=2), print).slots() == 2
     assert RoomWatch(ResourcesSpec(workers=2), print).slots() == 1

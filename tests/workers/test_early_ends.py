@@ -9,12 +9,12 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from adadim_core.spec import ExperimentSpec, validate_spec
-from workers.budget import Budget
-from workers.history import history
-from workers.results import TrialResult
-from workers.spool import Spool
-from workers.stopping import StopRules
-from workers.storage import Storage
+from workers.reporting.spool import Spool
+from workers.storage.folder import Storage
+from workers.storage.results import TrialResult
+from workers.sweep.budget import Budget
+from workers.sweep.history import history
+from workers.sweep.stopping import StopRules
 
 TUNE: Any = SimpleNamespace(get_live_trials=list)
 CONTINUE = TrialScheduler.CONTINUE
@@ -135,7 +135,7 @@ def test_a_plateau_is_counted_over_attempts(tmp_path: Path) -> None:
 
 def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("workers.budget.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("workers.sweep.budget.time", SimpleNamespace(monotonic=lambda: now))
     spec, trial = spec_with(), TuneTrial(0)
     first = Budget(1, Storage(tmp_path))
     now += 40

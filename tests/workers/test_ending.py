@@ -7,8 +7,8 @@ import pytest
 from ray.tune.experiment import Trial
 
 from workers import stopping_signal
-from workers.ending import Ending
 from workers.interruption import Interrupted, Interruption
+from workers.sweep.ending import Ending
 
 
 def test_the_signal_is_gone_once_everybody_has_saved(monkeypatch: pytest.MonkeyPatch) -> None:

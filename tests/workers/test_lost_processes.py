@@ -17,9 +17,9 @@ from worker_harness import S3, RayHead, WorkerRun, kill_all, spooled_steps, tiny
 
 from adadim_core.spec import validate_spec
 from adadim_core.trainer import Trainer
-from workers.points import merged
-from workers.results import read_results
-from workers.storage import Storage, open_storage
+from workers.storage.folder import Storage, open_storage
+from workers.storage.points import merged
+from workers.storage.results import read_results
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -128,9 +128,9 @@ def test_a_lost_process_of_two(ray_head: RayHead, run_workers: Start, tmp_path: 
 DYING = """
 import os, sys
 from pathlib import Path
-import workers.sweep
+import workers.sweep.tuner
 from workers.__main__ import main
-from workers.trial import TrialActor
+from workers.trial.actor import TrialActor
 
 class Dying(TrialActor):
     def reset_config(self, new_config):
@@ -140,7 +140,7 @@ class Dying(TrialActor):
             os._exit(1)
         return super().reset_config(new_config)
 
-workers.sweep.TrialActor = Dying
+workers.sweep.tuner.TrialActor = Dying
 sys.exit(main(sys.argv[1:]))
 """
 

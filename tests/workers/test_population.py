@@ -9,9 +9,9 @@ from ray.tune.experiment import Trial
 from worker_harness import tiny_spec
 
 from adadim_core.spec import validate_spec
-from workers.budget import Budget
-from workers.population import Population
-from workers.storage import Storage
+from workers.storage.folder import Storage
+from workers.sweep.budget import Budget
+from workers.sweep.population import Population
 
 LR = {"training.lr": {"log_uniform": [1e-4, 1e-1]}}
 

@@ -16,9 +16,9 @@ import pytest
 from worker_harness import TOKEN, FakeService, wait_for
 
 from adadim_core.spec.report import Report
-from workers.connection import Connection, Superseded, Unavailable
-from workers.reporter import BATCH_SECONDS, PointReporter, replay
-from workers.spool import Spool, SpoolReader
+from workers.reporting.connection import Connection, Superseded, Unavailable
+from workers.reporting.reporter import BATCH_SECONDS, PointReporter, replay
+from workers.reporting.spool import Spool, SpoolReader
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_a_killed_process_leaves_its_points_to_the_next(service: FakeService, sp
     """SIGKILL while it writes and delivers: what it appended arrives, in order, without gaps."""
     script = """
 import sys
-from workers.reporter import PointReporter
-from workers.connection import ServiceAddress
+from workers.reporting.reporter import PointReporter
+from workers.reporting.connection import ServiceAddress
 from pathlib import Path
 url, path = sys.argv[1:]
 spool = PointReporter(ServiceAddress(url, "a1", "secret-attempt-token")).open(Path(path), trial=0)

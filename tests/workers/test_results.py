@@ -15,13 +15,14 @@ import workers.run
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
 from adadim_core.spec.report import Outcome
 from workers.__main__ import main
-from workers.attempt import Attempt
-from workers.budget import Budget
 from workers.context import RunContext
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
-from workers.progress import Progress
-from workers.results import (
+from workers.reporting.attempt import Attempt
+from workers.reporting.progress import Progress
+from workers.run import run_experiment
+from workers.storage.folder import Storage, open_storage, read_json
+from workers.storage.results import (
     TrialResult,
     best,
     came_to_something,
@@ -31,8 +32,7 @@ from workers.results import (
     write_result,
     write_results,
 )
-from workers.run import run_experiment
-from workers.storage import Storage, open_storage, read_json
+from workers.sweep.budget import Budget
 
 Train = Callable[..., None]
 
@@ -349,7 +349,7 @@ def test_a_signal_that_ray_takes_for_itself_is_an_interruption(
 
 def test_warnings_of_the_driver_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any) -> Any:
-        logging.getLogger("workers.remote").warning("writing results.json failed; trying again")
+        logging.getLogger("workers.storage.object_store").warning("writing results.json failed; trying again")
         raise RunError("enough")
 
     monkeypatch.setattr("signal.signal", lambda *_: None)

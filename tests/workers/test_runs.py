@@ -18,7 +18,7 @@ from worker_harness import TOKEN, FakeService, RayHead, WorkerRun, spooled_steps
 
 from adadim_core.spec import validate_spec
 from adadim_core.trainer import Trainer
-from workers.storage import Storage
+from workers.storage.folder import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from worker_harness import S3, FakeService, RayHead, WorkerRun, tiny_spec, wait_for
 
-from workers.results import read_result
-from workers.storage import Storage, open_storage, read_json
+from workers.storage.folder import Storage, open_storage, read_json
+from workers.storage.results import read_result
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -15,7 +15,7 @@ import pytest
 from worker_harness import FakeService, tiny_spec, wait_for
 
 import workers.__main__
-from workers.attempt import Attempt
+from workers.reporting.attempt import Attempt
 
 # A run that has its outcome when it is told to, and would wait for the service for longer than the test does.
 SCRIPT = """
@@ -48,8 +48,8 @@ def arguments(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a driver takes over in its process, this one has back afterwards."""
-    monkeypatch.setattr("workers.remote.before_retry", None)
-    monkeypatch.setattr("workers.remote.on_away", None)
+    monkeypatch.setattr("workers.storage.object_store.before_retry", None)
+    monkeypatch.setattr("workers.storage.object_store.on_away", None)
     monkeypatch.setattr("workers.__main__._INTERRUPTED_SECONDS", 30.0)  # there is no Ray that kills after 3 s
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     yield

@@ -14,11 +14,11 @@ from worker_harness import S3, tiny_spec
 from adadim_core.spec import ExperimentSpec, validate_spec
 from workers.context import RunContext
 from workers.errors import RunError
-from workers.points import merged, read_points, write_points
-from workers.remote import Remote, StorageAway
-from workers.results import TrialResult, read_result, write_result
-from workers.spool import Spool
-from workers.storage import Storage, open_storage
+from workers.reporting.spool import Spool
+from workers.storage.folder import Storage, open_storage
+from workers.storage.object_store import Remote, StorageAway
+from workers.storage.points import merged, read_points, write_points
+from workers.storage.results import TrialResult, read_result, write_result
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_what_does_not_pass_is_not_waited_for(
     storage = open_storage(place)
     body = f"<Error><Code>{code}</Code><Message>{code} it is</Message></Error>".encode()
     endpoint = store_that_says(lambda: (status, body))
-    monkeypatch.setattr("workers.remote.on_away", lambda reason: pytest.fail(reason))
+    monkeypatch.setattr("workers.storage.object_store.on_away", lambda reason: pytest.fail(reason))
     remote = storage._remote
     assert remote is not None
     from pyarrow import fs
@@ -271,7 +271,7 @@ def test_a_store_that_is_away_when_it_is_opened_is_tried_again(
     def before_retry() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("workers.remote.before_retry", before_retry)
+    monkeypatch.setattr("workers.storage.object_store.before_retry", before_retry)
     with pytest.raises(KeyboardInterrupt):
         Remote(place, patience=300)
     assert "opening the storage failed" in caplog.text

@@ -7,10 +7,10 @@ import pytest
 
 from adadim_core.spec import TrialPlan, plan_trials, validate_spec
 from adadim_core.spec.search import SearchSpec
-from workers.results import TrialResult
-from workers.storage import Storage, read_json
-from workers.tpe import Tpe
-from workers.trial_queue import TrialQueue
+from workers.storage.folder import Storage, read_json
+from workers.storage.results import TrialResult
+from workers.sweep.queue import TrialQueue
+from workers.sweep.tpe import Tpe
 
 POINT = {"training.lr": 0.5, "objective.weighting": {"policy": "fixed", "alpha": 0.5}}
 

@@ -14,15 +14,15 @@ from ray.exceptions import RayActorError
 from worker_harness import tiny_spec
 
 from adadim_core.spec import TrialPlan, validate_spec
-from workers.budget import Budget
 from workers.context import RunContext
-from workers.ddp import DistributedTrialActor, _is_lost, cause
-from workers.failures import Failures
-from workers.points import merged
-from workers.results import BestCheckpoint, TrialResult, read_result, write_result
-from workers.sweep import Listener, _Events
-from workers.trial import Diverged, TrialActor
-from workers.trial_queue import TrialQueue
+from workers.storage.points import merged
+from workers.storage.results import BestCheckpoint, TrialResult, read_result, write_result
+from workers.sweep.budget import Budget
+from workers.sweep.queue import TrialQueue
+from workers.sweep.tuner import Listener, _Events
+from workers.trial.actor import Diverged, TrialActor
+from workers.trial.distributed import DistributedTrialActor, _is_lost, cause
+from workers.trial.failures import Failures
 
 Actor = Callable[..., TrialActor]
 
@@ -83,7 +83,7 @@ import json, sys
 from types import SimpleNamespace
 from adadim_core.spec import TrialPlan, validate_spec
 from workers.context import RunContext
-from workers.trial import TrialRun
+from workers.trial.actor import TrialRun
 
 compiler_at_report = []
 report = lambda *_: compiler_at_report.append("torch._dynamo" in sys.modules)
@@ -160,7 +160,7 @@ def test_weights_that_cannot_be_taken_over_leave_the_trial_as_it_was_with_the_va
     params = {"training.lr": 0.05}
     context.storage.write_json(context.storage.params(0), params)
     with monkeypatch.context() as patched:
-        patched.setattr("workers.trial.TrialRun.take_over", broken("CUDA out of memory"))
+        patched.setattr("workers.trial.actor.TrialRun.take_over", broken("CUDA out of memory"))
         process.take_over(1, params, [])
     assert "CUDA out of memory" in caplog.text
     assert process.step()["epoch"] == trained["epoch"] + 1
@@ -203,7 +203,7 @@ def test_a_trial_that_cannot_write_its_points_leaves_the_streams_as_they_were(
     actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sys.stdout
-    monkeypatch.setattr("workers.reporter.PointReporter.open", broken("no space left"))
+    monkeypatch.setattr("workers.reporting.reporter.PointReporter.open", broken("no space left"))
     process = actor()
     for _ in range(3):
         process.step()
@@ -216,7 +216,7 @@ def test_processes_that_do_not_end_take_the_actor_with_them(monkeypatch: pytest.
         raise Exited
 
     monkeypatch.setattr("ray.actor.exit_actor", leave)
-    monkeypatch.setattr("workers.ddp._END_SECONDS", 0.05)
+    monkeypatch.setattr("workers.trial.distributed._END_SECONDS", 0.05)
     held = threading.Event()
     waits: Any = DistributedTrialActor.__new__(DistributedTrialActor)
     waits.config, waits._gate = {"trial": 0}, SimpleNamespace(answer=SimpleNamespace(remote=lambda _: None))
@@ -241,7 +241,7 @@ def test_failures_count_over_processes_and_are_not_forgotten(
     actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lost GPU takes its process along: before the next step, in which Tune would start that trial again."""
-    monkeypatch.setattr("workers.trial.TrialRun.step", broken("CUDA error: an illegal memory access"))
+    monkeypatch.setattr("workers.trial.actor.TrialRun.step", broken("CUDA error: an illegal memory access"))
     with pytest.raises(Exited):
         actor().step()
     assert Failures(context, 0).account.startswith("RuntimeError: CUDA error: an illegal memory access")

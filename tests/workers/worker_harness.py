@@ -27,8 +27,8 @@ from moto.server import ThreadedMotoServer
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
-from workers.connection import ServiceAddress
-from workers.spool import SpoolReader
+from workers.reporting.connection import ServiceAddress
+from workers.reporting.spool import SpoolReader
 
 TOKEN = "secret-attempt-token"
 

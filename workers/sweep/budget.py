@@ -3,7 +3,7 @@
 import logging
 import time
 
-from workers.storage import Storage, read_json
+from workers.storage.folder import Storage, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.scheduler import PopulationBasedTraining
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.space import Choice, Integer, Uniform
-from workers.budget import Budget
-from workers.results import TrialResult
-from workers.stopping import StopRules, number_of, tell
-from workers.storage import Storage
+from workers.storage.folder import Storage
+from workers.storage.results import TrialResult
+from workers.sweep.budget import Budget
+from workers.sweep.stopping import StopRules, number_of, tell
 
 _FACTORS = (0.8, 1.2)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
-from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
-from workers.reporter import Backoff, replay
+from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporting.reporter import Backoff, replay
 
 logger = logging.getLogger(__name__)
 

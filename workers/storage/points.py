@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import RunError
-from workers.spool import Point, SpoolReader
-from workers.storage import Storage
+from workers.reporting.spool import Point, SpoolReader
+from workers.storage.folder import Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa

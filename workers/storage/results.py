@@ -11,7 +11,7 @@ from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
 from adadim_core.spec.report import TrialState, decode_float, encode_float
-from workers.storage import Storage, read_json
+from workers.storage.folder import Storage, read_json
 
 ENDED_WELL = ("succeeded", "stopped")
 _NUMBER = re.compile(r"\d[\d.]*")

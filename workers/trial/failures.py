@@ -1,7 +1,7 @@
 """How often a trial raised in a run, and what at last: counted across the processes that train it in turn."""
 
 from workers.context import RunContext
-from workers.storage import read_json
+from workers.storage.folder import read_json
 
 
 class Failures:

@@ -20,13 +20,13 @@ from ray.train._internal.session import _TrainingResult
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
-from workers.failures import Failures
 from workers.log import OutputLog
-from workers.log_tail import LogTail
-from workers.reporter import PointReporter
-from workers.results import TrialResult, chosen, read_result, write_result
-from workers.spool import Spool
+from workers.reporting.reporter import PointReporter
+from workers.reporting.spool import Spool
 from workers.stopping_signal import stop_signal
+from workers.storage.results import TrialResult, chosen, read_result, write_result
+from workers.trial.failures import Failures
+from workers.trial.log_tail import LogTail
 
 if TYPE_CHECKING:
     from adadim_core.trainer import Trainer

@@ -12,8 +12,8 @@ from ray.tune.search import Searcher
 
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.search import SearchSpec
-from workers.results import TrialResult
-from workers.storage import Storage
+from workers.storage.folder import Storage
+from workers.storage.results import TrialResult
 
 
 class TrialQueue(Searcher):
@@ -83,7 +83,7 @@ class TrialQueue(Searcher):
 
 
 def _tpe(search: SearchSpec, finished: Sequence[TrialResult]) -> Any:
-    from workers.tpe import Tpe  # Optuna takes half a second to import
+    from workers.sweep.tpe import Tpe  # Optuna takes half a second to import
 
     tpe = Tpe(search)
     for result in finished:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
-from workers.spool import Point, Spool, SpoolReader, to_report
+from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporting.spool import Point, Spool, SpoolReader, to_report
 
 logger = logging.getLogger(__name__)
 

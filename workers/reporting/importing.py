@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
-from workers.attempt import portion, shortened
-from workers.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
 from workers.errors import RunError
-from workers.points import read_points
-from workers.reporter import Backoff
-from workers.results import TrialResult, came_to_something, commonest_error, read_results
-from workers.spool import to_report
-from workers.storage import Storage, open_storage, read_json
+from workers.reporting.attempt import portion, shortened
+from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporting.reporter import Backoff
+from workers.reporting.spool import to_report
+from workers.storage.folder import Storage, open_storage, read_json
+from workers.storage.points import read_points
+from workers.storage.results import TrialResult, came_to_something, commonest_error, read_results
 
 _PATIENCE_SECONDS = 300.0
 _UNFINISHED = ("pending", "running", "interrupted")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from adadim_core.spec import TrialPlan
-from workers.attempt import Attempt
-from workers.results import ENDED_WELL, TrialResult
+from workers.reporting.attempt import Attempt
+from workers.storage.results import ENDED_WELL, TrialResult
 
 _LINE_SECONDS = 1.0
 _SHOWN = {"loss": "loss", "h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}

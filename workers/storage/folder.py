@@ -36,7 +36,7 @@ from typing import Any
 
 from adadim_core.spec import ExperimentSpec, SpecError, validate_spec
 from workers.errors import RunError
-from workers.remote import SCHEMES, Remote, StorageAway, shown
+from workers.storage.object_store import SCHEMES, Remote, StorageAway, shown
 
 logger = logging.getLogger(__name__)
 

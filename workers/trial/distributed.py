@@ -22,12 +22,12 @@ from ray import tune
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from adadim_core.spec import TrialPlan
-from workers.cluster import Room
 from workers.context import RunContext
-from workers.failures import Failures
-from workers.log_tail import LogTail
-from workers.reporter import PointReporter
-from workers.trial import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
+from workers.reporting.reporter import PointReporter
+from workers.sweep.cluster import Room
+from workers.trial.actor import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
+from workers.trial.failures import Failures
+from workers.trial.log_tail import LogTail
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray looks every 2 s whether processes ended
 # One process less a trial. It would have training wait until a node that is to go has gone; ours goes on elsewhere.

@@ -6,8 +6,8 @@ epochs of those that go on.
 
 import math
 
-from workers.points import merged
-from workers.storage import Storage
+from workers.storage.folder import Storage
+from workers.storage.points import merged
 
 
 def history(storage: Storage, number: int, metric: str) -> list[tuple[int, float]]:

@@ -29,17 +29,17 @@ from adadim_core.spec import TrialPlan
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import TrialState
 from adadim_core.spec.scheduler import PopulationBasedTraining
-from workers.budget import Budget
-from workers.cluster import RoomWatch
 from workers.context import RunContext
-from workers.ddp import DistributedTrialActor
-from workers.failures import Failures
-from workers.population import Population
-from workers.remote import StorageAway
-from workers.results import TrialResult, chosen, read_result
-from workers.stopping import StopRules, number_of, tell
-from workers.trial import LOST_PROCESS_RETRIES, TrialActor
-from workers.trial_queue import TrialQueue
+from workers.storage.object_store import StorageAway
+from workers.storage.results import TrialResult, chosen, read_result
+from workers.sweep.budget import Budget
+from workers.sweep.cluster import RoomWatch
+from workers.sweep.population import Population
+from workers.sweep.queue import TrialQueue
+from workers.sweep.stopping import StopRules, number_of, tell
+from workers.trial.actor import LOST_PROCESS_RETRIES, TrialActor
+from workers.trial.distributed import DistributedTrialActor
+from workers.trial.failures import Failures
 
 # It misses the result files of the loggers turned off above, once a trial.
 logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)

@@ -14,10 +14,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.scheduler import Asha, MedianStopping, PlateauSpec
-from workers.budget import Budget
-from workers.history import history
-from workers.results import TrialResult, ranking
-from workers.storage import Storage
+from workers.storage.folder import Storage
+from workers.storage.results import TrialResult, ranking
+from workers.sweep.budget import Budget
+from workers.sweep.history import history
 
 
 class StopRules(FIFOScheduler):

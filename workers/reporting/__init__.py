@@ -1,0 +1,1 @@
+"""From spool to service: points, trial states, heartbeat, outcome."""

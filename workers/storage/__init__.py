@@ -1,0 +1,1 @@
+"""A run's files, in a folder or an object store."""
