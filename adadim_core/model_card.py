@@ -97,7 +97,8 @@ def model_card(
             sort_keys=False,
         ),
         figures="\n".join(
-            f"| `{name}` | {_number(value)} | {METRICS.get(name, '')} |" for name, value in sorted(figures.items())
+            f"| `{name}` | {_number(value)} | {METRICS[name].description if name in METRICS else ''} |"
+            for name, value in sorted(figures.items())
         ),
     )
 

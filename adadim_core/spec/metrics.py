@@ -1,27 +1,190 @@
-"""The canonical metric names, each with one line that says what it measures.
+"""The metrics: one table, in which every metric has its words and what may be concluded from it.
 
-More may be added, none renamed: stored points and dashboards refer to them.
+Owns names, titles, units, number formats and how values compare. Does not own how a metric is measured (adadim_core)
+or stored (service). Metrics may be added, none renamed: stored points and dashboards refer to them.
 """
 
-METRICS: dict[str, str] = {
-    "loss": "the whole objective",
-    "loss_dimension": "the dimension-contrastive loss (VICReg or Barlow Twins)",
-    "loss_sample": "the sample-contrastive loss (NT-Xent)",
-    "loss_invariance": "VICReg's mean squared difference of the two views, before its weight",
-    "loss_variance": "VICReg's hinge on the standard deviations, mean of the two views, before its weight",
-    "loss_covariance": "VICReg's squared off-diagonal covariances, sum of the two views, before its weight",
-    "loss_mi": "I(R;Z) as it enters the loss: uncentred, before beta",
-    "h_r": "H(R): matrix-based Renyi entropy of centred R, in nats",
-    "i_rz": "I(R;Z): matrix-based Renyi mutual information of centred R and Z at the loss's order, in nats",
-    "erank_r": "effective rank of R",
-    "erank_z": "effective rank of Z",
-    "uniformity": "log mean Gaussian potential of pairs of Z (lower is more uniform)",
-    "alignment": "mean squared distance of the two views' Z (lower is closer)",
-    "alpha": "weight of the sample-contrastive loss",
-    "beta": "weight of the I(R;Z) term, negative where the term is rewarded",
-    "lr": "learning rate",
-    "collapsed": "1 at the step where the collapse watch flagged the trial",
-    "images_per_s": "training images a second, each counted once for both views",
-    "knn_top1": "share of held-out images the nearest neighbours in R classify correctly",
-    "linear_top1": "share of held-out images a linear probe on R classifies correctly",
-}
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What people and programs need to know of a metric to show it, rank by it and compare it."""
+
+    name: str
+    """Key of its points, as `h_r`."""
+    title: str
+    """Heading of its column and its chart, as "H(R)"."""
+    description: str
+    """What it measures, in one line."""
+    unit: str = ""
+    """Unit of its values, as "nats"; empty for a number without one."""
+    decimals: int | None = None
+    """Digits shown after the point; None: four significant digits."""
+    limits: tuple[float, float] | None = None
+    """Smallest and largest possible value, where a chart should show the whole range."""
+    higher_is_better: bool | None = None
+    """Whether a higher value is a better one; None where neither is."""
+    comparable: bool = True
+    """Whether values of trials that differ in the objective (weighting, losses) can be compared."""
+    ranks: bool = False
+    """Whether it may be `search.metric`."""
+    needs_labels: bool = False
+    """Whether it is measured on labelled data only."""
+    summary: bool = False
+    """Whether tables of trials show it beside the metric that ranks them."""
+
+
+_TABLE = (
+    Metric(
+        name="h_r",
+        title="H(R)",
+        description="entropy H(R): matrix-based Renyi entropy of centred R",
+        unit="nats",
+        decimals=3,
+        ranks=True,
+        summary=True,
+    ),
+    Metric(
+        name="i_rz",
+        title="I(R;Z)",
+        description="mutual information I(R;Z): matrix-based Renyi, of centred R and Z, at the order of the loss",
+        unit="nats",
+        decimals=3,
+        ranks=True,
+        summary=True,
+    ),
+    Metric(
+        name="alpha",
+        title="alpha",
+        description="weight of the sample-contrastive loss",
+        decimals=3,
+        limits=(0.0, 1.0),
+        summary=True,
+    ),
+    Metric(
+        name="knn_top1",
+        title="k-NN accuracy",
+        description="share of held-out images that the nearest neighbours in R classify correctly",
+        decimals=3,
+        higher_is_better=True,
+        ranks=True,
+        needs_labels=True,
+        summary=True,
+    ),
+    Metric(
+        name="linear_top1",
+        title="Linear probe accuracy",
+        description="share of held-out images that a linear probe on R classifies correctly",
+        decimals=3,
+        higher_is_better=True,
+        ranks=True,
+        needs_labels=True,
+    ),
+    Metric(name="erank_r", title="Effective rank of R", description="effective rank of R", ranks=True),
+    Metric(name="erank_z", title="Effective rank of Z", description="effective rank of Z", ranks=True),
+    Metric(
+        name="uniformity",
+        title="Uniformity",
+        description="log mean Gaussian potential of pairs of Z; lower is more uniform",
+        decimals=3,
+        ranks=True,
+    ),
+    Metric(
+        name="alignment",
+        title="Alignment",
+        description="mean squared distance between Z of the two views; lower is closer",
+        decimals=3,
+        ranks=True,
+    ),
+    Metric(
+        name="loss",
+        title="Loss",
+        description="the whole objective",
+        higher_is_better=False,
+        comparable=False,
+        ranks=True,
+    ),
+    Metric(
+        name="loss_dimension",
+        title="Dimension loss",
+        description="the dimension-contrastive loss, before its weight",
+        higher_is_better=False,
+        comparable=False,
+    ),
+    Metric(
+        name="loss_sample",
+        title="Sample loss",
+        description="the sample-contrastive loss, before its weight",
+        higher_is_better=False,
+        comparable=False,
+    ),
+    Metric(
+        name="loss_invariance",
+        title="Invariance loss",
+        description="VICReg's mean squared difference of the two views, before its weight",
+        higher_is_better=False,
+        comparable=False,
+    ),
+    Metric(
+        name="loss_variance",
+        title="Variance loss",
+        description="VICReg's hinge on the standard deviations, mean of the two views, before its weight",
+        higher_is_better=False,
+        comparable=False,
+    ),
+    Metric(
+        name="loss_covariance",
+        title="Covariance loss",
+        description="VICReg's squared off-diagonal covariances, sum of the two views, before its weight",
+        higher_is_better=False,
+        comparable=False,
+    ),
+    Metric(
+        name="loss_mi",
+        title="I(R;Z) in the loss",
+        description="I(R;Z) as it enters the loss: uncentred, before beta",
+        unit="nats",
+        comparable=False,
+    ),
+    Metric(
+        name="beta",
+        title="beta",
+        description="weight of the I(R;Z) term; negative where the term is rewarded",
+        decimals=3,
+    ),
+    Metric(name="lr", title="Learning rate", description="learning rate"),
+    Metric(
+        name="collapsed",
+        title="Collapsed",
+        description="1 at the step at which the collapse watch flagged the trial",
+        higher_is_better=False,
+    ),
+    Metric(
+        name="images_per_s",
+        title="Images per second",
+        description="training images per second, each counted once for both views",
+        unit="images/s",
+        higher_is_better=True,
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+"""Every metric by name, in the order in which people are offered them."""
+
+if TYPE_CHECKING:
+    RankingMetric = str
+else:  # a Literal, so that JSON Schema and error messages list the names
+    RankingMetric = Literal[tuple(name for name, metric in METRICS.items() if metric.ranks)]
+
+
+def summary_titles(*names: str) -> dict[str, str]:
+    """Names and titles of the metrics a table of trials shows: those of every summary, then the ones named."""
+    shown = [name for name, metric in METRICS.items() if metric.summary]
+    return {name: metric_title(name) for name in dict.fromkeys([*shown, *names])}
+
+
+def metric_title(name: str) -> str:
+    """The title of a metric; a name that is not in the table is its own title."""
+    return METRICS[name].title if name in METRICS else name

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from adadim_core.spec.base import Section
 from adadim_core.spec.halton import halton
+from adadim_core.spec.metrics import METRICS, RankingMetric
 from adadim_core.spec.scheduler import PBT_PATHS, NoScheduler, PopulationBasedTraining, Scheduler
 from adadim_core.spec.space import Choice, Distribution, Draw, extremes, leaves, locate, resolve
 
@@ -38,10 +39,11 @@ class SearchSpec(Section):
     ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the draws.")] = 0
     metric: Annotated[
-        Literal["knn_top1", "linear_top1", "loss", "h_r", "i_rz", "erank_r", "erank_z", "uniformity", "alignment"],
+        RankingMetric,
         Field(
             description="The metric whose last value ranks the trials, and which TPE and schedulers go by. Only "
-            "knn_top1 and linear_top1 need labels."
+            f"{' and '.join(name for name, metric in METRICS.items() if metric.ranks and metric.needs_labels)} need "
+            "labels."
         ),
     ] = "knn_top1"
     mode: Annotated[Literal["max", "min"], Field(description="Whether more of the metric is better, or less.")] = "max"

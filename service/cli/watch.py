@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from adadim_core.spec import ExperimentSpec, trial_label
+from adadim_core.spec.metrics import summary_titles
 from adadim_core.spec.report import decode_float
 from service.cli.output import brief
 from service.client import Client
 from service.experiments.states import EXPERIMENT_ENDED
 
-_COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
 _COLOURS = {
     "succeeded": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "stopped": "yellow",
     "interrupted": "yellow", "cancelling": "yellow", "pausing": "yellow", "paused": "yellow", "deleting": "red",
@@ -56,8 +56,7 @@ class _View:
         self.experiment = detail
         self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
         self._labels = {n: self._label(trial) for n, trial in self._trials.items()}
-        metric = detail["metric"]
-        self._columns = _COLUMNS if metric in _COLUMNS else {**_COLUMNS, metric: metric}
+        self._columns = summary_titles(detail["metric"])
 
     def follow(self) -> Iterator[str | None]:
         """Apply events until the experiment has ended; yields a line for a log when something notable happened."""

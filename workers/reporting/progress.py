@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from adadim_core.spec import TrialPlan
+from adadim_core.spec.metrics import summary_titles
 from workers.reporting.attempt import Attempt
 from workers.storage.results import ENDED_WELL, TrialResult
 
 _LINE_SECONDS = 1.0
-_SHOWN = {"loss": "loss", "h_r": "H(R)", "i_rz": "I(R;Z)", "alpha": "alpha", "knn_top1": "k-NN"}
+_SHOWN = summary_titles("loss")
 
 
 class Progress:

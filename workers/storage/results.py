@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, trial_label
+from adadim_core.spec.metrics import summary_titles
 from adadim_core.spec.report import TrialState, decode_float, encode_float
 from workers.storage.folder import Storage, read_json
 
 ENDED_WELL = ("succeeded", "stopped")
 _NUMBER = re.compile(r"\d[\d.]*")
-_COLUMNS = {"h_r": "H(R)", "i_rz": "I(R;Z)", "knn_top1": "k-NN"}
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
     table = Table(title=spec.name, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column("weighting")
-    columns = {**_COLUMNS, **({} if metric in _COLUMNS else {metric: metric})}
+    columns = summary_titles(metric)
     for heading in columns.values():
         table.add_column(heading, justify="right")
     table.add_column("state")

@@ -1,0 +1,37 @@
+"""The table of metrics: what it must hold for everything that is shown and ranked by it."""
+
+import typing
+
+import pytest
+
+from adadim_core.spec import SpecError, parse_spec
+from adadim_core.spec.metrics import METRICS, RankingMetric, metric_title, summary_titles
+
+
+def test_every_metric_has_words_of_its_own():
+    titles = [metric.title for metric in METRICS.values()]
+    assert len(set(titles)) == len(titles)
+    assert all(metric.description for metric in METRICS.values())
+    assert all(name == metric.name for name, metric in METRICS.items())
+
+
+def test_a_spec_ranks_by_the_metrics_that_the_table_lets_rank_and_by_no_other():
+    assert typing.get_args(RankingMetric) == tuple(name for name, metric in METRICS.items() if metric.ranks)
+    for name, metric in METRICS.items():
+        text = f"""
+            name: ranked
+            evaluation: {{linear_probe: online}}
+            search: {{metric: {name}, trials: 1, space: {{training.lr: {{uniform: [0.1, 0.2]}}}}}}
+        """
+        if metric.ranks:
+            assert parse_spec(text).search.metric == name
+        else:
+            with pytest.raises(SpecError, match=r"/search/metric: .*knn_top1.*, not "):
+                parse_spec(text)
+
+
+def test_a_table_of_trials_shows_the_metric_that_ranks_them_once():
+    summary = summary_titles()
+    assert summary_titles("h_r") == summary
+    assert summary_titles("loss") == summary | {"loss": "Loss"}
+    assert metric_title("of_another_version") == "of_another_version"
