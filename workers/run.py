@@ -108,7 +108,7 @@ def _train(
         from workers.sweep.cluster import connect
         from workers.sweep.ending import Ending
         from workers.sweep.tuner import Listener, run_trials
-        from workers.trial.actor import LOST_PROCESS_RETRIES
+        from workers.trial.failures import LOST_PROCESS_RETRIES
 
         connect(context.spec.resources)
         interruption.install()

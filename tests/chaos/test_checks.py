@@ -7,7 +7,7 @@ import pytest
 
 from adadim_core.checkpoint import write_checkpoint
 from tests.chaos.checks import stopped_trial_problems
-from workers.reporting.spool import Spool, SpoolReader
+from workers.storage.spool import Spool, SpoolReader
 
 DUE = [2, 4, 5, 7, 9, 10]
 """The steps at which the loss is reported."""

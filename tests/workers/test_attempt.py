@@ -15,7 +15,7 @@ from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
 from workers.reporting.connection import Connection, ServiceAddress, Superseded, with_own_token
-from workers.reporting.spool import Spool
+from workers.storage.spool import Spool
 
 SUCCEEDED = Outcome(state="succeeded")
 

@@ -9,9 +9,9 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from adadim_core.spec import ExperimentSpec, validate_spec
-from workers.reporting.spool import Spool
 from workers.storage.folder import Storage
 from workers.storage.results import TrialResult
+from workers.storage.spool import Spool
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
 from workers.sweep.stopping import StopRules

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from workers import stopping_signal
 from workers.interruption import Interrupted, Interruption
 from workers.sweep.ending import Ending
+from workers.trial import stop_signal
 
 
 def test_the_signal_is_gone_once_everybody_has_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     store: dict[bytes, bytes] = {}
-    monkeypatch.setattr(stopping_signal, "_internal_kv_put", lambda key, value, overwrite: store.update({key: value}))
-    monkeypatch.setattr(stopping_signal, "_internal_kv_del", store.pop, raising=False)
+    monkeypatch.setattr(stop_signal, "_internal_kv_put", lambda key, value, overwrite: store.update({key: value}))
+    monkeypatch.setattr(stop_signal, "_internal_kv_del", store.pop, raising=False)
     interruption = Interruption()
     ending = Ending("run-1", interruption)
     trials: list[Any] = [SimpleNamespace(status=Trial.RUNNING, last_result={"epoch": 1}) for _ in range(2)]

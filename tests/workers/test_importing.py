@@ -9,11 +9,11 @@ from worker_harness import tiny_spec
 
 from adadim_core.spec import validate_spec
 from workers.__main__ import main
-from workers.reporting.spool import Spool
 from workers.storage.folder import Storage
 from workers.storage.object_store import StorageAway
 from workers.storage.points import write_points
 from workers.storage.results import TrialResult, write_results
+from workers.storage.spool import Spool
 
 
 @pytest.fixture

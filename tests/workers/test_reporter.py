@@ -18,7 +18,7 @@ from worker_harness import TOKEN, FakeService, wait_for
 from adadim_core.spec.report import Report
 from workers.reporting.connection import Connection, Superseded, Unavailable
 from workers.reporting.reporter import BATCH_SECONDS, PointReporter, replay
-from workers.reporting.spool import Spool, SpoolReader
+from workers.storage.spool import Spool, SpoolReader
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from worker_harness import S3, tiny_spec
 from adadim_core.spec import ExperimentSpec, validate_spec
 from workers.context import RunContext
 from workers.errors import RunError
-from workers.reporting.spool import Spool
 from workers.storage.folder import Storage, open_storage
 from workers.storage.object_store import Remote, StorageAway
 from workers.storage.points import merged, read_points, write_points
 from workers.storage.results import TrialResult, read_result, write_result
+from workers.storage.spool import Spool
 
 
 @pytest.fixture

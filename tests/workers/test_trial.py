@@ -20,9 +20,9 @@ from workers.storage.results import BestCheckpoint, TrialResult, read_result, wr
 from workers.sweep.budget import Budget
 from workers.sweep.queue import TrialQueue
 from workers.sweep.tuner import Listener, _Events
-from workers.trial.actor import Diverged, TrialActor
+from workers.trial.actor import TrialActor
 from workers.trial.distributed import DistributedTrialActor, _is_lost, cause
-from workers.trial.failures import Failures
+from workers.trial.failures import Diverged, Failures
 
 Actor = Callable[..., TrialActor]
 
@@ -79,17 +79,17 @@ def test_a_trial_that_is_told_to_end_does_so_in_its_next_step(actor: Actor, cont
 
 def test_the_first_point_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
     code = """
-import json, sys
+import json, sys, threading
 from types import SimpleNamespace
 from adadim_core.spec import TrialPlan, validate_spec
 from workers.context import RunContext
-from workers.trial.actor import TrialRun
+from workers.trial.run import TrialRun
 
 compiler_at_report = []
 report = lambda *_: compiler_at_report.append("torch._dynamo" in sys.modules)
 reporter = SimpleNamespace(open=lambda path, _: SimpleNamespace(append=report, path=path, close=lambda: None))
 context = RunContext(validate_spec(json.loads(sys.argv[1])), sys.argv[2], "run-1", None)
-TrialRun(context, TrialPlan(0, {}), reporter).step()
+TrialRun(context, TrialPlan(0, {}), reporter, threading.Event()).step()
 print(compiler_at_report[0], len(compiler_at_report))
 """
     command = [sys.executable, "-c", code, json.dumps(tiny_spec(training={"epochs": 2})), str(tmp_path)]
@@ -160,7 +160,7 @@ def test_weights_that_cannot_be_taken_over_leave_the_trial_as_it_was_with_the_va
     params = {"training.lr": 0.05}
     context.storage.write_json(context.storage.params(0), params)
     with monkeypatch.context() as patched:
-        patched.setattr("workers.trial.actor.TrialRun.take_over", broken("CUDA out of memory"))
+        patched.setattr("workers.trial.run.TrialRun.take_over", broken("CUDA out of memory"))
         process.take_over(1, params, [])
     assert "CUDA out of memory" in caplog.text
     assert process.step()["epoch"] == trained["epoch"] + 1
@@ -241,7 +241,7 @@ def test_failures_count_over_processes_and_are_not_forgotten(
     actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lost GPU takes its process along: before the next step, in which Tune would start that trial again."""
-    monkeypatch.setattr("workers.trial.actor.TrialRun.step", broken("CUDA error: an illegal memory access"))
+    monkeypatch.setattr("workers.trial.run.TrialRun.step", broken("CUDA error: an illegal memory access"))
     with pytest.raises(Exited):
         actor().step()
     assert Failures(context, 0).account.startswith("RuntimeError: CUDA error: an illegal memory access")

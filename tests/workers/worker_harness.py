@@ -28,7 +28,7 @@ from moto.server import ThreadedMotoServer
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
 from workers.reporting.connection import ServiceAddress
-from workers.reporting.spool import SpoolReader
+from workers.storage.spool import SpoolReader
 
 TOKEN = "secret-attempt-token"
 

@@ -18,10 +18,10 @@ from workers.errors import RunError
 from workers.reporting.attempt import portion, shortened
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
 from workers.reporting.reporter import Backoff
-from workers.reporting.spool import to_report
 from workers.storage.folder import Storage, open_storage, read_json
 from workers.storage.points import read_points
 from workers.storage.results import TrialResult, came_to_something, commonest_error, read_results
+from workers.storage.spool import to_report
 
 _PATIENCE_SECONDS = 300.0
 _UNFINISHED = ("pending", "running", "interrupted")

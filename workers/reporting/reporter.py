@@ -16,12 +16,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
-from workers.reporting.spool import Point, Spool, SpoolReader, to_report
+from workers.storage.spool import Point, Spool, SpoolReader, to_report
 
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.3
 """Pause between two deliveries: short enough to look live, long enough to gather many points in one."""
+FLUSH_SECONDS = 3.0
+"""How long an ending process waits for the service to take its last points. The driver delivers the rest."""
 MAX_VALUES = 5_000
 """Measured values in one delivery: about 100 KB."""
 

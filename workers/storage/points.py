@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import RunError
-from workers.reporting.spool import Point, SpoolReader
 from workers.storage.folder import Storage
+from workers.storage.spool import Point, SpoolReader
 
 if TYPE_CHECKING:
     import pyarrow as pa

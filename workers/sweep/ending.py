@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ray.tune.experiment import Trial
 
 from workers.interruption import Interruption
-from workers.stopping_signal import forget_stop_signal, give_stop_signal
+from workers.trial.stop_signal import forget_stop_signal, give_stop_signal
 
 # Within a Ray job SIGKILL follows SIGTERM after 3 s, or what RAY_JOB_STOP_WAIT_TIME_S in its environment says.
 _RAY_STOP_SECONDS = 3.0

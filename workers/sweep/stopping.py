@@ -1,7 +1,7 @@
 """Which trials end early, and why: ASHA or median stopping (Ray Tune's), plateau, and the time budget.
 
 Owns the verdict after every epoch and what an earlier attempt must have left known for it. How a trial ends early
-is trial.py's: its actor is told, and writes encoder and result as for any other end.
+is the room trial's: its actor is told, and writes encoder and result as for any other end.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Runs trials with Ray Tune, in processes that are reused.
 
-Owns the Tuner and what its events mean. Which trial starts when is trial_queue.py's, which ends early stopping.py's.
-Tune's own files under tune/ are scratch; trials resume from their own checkpoints (trial.py), which
+Owns the Tuner and what its events mean. Which trial starts when is queue.py's, which ends early stopping.py's.
+Tune's own files under tune/ are scratch; trials resume from their own checkpoints (trial/run.py), which
 hold however Tune, the driver or the cluster ended.
 """
 
@@ -37,9 +37,9 @@ from workers.sweep.cluster import RoomWatch
 from workers.sweep.population import Population
 from workers.sweep.queue import TrialQueue
 from workers.sweep.stopping import StopRules, number_of, tell
-from workers.trial.actor import LOST_PROCESS_RETRIES, TrialActor
+from workers.trial.actor import TrialActor
 from workers.trial.distributed import DistributedTrialActor
-from workers.trial.failures import Failures
+from workers.trial.failures import LOST_PROCESS_RETRIES, Failures
 
 # It misses the result files of the loggers turned off above, once a trial.
 logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
@@ -86,7 +86,7 @@ def run_trials(
         trainable = tune.with_resources(trainable, {"cpu": room.cpus, "gpu": room.gpus})
     else:
         # The Tune process only waits for its workers; the workers take the resources, out of Tune's sight.
-        trainable = tune.with_parameters(DistributedTrialActor, context=context, room=room)
+        trainable = tune.with_parameters(DistributedTrialActor, context=context, cpus=room.cpus, gpus=room.gpus)
         trainable = tune.with_resources(trainable, {"memory": 1})  # Tune wants to be asked for something
     scheduler: StopRules
     check = lambda: listener.check([])  # noqa: E731

@@ -1,1 +1,4 @@
-"""One trial: its run, its Ray processes, what it raised."""
+"""One trial: its training and files (run), its Ray processes (actor, distributed), what it raised (failures).
+
+Knows of no other trial.
+"""

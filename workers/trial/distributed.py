@@ -1,7 +1,7 @@
 """A trial of several processes: Ray Train's TorchTrainer (DDP over gloo or NCCL) inside one Tune trial.
 
 Owns how the processes are started, how their epochs reach Tune, and how Tune's verdict on each comes back. What each
-of them does is trial.py's `TrialRun`. TorchTrainer costs seconds a trial, so trials of one process do without it.
+of them does is run.py's `TrialRun`. TorchTrainer costs seconds a trial, so trials of one process do without it.
 
 After every epoch the processes wait for the verdict. So a stopped trial ends as any other does, by itself: Ray Train
 takes its processes and their placement group down in order, and nothing is left behind (as in ray#54305, where a
@@ -23,11 +23,11 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 
 from adadim_core.spec import TrialPlan
 from workers.context import RunContext
-from workers.reporting.reporter import PointReporter
-from workers.sweep.cluster import Room
-from workers.trial.actor import FLUSH_SECONDS, LOST_PROCESS_RETRIES, Diverged, TrialRun, describe, ended_before
-from workers.trial.failures import Failures
+from workers.reporting.reporter import FLUSH_SECONDS, PointReporter
+from workers.trial.failures import LOST_PROCESS_RETRIES, Diverged, Failures, describe
 from workers.trial.log_tail import LogTail
+from workers.trial.run import TrialRun, finished_step
+from workers.trial.stop_signal import stop_signal
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray looks every 2 s whether processes ended
 # One process less a trial. It would have training wait until a node that is to go has gone; ours goes on elsewhere.
@@ -45,8 +45,8 @@ _COLLECTIVE = re.compile(r"gloo|NCCL|c10d|torch\.distributed|Dist\w*Error|Connec
 class DistributedTrialActor(tune.Trainable):
     """Ray Tune's view of trials of several processes: it only waits for them. Reused, as its import takes seconds."""
 
-    def setup(self, config: dict[str, Any], context: RunContext, room: Room) -> None:  # type: ignore[override] # noqa: ARG002
-        self._context, self._room = context, room
+    def setup(self, config: dict[str, Any], context: RunContext, cpus: int, gpus: float) -> None:  # type: ignore[override] # noqa: ARG002
+        self._context, self._cpus, self._gpus = context, cpus, gpus
         self._gate: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -61,7 +61,7 @@ class DistributedTrialActor(tune.Trainable):
         """One epoch of all processes. What the trial raises is its result."""
         if self._thread is not None:
             self._gate.answer.remote(self._early)
-        elif (ended := ended_before(self._context, self.config["trial"])) is not None:
+        elif (ended := finished_step(self._context, self.config["trial"])) is not None:
             return ended
         else:
             self._start()
@@ -109,7 +109,7 @@ class DistributedTrialActor(tune.Trainable):
         from ray.train.torch import TorchTrainer
 
         self._error = None
-        room, number = self._room, self.config["trial"]
+        number = self.config["trial"]
         plan = TrialPlan(number, self.config["params"])
         try:
             TorchTrainer(
@@ -117,8 +117,8 @@ class DistributedTrialActor(tune.Trainable):
                 train_loop_config={"context": self._context, "plan": plan, "gate": self._gate, "early": self._early},
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=self._context.spec.resources.workers,
-                    use_gpu=room.gpus > 0,
-                    resources_per_worker={"CPU": room.cpus} | ({"GPU": room.gpus} if room.gpus else {}),
+                    use_gpu=self._gpus > 0,
+                    resources_per_worker={"CPU": self._cpus} | ({"GPU": self._gpus} if self._gpus else {}),
                 ),
                 run_config=ray.train.RunConfig(
                     name=f"train-{number:04d}",
@@ -198,7 +198,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     run: TrialRun | None = None
     tail = LogTail()
     try:
-        run = TrialRun(context, config["plan"], reporter, device=get_device(), leads=leads)
+        run = TrialRun(context, config["plan"], reporter, stop_signal(context.run), device=get_device(), leads=leads)
         metrics, reason = run.end_early(config["early"]) if config["early"] else run.step(), ""
         while True:
             if leads:

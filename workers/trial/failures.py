@@ -1,7 +1,17 @@
-"""How often a trial raised in a run, and what at last: counted across the processes that train it in turn."""
+"""What a trial raised: how often in this run, counted across its processes, and the account of it for people."""
+
+import traceback
+from collections.abc import Sequence
 
 from workers.context import RunContext
 from workers.storage.folder import read_json
+
+LOST_PROCESS_RETRIES = 3
+"""How often a trial goes on in new processes after a process or node of it died. That is no failure of the trial."""
+
+
+class Diverged(Exception):  # noqa: N818 - what happened to the training
+    """Training on would only make more of the same."""
 
 
 class Failures:
@@ -22,3 +32,16 @@ class Failures:
         """The trial raised once more."""
         self.count, self.account = self.count + 1, account
         self._storage.write_json(self._file, {"run": self._run, "count": self.count, "account": account})
+
+
+def describe(error: BaseException, log: Sequence[str] = ()) -> str:
+    """An error for people: what it is in the first line, where it came from below, then what was logged before.
+
+    Where it is one that people can mend, the first line says all.
+    """
+    from adadim_core.data import DataError
+
+    account = f"{type(error).__name__}: {error}"
+    if not isinstance(error, Diverged | DataError):
+        account += f"\n\n{''.join(traceback.format_exception(error))}"
+    return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")
