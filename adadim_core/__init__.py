@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     )
     from adadim_core.models import Encoder, EncoderConfig, build_encoder, build_projector, register_backbone
     from adadim_core.probe import linear_probe_accuracy
+    from adadim_core.reports import ReportFn
     from adadim_core.spec import ExperimentSpec, parse_spec, validate_spec
-    from adadim_core.trainer import ReportFn, Trainer
+    from adadim_core.trainer import Trainer
     from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
 
 __all__ = [
@@ -88,8 +89,9 @@ _HOME = {
         ],
         "models": ["Encoder", "EncoderConfig", "build_encoder", "build_projector", "register_backbone"],
         "probe": ["linear_probe_accuracy"],
+        "reports": ["ReportFn"],
         "spec": ["ExperimentSpec", "parse_spec", "validate_spec"],
-        "trainer": ["ReportFn", "Trainer"],
+        "trainer": ["Trainer"],
         "weighting": ["AlphaPolicy", "alpha_from_rank", "mutual_information_weight"],
     }.items()
     for name in names

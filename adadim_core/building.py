@@ -1,18 +1,24 @@
 """What a trainer is made of, from its spec: the device, the images, this process's share of a batch, the networks.
 
-Pure functions. What is done with all of it is trainer.py's.
+Functions only. What is done with all of it is trainer.py's.
 """
 
+import logging
 import os
 
 import torch
+from torch import Tensor
 
 from adadim_core import distributed
+from adadim_core.batch_norm import frozen_statistics
 from adadim_core.data import ImageDataset, load_dataset
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
+from adadim_core.precision import autocast
 from adadim_core.seeding import seeded
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.sections import DataSpec, TrainingSpec
+
+logger = logging.getLogger(__name__)
 
 
 def pick_device(device: torch.device | str | None) -> torch.device:
@@ -74,3 +80,30 @@ def build_model(
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=encoder.memory_format)
     return model
+
+
+def compile_in_place(model: SelfSupervisedModel, views: Tensor, dtype: torch.dtype) -> None:
+    """Compile the network for training, tried at once, so that what cannot be compiled is known before training.
+
+    Whatever the compiler raises, the network goes on uncompiled.
+
+    Args:
+        model: its evaluation stays as it is.
+        views: as many as pass it at once in training.
+        dtype: of the forward pass.
+    """
+    torch.compiler.reset()  # earlier trials in this process count towards its limit of recompilations
+    plain = model._compiled_call_impl
+    model.compile()
+    device = views.device
+    try:
+        with frozen_statistics(model):
+            with seeded(device, 0, "compilation"), autocast(device, dtype):
+                _, z = model.train()(views)
+            torch.autograd.backward(z.float().sum())
+    except Exception as error:  # noqa: BLE001 - compilers raise anything
+        model._compiled_call_impl = plain
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        logger.warning("torch.compile failed, training goes on without it: %s", reason)
+    for parameter in model.parameters():
+        parameter.grad = None

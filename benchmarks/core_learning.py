@@ -124,7 +124,7 @@ def _epochs_within(trainer: Trainer, seconds: float, began: float) -> int:
 
 def _pixels(trainer: Trainer, *, standardize: bool) -> float:
     """The same classifier on the pixels themselves, as they are or with each channel's mean and scale taken out."""
-    data, settings = trainer._data, trainer.spec.evaluation
+    data, settings = trainer.data, trainer.spec.evaluation
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
 
     def flat(images: Images) -> Tensor:

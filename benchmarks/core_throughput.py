@@ -57,7 +57,8 @@ def main() -> None:
         sections = {"training": {"optimizer": "sgd", "lr": 0.03}}
         spec = validate_spec(throughput_spec(data, **sections))
         trainer = Trainer(spec, device="cpu")
-        print(f"{arguments.data or 'generated images'}, {torch.get_num_threads()} threads, {trainer._dtype} forward")
+        dtype = trainer._training.dtype
+        print(f"{arguments.data or 'generated images'}, {torch.get_num_threads()} threads, {dtype} forward")
         ours = _trainer_steps(trainer)
         theirs = _pil_steps(spec, workers=arguments.pil_workers)
         speeds: dict[str, list[float]] = {"ours": [], "PIL": []}
@@ -191,7 +192,7 @@ def _jitter(image: Image.Image, strength: float) -> Image.Image:
 def _profile(trainer: Trainer) -> None:
     """Where the processor time of our steps goes."""
     views: list[float] = []
-    original = trainer._views
+    original = trainer._batches.views
 
     def timed(*arguments: Any, **settings: Any) -> Tensor:
         began = time.perf_counter()
@@ -199,7 +200,7 @@ def _profile(trainer: Trainer) -> None:
         views.append(time.perf_counter() - began)
         return result
 
-    trainer._views = timed  # type: ignore[method-assign]
+    trainer._batches.views = timed  # type: ignore[method-assign]
     if trainer.steps_per_epoch - trainer.step % trainer.steps_per_epoch <= 10:
         trainer.train_epoch()
     trainer.train_steps(1)

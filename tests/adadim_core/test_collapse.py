@@ -64,7 +64,7 @@ def collapsing(tiny_spec, monkeypatch):
 def test_a_collapsing_run_is_flagged_and_ended(collapsing, tmp_path, late):
     points = []
     made = collapsing(stop=True, report=lambda s, e, v: points.append((s, dict(v))))
-    made._reports_late = late
+    made._reports.late = late
     last = made.fit()
     assert made.done
     assert made.collapsed_at is not None

@@ -102,7 +102,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tiny_spec, tmp_path, sections):
         assert (second.step, second.epoch, second.done) == (first.step, stop, False)
         last = second.fit()
         assert comparable(before + after) == comparable(expected)
-        assert last.keys() == whole._last.keys()
+        assert last.keys() == whole._reports.last.keys()
         weights = whole.state_dict()["model"]
         assert all(torch.equal(tensor, weights[name]) for name, tensor in second.state_dict()["model"].items())
 
@@ -203,7 +203,7 @@ def test_reports_that_come_late_are_the_same(tiny_spec):
     made, expected = recorded(spec)
     made.fit()
     late, points = recorded(spec)
-    late._reports_late = True
+    late._reports.late = True
     late.train_steps(3)
     assert [step for step, _, _ in points] == [0, 1, 2, 3]  # none is left under way between calls
     late.fit()
@@ -215,7 +215,7 @@ def test_gradients_are_clipped(tiny_spec):
         made, _ = recorded(tiny_spec(training={"optimizer": "sgd", "lr": 1.0, "clip_norm": clip_norm}))
         before = torch.cat([p.detach().flatten().clone() for p in made._model.parameters()])
         made.train_steps(1)
-        lr = made._optimizer.param_groups[0]["lr"]
+        lr = made._training.optimizer.param_groups[0]["lr"]
         return (torch.cat([p.detach().flatten() for p in made._model.parameters()]) - before) / lr
 
     free, clipped, loose = first_update(None), first_update(0.5), first_update(1e6)
@@ -245,7 +245,7 @@ def test_a_compiled_run_is_the_same_run(tiny_spec, monkeypatch, tmp_path, caplog
     plain, expected = recorded(tiny_spec(training=training))
     plain.fit()
     made, points = recorded(tiny_spec(training={**training, "compile": True}))
-    assert not [record for record in caplog.records if record.name == "adadim_core.trainer"]
+    assert not [record for record in caplog.records if record.name == "adadim_core.building"]
     made.fit()
     made.save(tmp_path / "state.pt")
     for (*_, ours), (*_, theirs) in zip(points, expected, strict=True):
@@ -393,7 +393,7 @@ def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):
     assert "load_encoder" in card
     assert "1 of 1 epochs (11 steps), on `digits`" in card
     assert "lr: 0.002" in card
-    assert f"| `knn_top1` | {made._last['knn_top1']:.4g} |" in card
+    assert f"| `knn_top1` | {made._reports.last['knn_top1']:.4g} |" in card
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_settings_come_from_the_spec_and_not_from_the_state(tiny_spec):
     source.train_epoch()
     made, points = recorded(tiny_spec(training={"weight_decay": 0.25, "lr": 1e-3}))
     made.load_state_dict(source.state_dict())
-    assert made._optimizer.param_groups[0]["weight_decay"] == 0.25
+    assert made._training.optimizer.param_groups[0]["weight_decay"] == 0.25
     made.train_epoch()
     assert points[0][2]["lr"] == pytest.approx(1e-3, rel=0.2)
     other, _ = recorded(tiny_spec(training={"optimizer": "sgd"}))

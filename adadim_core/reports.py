@@ -1,0 +1,99 @@
+"""What a trial reports: measurements on their way to the listener, the last value of each metric, the clock.
+
+Owns when a measurement is read and what is told of it, the collapse watch's flag among it. Does not own what is
+measured (measurement) nor when (trainer).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from adadim_core import distributed
+from adadim_core.collapse import CollapseWatch
+from adadim_core.measurement import Measurement
+from adadim_core.spec.sections import CollapseSpec
+
+ReportFn = Callable[[int, float, Mapping[str, float]], None]
+"""Takes (step, epoch, values): steps done, the same in epochs, and measurements by canonical metric name."""
+
+
+def ignore(step: int, epoch: float, values: Mapping[str, float]) -> None:
+    """The report of a trainer that nobody listens to."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A measurement that the device may still be at."""
+
+    step: int
+    measurement: Measurement
+    settings: Mapping[str, float]
+    """What the host knew of that step."""
+    images: int
+    """Trained since the measurement before."""
+
+
+class Reports:
+    """Passes measurements on, by rank 0 only, and keeps the last value of every metric."""
+
+    def __init__(self, report: ReportFn, collapse: CollapseSpec, *, steps_per_epoch: int, device: torch.device) -> None:
+        self._report = report
+        self._steps_per_epoch = steps_per_epoch
+        self._device = device
+        self._all_must_agree = collapse.stop
+        self.collapse = CollapseWatch(collapse)
+        self.last: dict[str, float] = {}
+        """The last value of every metric."""
+        self.late = device.type == "cuda"
+        """Whether a measurement is read during the step after it, so that the host need not wait for the device."""
+        self._pending: _Pending | None = None
+        self._images = 0
+        self._clock = time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Leave out of `images_per_s` what came before."""
+        self._images = 0
+        self._clock = time.perf_counter()
+
+    def count(self, images: int) -> None:
+        """So many images were trained."""
+        self._images += images
+
+    def take(self, step: int, measurement: Measurement, settings: Mapping[str, float]) -> None:
+        """Report a measurement of a step, now or, where reports come late, when `settle` is called.
+
+        Args:
+            step: steps done.
+            measurement: of that step.
+            settings: what the host knew of that step, by metric name.
+        """
+        self._pending = _Pending(step, measurement, settings, self._images)
+        self._images = 0
+        if not self.late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Publish the measurement that is under way, if any."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        values = pending.measurement.values() | dict(pending.settings)
+        now = time.perf_counter()
+        values["images_per_s"] = pending.images / (now - self._clock)
+        self._clock = now
+        self.publish(pending.step, self.watched(pending.step, values))
+
+    def watched(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """Show the collapse watch what was measured; with its flag where it raises it."""
+        rank = values["erank_r"]
+        if self._all_must_agree:  # all must end at one step; asking would make a GPU's host wait
+            rank = distributed.broadcast_float(rank, self._device)
+        return values | {"collapsed": 1.0} if self.collapse.observe(step, rank) else values
+
+    def publish(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep the values as the last ones and tell the listener."""
+        self.last.update(values)
+        if distributed.rank() == 0:
+            self._report(step, step / self._steps_per_epoch, values)

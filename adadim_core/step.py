@@ -1,0 +1,139 @@
+"""One optimiser step of one network: forward, objective of the global batch, backward, update.
+
+Owns the network's optimiser and all arithmetic between views and updated weights. Does not own which views there are
+(batches), how the losses are weighted (weighting), or what is measured and reported (measurement, reports).
+
+Names: N images of the global batch, n of this process; r_ND and z_ND are representations and embeddings.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adadim_core import distributed
+from adadim_core.accumulation import backward_in_parts, split_views
+from adadim_core.models import SelfSupervisedModel
+from adadim_core.objective import ObjectiveTerms, objective
+from adadim_core.optimizers import build_optimizer
+from adadim_core.precision import autocast, resolve_precision
+from adadim_core.seeding import seeded
+from adadim_core.spec import ExperimentSpec
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What varies from step to step."""
+
+    alpha: float
+    """Weight of the sample-contrastive loss."""
+    beta: float
+    """Signed weight of the I(R;Z) term."""
+    lr: float
+    """Learning rate."""
+
+    def metrics(self) -> dict[str, float]:
+        """By metric name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """The objective of a global batch, and its representations without gradients."""
+
+    terms: ObjectiveTerms
+    r1: Tensor | None
+    """(N, D_r) of the first view; None where it was not asked for and the loss does not depend on it."""
+    z1: Tensor
+    z2: Tensor
+
+
+class TrainingStep:
+    """Trains a network by one batch at a time."""
+
+    def __init__(self, spec: ExperimentSpec, model: SelfSupervisedModel, device: torch.device) -> None:
+        """Build the optimiser.
+
+        Args:
+            spec: a trial's.
+            model: what is trained, from `build_model`.
+            device: where it is.
+        """
+        self.model = model
+        self.dtype = resolve_precision(spec.training.precision, device)
+        """Of the forward pass."""
+        self._spec = spec
+        self._device = device
+        self._wrapped = distributed.wrap(model, device)
+        self.optimizer = build_optimizer(model, spec.training)
+
+    def run(self, views: Tensor, settings: StepSettings, *, step: int, needs_r: bool = True) -> EmbeddedBatch:
+        """Train by one batch.
+
+        Args:
+            views: (2 * n, C, H, W), this process's share, the first views first.
+            settings: weights of the losses and learning rate.
+            step: number of the step, from 0: what the network itself draws at random depends on it.
+            needs_r: R is wanted even where the loss does not depend on it.
+
+        Returns:
+            The objective before the update.
+        """
+        self._wrapped.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = self._backward(views, settings, step, needs_r=needs_r)
+        if self._spec.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._spec.training.clip_norm)
+        self.optimizer.step()
+        return batch
+
+    def embed_in_parts(self, views: Tensor, step: int, batch: int) -> tuple[Tensor, Tensor]:
+        """R and Z of one view, in as many parts as a step has, so that it takes no more memory than one.
+
+        Args:
+            views: (n, C, H, W).
+            step: number of the step, from 0.
+            batch: number of the batch among those embedded at this step.
+        """
+        parts = views.tensor_split(self._spec.training.accumulate)
+        embedded = [self._forward(self.model, part, step, batch * len(parts) + i) for i, part in enumerate(parts)]
+        r, z = (torch.cat(tensors) for tensors in zip(*embedded, strict=True))
+        return r, z
+
+    def _forward(self, model: nn.Module, views: Tensor, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
+        """R and Z in float32. What the network draws at random depends on the step, the process and the part."""
+        names = ("forward", step, distributed.rank(), part)
+        with seeded(self._device, self._spec.training.seed, *names), autocast(self._device, self.dtype):
+            r, z = model(views)
+        return r.float(), z.float()
+
+    def _backward(self, views: Tensor, settings: StepSettings, step: int, *, needs_r: bool) -> EmbeddedBatch:
+        """The objective, with its gradient in the parameters."""
+        if self._spec.training.accumulate == 1:
+            batch = self._objective(*self._forward(self._wrapped, views, step), settings, needs_r=needs_r)
+            torch.autograd.backward(batch.terms.total)
+            return batch
+        batches: list[EmbeddedBatch] = []
+
+        def loss(r: Tensor, z: Tensor) -> Tensor:
+            batches.append(self._objective(r, z, settings, needs_r=needs_r))
+            return batches[0].terms.total
+
+        def forward(model: nn.Module, part: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            return self._forward(model, part, step, number)
+
+        backward_in_parts(self._wrapped, split_views(views, self._spec.training.accumulate), forward, loss)
+        return batches[0]
+
+    def _objective(self, r: Tensor, z: Tensor, settings: StepSettings, *, needs_r: bool) -> EmbeddedBatch:
+        """The objective of the global batch from this process's share of it."""
+        alpha, beta = settings.alpha, settings.beta
+        z1_ND, z2_ND = distributed.gather_views(z).unbind()
+        r1_ND = None
+        if beta or needs_r:
+            # R is gathered with gradients only where the loss depends on it.
+            r1_ND = distributed.gather_views(r if beta else r.detach())[0]
+        terms = objective(self._spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
+        return EmbeddedBatch(terms, None if r1_ND is None else r1_ND.detach(), z1_ND.detach(), z2_ND.detach())
