@@ -12,19 +12,9 @@ from workers.reporting.connection import ServiceAddress
 from workers.reporting.progress import Progress
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
-from workers.storage.results import (
-    BestCheckpoint,
-    TrialResult,
-    best,
-    came_to_something,
-    chosen,
-    commonest_error,
-    print_table,
-    ranking,
-    read_result,
-    read_results,
-    write_results,
-)
+from workers.storage.ranking import BestCheckpoint, best, ranking
+from workers.storage.results import commonest_error, print_table, read_results, run_succeeded, write_results
+from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 
 
@@ -63,7 +53,7 @@ def run_experiment(
     storage.fetch_records()
     write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
-    if came_to_something(results):
+    if run_succeeded(results):
         return Outcome(state="succeeded")
     if budget.used_up:
         return Outcome(state="failed", error=f"{budget.reason} before any trial came to its first result")
@@ -107,7 +97,7 @@ def _train(
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
         from workers.sweep.cluster import connect
         from workers.sweep.ending import Ending
-        from workers.sweep.tuner import Listener, run_trials
+        from workers.sweep.tuner import SweepCallbacks, run_trials
         from workers.trial.failures import LOST_PROCESS_RETRIES
 
         connect(context.spec.resources)
@@ -121,9 +111,9 @@ def _train(
             with interruption.deferred():
                 interruption.check()
                 ending = Ending(context.run, interruption)
-                listener = Listener(update, progress.change, progress.wait_for, ending.check)
+                callbacks = SweepCallbacks(update, progress.change, progress.wait_for, ending.check)
                 for _ in range(LOST_PROCESS_RETRIES + 1):
-                    left = run_trials(context, left, progress.ended_well(), budget, listener) if left else []
+                    left = run_trials(context, left, progress.ended_well(), budget, callbacks) if left else []
         finally:
             budget.store()
     for result in list(progress.results.values()):

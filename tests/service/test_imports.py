@@ -16,8 +16,9 @@ from adadim_core.spec import parse_spec
 from service.database.tables import Attempt, Experiment
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
-from workers.storage.results import TrialResult, write_results
+from workers.storage.results import write_results
 from workers.storage.spool import Spool
+from workers.storage.trial_result import TrialResult
 
 SPEC = parse_spec("{name: made alone, search: {algorithm: grid, space: {training.lr: {choice: [0.1, 0.2, 0.3]}}}}")
 

@@ -10,8 +10,8 @@ from ray.tune.schedulers import TrialScheduler
 
 from adadim_core.spec import ExperimentSpec, validate_spec
 from workers.storage.folder import Storage
-from workers.storage.results import TrialResult
 from workers.storage.spool import Spool
+from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
 from workers.sweep.stopping import StopRules

@@ -12,8 +12,9 @@ from workers.__main__ import main
 from workers.storage.folder import Storage
 from workers.storage.object_store import StorageAway
 from workers.storage.points import write_points
-from workers.storage.results import TrialResult, write_results
+from workers.storage.results import write_results
 from workers.storage.spool import Spool
+from workers.storage.trial_result import TrialResult
 
 
 @pytest.fixture

@@ -22,16 +22,9 @@ from workers.reporting.attempt import Attempt
 from workers.reporting.progress import Progress
 from workers.run import run_experiment
 from workers.storage.folder import Storage, open_storage, read_json
-from workers.storage.results import (
-    TrialResult,
-    best,
-    came_to_something,
-    commonest_error,
-    print_table,
-    read_result,
-    write_result,
-    write_results,
-)
+from workers.storage.ranking import best
+from workers.storage.results import commonest_error, print_table, run_succeeded, write_results
+from workers.storage.trial_result import TrialResult, read_result, write_result
 from workers.sweep.budget import Budget
 
 Train = Callable[..., None]
@@ -102,8 +95,8 @@ def test_the_commonest_reason_comes_first_whatever_numbers_are_in_it() -> None:
 def test_a_run_whose_trials_measured_something_did_not_fail() -> None:
     collapsed = TrialResult(0, {}, "stopped", epoch=0, metrics={"h_r": 0.1}, reason="collapsed at step 2")
     never_began = TrialResult(1, {}, "stopped", reason="the time budget is used up")
-    assert came_to_something([never_began, collapsed])
-    assert not came_to_something([never_began, TrialResult(2, {}, "failed", metrics={"h_r": 0.1})])
+    assert run_succeeded([never_began, collapsed])
+    assert not run_succeeded([never_began, TrialResult(2, {}, "failed", metrics={"h_r": 0.1})])
 
 
 def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from worker_harness import S3, FakeService, RayHead, WorkerRun, tiny_spec, wait_for
 
 from workers.storage.folder import Storage, open_storage, read_json
-from workers.storage.results import read_result
+from workers.storage.trial_result import read_result
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

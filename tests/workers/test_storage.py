@@ -17,8 +17,8 @@ from workers.errors import RunError
 from workers.storage.folder import Storage, open_storage
 from workers.storage.object_store import Remote, StorageAway
 from workers.storage.points import merged, read_points, write_points
-from workers.storage.results import TrialResult, read_result, write_result
 from workers.storage.spool import Spool
+from workers.storage.trial_result import TrialResult, read_result, write_result
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from adadim_core.spec import TrialPlan, plan_trials, validate_spec
 from adadim_core.spec.search import SearchSpec
 from workers.storage.folder import Storage, read_json
-from workers.storage.results import TrialResult
+from workers.storage.trial_result import TrialResult
 from workers.sweep.queue import TrialQueue
 from workers.sweep.tpe import Tpe
 

@@ -16,10 +16,11 @@ from worker_harness import tiny_spec
 from adadim_core.spec import TrialPlan, validate_spec
 from workers.context import RunContext
 from workers.storage.points import merged
-from workers.storage.results import BestCheckpoint, TrialResult, read_result, write_result
+from workers.storage.ranking import BestCheckpoint
+from workers.storage.trial_result import TrialResult, read_result, write_result
 from workers.sweep.budget import Budget
 from workers.sweep.queue import TrialQueue
-from workers.sweep.tuner import Listener, _Events
+from workers.sweep.tuner import SweepCallbacks, _TuneEvents
 from workers.trial.actor import TrialActor
 from workers.trial.distributed import DistributedTrialActor, _is_lost, cause
 from workers.trial.failures import Diverged, Failures
@@ -257,10 +258,10 @@ def test_failures_count_over_processes_and_are_not_forgotten(
 
 def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tmp_path: Path) -> None:
     updates: list[TrialResult] = []
-    listener = Listener(updates.append, lambda *_: None, lambda _: None, lambda _: None)
+    callbacks = SweepCallbacks(updates.append, lambda *_: None, lambda _: None, lambda _: None)
     queue = TrialQueue(None, context.storage, [], [], lambda: 1)
     watch: Any = None
-    events = _Events(context, queue, Budget(None, context.storage), watch, listener)
+    events = _TuneEvents(context, queue, Budget(None, context.storage), watch, callbacks)
     error = tmp_path / "error.txt"
     error.write_text(
         "Failure # 1 (occurred at 12:00)\nfirst\nFailure # 2 (occurred at 13:00)\nThe actor died.\nOut of memory\n"

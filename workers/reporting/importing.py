@@ -20,8 +20,9 @@ from workers.reporting.connection import Connection, Refused, ServiceAddress, Su
 from workers.reporting.reporter import Backoff
 from workers.storage.folder import Storage, open_storage, read_json
 from workers.storage.points import read_points
-from workers.storage.results import TrialResult, came_to_something, commonest_error, read_results
+from workers.storage.results import commonest_error, read_results, run_succeeded
 from workers.storage.spool import to_report
+from workers.storage.trial_result import TrialResult
 
 _PATIENCE_SECONDS = 300.0
 _UNFINISHED = ("pending", "running", "interrupted")
@@ -137,6 +138,6 @@ def _update(result: TrialResult) -> TrialUpdate:
 
 
 def _outcome(results: Sequence[TrialResult]) -> Outcome:
-    if came_to_something(results):
+    if run_succeeded(results):
         return Outcome(state="succeeded")
     return Outcome(state="failed", error=shortened(f"every trial failed\n{commonest_error(results)}"))

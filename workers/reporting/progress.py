@@ -8,7 +8,7 @@ from typing import Any
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.metrics import summary_titles
 from workers.reporting.attempt import Attempt
-from workers.storage.results import ENDED_WELL, TrialResult
+from workers.storage.trial_result import ENDED_WELL, TrialResult
 
 _LINE_SECONDS = 1.0
 _SHOWN = summary_titles("loss")

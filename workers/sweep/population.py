@@ -19,9 +19,9 @@ from adadim_core.spec.scheduler import PopulationBasedTraining
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.space import Choice, Integer, Uniform
 from workers.storage.folder import Storage
-from workers.storage.results import TrialResult
+from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
-from workers.sweep.stopping import StopRules, number_of, tell
+from workers.sweep.stopping import StopRules, actor_of, number_of
 
 _FACTORS = (0.8, 1.2)
 
@@ -84,7 +84,7 @@ class Population(StopRules):
             return decision
         self._compared[number] = epoch
         self._scores[number] = self._score(value)
-        actor = tell(trial)
+        actor = actor_of(trial)
         donor = self._donor_for(number)
         if donor is not None:
             params = self._vary(self._params[donor], random.Random(f"{self._search.seed}/{number}/{epoch}"))

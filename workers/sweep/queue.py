@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.search import SearchSpec
 from workers.storage.folder import Storage
-from workers.storage.results import TrialResult
+from workers.storage.trial_result import TrialResult
 
 
 class TrialQueue(Searcher):

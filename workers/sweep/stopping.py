@@ -15,7 +15,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.scheduler import Asha, MedianStopping, PlateauSpec
 from workers.storage.folder import Storage
-from workers.storage.results import TrialResult, ranking
+from workers.storage.ranking import ranking
+from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
 
@@ -76,7 +77,7 @@ class StopRules(FIFOScheduler):
             reason = self._ending.get(number) or self._verdict(tune_controller, trial, result)
         if reason is not None:
             self._ending[number] = reason
-            tell(trial).end_early.remote(f"{reason}, at epoch {int(result['epoch'])}")
+            actor_of(trial).end_early.remote(f"{reason}, at epoch {int(result['epoch'])}")
         return reason is not None
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -134,7 +135,7 @@ def number_of(trial: Trial) -> int:
     return int(trial.config["trial"])
 
 
-def tell(trial: Trial) -> Any:
+def actor_of(trial: Trial) -> Any:
     """The actor that trains a trial. It takes calls in their order: one made now comes before the next epoch."""
     return trial.temporary_state.ray_actor
 

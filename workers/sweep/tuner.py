@@ -31,12 +31,12 @@ from adadim_core.spec.report import TrialState
 from adadim_core.spec.scheduler import PopulationBasedTraining
 from workers.context import RunContext
 from workers.storage.object_store import StorageAway
-from workers.storage.results import TrialResult, chosen, read_result
+from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 from workers.sweep.cluster import RoomWatch
 from workers.sweep.population import Population
 from workers.sweep.queue import TrialQueue
-from workers.sweep.stopping import StopRules, number_of, tell
+from workers.sweep.stopping import StopRules, actor_of, number_of
 from workers.trial.actor import TrialActor
 from workers.trial.distributed import DistributedTrialActor
 from workers.trial.failures import LOST_PROCESS_RETRIES, Failures
@@ -48,8 +48,8 @@ OnUpdate = Callable[[TrialResult], None]
 
 
 @dataclass(frozen=True)
-class Listener:
-    """Who hears of the trials. All of it is called in the thread of `run_trials`."""
+class SweepCallbacks:
+    """Called on events of the sweep, in the thread of `run_trials`."""
 
     update: OnUpdate
     """A trial started, completed an epoch, or ended."""
@@ -62,7 +62,7 @@ class Listener:
 
 
 def run_trials(
-    context: RunContext, plans: list[TrialPlan], finished: list[TrialResult], budget: Budget, listener: Listener
+    context: RunContext, plans: list[TrialPlan], finished: list[TrialResult], budget: Budget, callbacks: SweepCallbacks
 ) -> list[TrialPlan]:
     """Run trials to their ends: until each has finished or failed, or the budget is used up.
 
@@ -73,13 +73,13 @@ def run_trials(
         plans: The trials to run.
         finished: Those that ended before: searchers and schedulers learn from them.
         budget: The time there is.
-        listener: Who hears of them.
+        callbacks: Called as trials change.
 
     Raises:
         RunError: a cluster that only this run uses cannot hold one trial.
     """
     spec, storage = context.spec, context.storage
-    watch = RoomWatch(spec.resources, listener.wait_for)
+    watch = RoomWatch(spec.resources, callbacks.wait_for)
     room = watch.room
     if spec.resources.workers == 1:
         trainable = tune.with_parameters(TrialActor, context=context)
@@ -89,16 +89,16 @@ def run_trials(
         trainable = tune.with_parameters(DistributedTrialActor, context=context, cpus=room.cpus, gpus=room.gpus)
         trainable = tune.with_resources(trainable, {"memory": 1})  # Tune wants to be asked for something
     scheduler: StopRules
-    check = lambda: listener.check([])  # noqa: E731
+    check = lambda: callbacks.check([])  # noqa: E731
     slots = watch.slots
     search, before = spec.search, {result.number: result for result in finished}
     if search is not None and isinstance(search.scheduler, PopulationBasedTraining):
-        scheduler = Population(spec, search, search.scheduler, storage, budget, before, check, listener.change)
+        scheduler = Population(spec, search, search.scheduler, storage, budget, before, check, callbacks.change)
         slots = lambda: len(plans)  # noqa: E731 - they take turns
     else:
         scheduler = StopRules(spec, storage, budget, before, check)
     queue = TrialQueue(search, storage, plans, finished, slots)
-    events = _Events(context, queue, budget, watch, listener)
+    events = _TuneEvents(context, queue, budget, watch, callbacks)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -125,7 +125,7 @@ def run_trials(
     return [chosen(storage, plan) for plan in plans if plan.number in events.lost]
 
 
-class _Events(tune.Callback):
+class _TuneEvents(tune.Callback):
     """Tune's events as trial results."""
 
     def __init__(
@@ -134,7 +134,7 @@ class _Events(tune.Callback):
         queue: TrialQueue,
         budget: Budget,
         watch: RoomWatch,
-        listener: Listener,
+        callbacks: SweepCallbacks,
     ) -> None:
         self.lost: set[int] = set()
         """Trials whose process died before they began in it."""
@@ -143,7 +143,7 @@ class _Events(tune.Callback):
         self._queue = queue
         self._budget = budget
         self._watch = watch
-        self._listener = listener
+        self._callbacks = callbacks
         self._began: dict[int, float] = {}
         self._recovered: dict[int, int] = {}
 
@@ -151,7 +151,7 @@ class _Events(tune.Callback):
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        self._listener.check(trials)
+        self._callbacks.check(trials)
         self._watch.slots()
         self._budget.tick()
         if self._budget.used_up:
@@ -161,7 +161,7 @@ class _Events(tune.Callback):
         self._began.setdefault(number_of(trial), time.monotonic())
         self._update(trial, "running", trial.last_result)
         if self._budget.used_up:
-            tell(trial).end_early.remote(self._budget.reason)
+            actor_of(trial).end_early.remote(self._budget.reason)
 
     def on_trial_result(
         self,
@@ -182,7 +182,7 @@ class _Events(tune.Callback):
             return
         finished = read_result(self._storage, number)
         if finished is not None:
-            self._listener.update(finished)
+            self._callbacks.update(finished)
         elif "error" not in result and self._budget.used_up:
             self._update(trial, "pending", result)  # it had not begun
         else:
@@ -217,7 +217,7 @@ class _Events(tune.Callback):
     ) -> None:
         result, number = result or {}, number_of(trial)
         plan = chosen(self._storage, TrialPlan(number, trial.config["params"]))
-        self._listener.update(
+        self._callbacks.update(
             TrialResult(
                 number=number,
                 params=plan.params,

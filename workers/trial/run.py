@@ -19,8 +19,8 @@ from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.context import RunContext
 from workers.log import OutputLog
 from workers.reporting.reporter import PointReporter
-from workers.storage.results import TrialResult, chosen, read_result, write_result
 from workers.storage.spool import Spool
+from workers.storage.trial_result import TrialResult, chosen, read_result, write_result
 from workers.trial.failures import Diverged
 
 if TYPE_CHECKING:
