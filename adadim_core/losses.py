@@ -1,13 +1,16 @@
 """The two families of losses that AdaDim weights, as pure functions of two views' embeddings.
 
-Owns the formulas. Does not own how they are weighted (objective, weighting) or gathered (distributed).
+Owns the formulas, and which of them a section of the spec means. Does not own how they are weighted (objective,
+weighting) or gathered (distributed).
 
 Shapes: N images, D dimensions; z1 and z2 are two views of the same images, row by row.
 Every function computes in float32 at least, also under autocast, and returns a scalar tensor.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -15,6 +18,46 @@ from torch.nn.functional import cross_entropy, mse_loss, relu
 
 from adadim_core.precision import full_precision
 from adadim_core.rows import unit_rows
+from adadim_core.spec.losses import BarlowTwins, DimensionLoss, NTXent, SampleLoss, VICReg
+
+
+@dataclass(frozen=True)
+class LossValue:
+    """A loss of a batch, and what it is made of."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Its terms by metric name, before their weights, where they are worth logging."""
+
+
+def dimension_loss(settings: DimensionLoss, z1: Tensor, z2: Tensor) -> LossValue:
+    """The dimension-contrastive loss that a spec names.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
+    """
+    match settings:
+        case VICReg(invariance=invariance, variance=variance, covariance=covariance):
+            terms = vicreg_terms(z1, z2)
+            total = terms.weighted(invariance=invariance, variance=variance, covariance=covariance)
+            return LossValue(total, {f"loss_{name}": term for name, term in terms._asdict().items()})
+        case BarlowTwins(redundancy=redundancy):
+            return LossValue(barlow_twins_loss(z1, z2, redundancy=redundancy))
+        case _ as forgotten:
+            assert_never(forgotten)
+
+
+def sample_loss(settings: SampleLoss, z1: Tensor, z2: Tensor) -> LossValue:
+    """The sample-contrastive loss that a spec names.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
+    """
+    match settings:
+        case NTXent(temperature=temperature):
+            return LossValue(nt_xent_loss(z1, z2, temperature=temperature))
+        case _ as forgotten:
+            assert_never(forgotten)
 
 
 @full_precision
@@ -50,8 +93,7 @@ def vicreg_loss(
     Raises:
         ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
     """
-    terms = vicreg_terms(z1, z2)
-    return invariance * terms.invariance + variance * terms.variance + covariance * terms.covariance
+    return vicreg_terms(z1, z2).weighted(invariance=invariance, variance=variance, covariance=covariance)
 
 
 class VICRegTerms(NamedTuple):
@@ -62,6 +104,10 @@ class VICRegTerms(NamedTuple):
     """Mean over the two views."""
     covariance: Tensor
     """Sum over the two views."""
+
+    def weighted(self, *, invariance: float, variance: float, covariance: float) -> Tensor:
+        """The loss: each term times its weight."""
+        return invariance * self.invariance + variance * self.variance + covariance * self.covariance
 
 
 def vicreg_terms(z1: Tensor, z2: Tensor) -> VICRegTerms:

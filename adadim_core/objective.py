@@ -1,7 +1,6 @@
 """The AdaDim objective: L = (1 - alpha) * L_dimension + alpha * L_sample + beta * I(R;Z).
 
-Owns how a spec's losses are picked and put together. Does not own the formulas (losses, information) or the
-weights (weighting).
+Owns how the losses are put together. Does not own the formulas (losses, information) or the weights (weighting).
 """
 
 import functools
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from adadim_core.information import mutual_information
-from adadim_core.losses import barlow_twins_loss, nt_xent_loss, vicreg_terms
-from adadim_core.spec.objective import ObjectiveSpec, VICReg
+from adadim_core.losses import LossValue, dimension_loss, sample_loss
+from adadim_core.spec.objective import ObjectiveSpec
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ObjectiveTerms:
     information: Tensor | None
     """Uncentred I(R;Z), before beta; None where beta is 0 and it was not computed."""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """What L_dimension is made of, by metric name, before the weights: VICReg's three terms."""
+    """What the losses are made of, by metric name, before the weights: VICReg's three terms, for one."""
 
 
 def objective(
@@ -51,39 +50,23 @@ def objective(
     Raises:
         ValueError: beta is not 0 and r1 is None, or the shapes do not fit.
     """
-    parts: dict[str, Tensor] = {}
-
-    def dimension_loss() -> Tensor:
-        settings = spec.dimension_loss
-        if not isinstance(settings, VICReg):
-            return barlow_twins_loss(z1, z2, redundancy=settings.redundancy)
-        terms = vicreg_terms(z1, z2)
-        parts.update({f"loss_{name}": term for name, term in terms._asdict().items()})
-        return (
-            settings.invariance * terms.invariance
-            + settings.variance * terms.variance
-            + settings.covariance * terms.covariance
-        )
-
-    def sample_loss() -> Tensor:
-        return nt_xent_loss(z1, z2, temperature=spec.sample_loss.temperature)
-
-    def information_term() -> Tensor:
-        if r1 is None:
-            raise ValueError("the I(R;Z) term needs R")
-        return mutual_information(r1, z1, order=spec.mutual_information.order)
-
     weighted: list[Tensor] = []
 
-    def add(loss: Callable[[], Tensor], weight: float) -> Tensor:
+    def add(loss: Callable[[], LossValue], weight: float) -> LossValue:
         """A loss, with its share of the total. Without weight it costs no gradient, and its infinities stay out."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
             value = loss()
         if weight != 0:
-            weighted.append(weight * value)
+            weighted.append(weight * value.total)
         return value
 
-    dimension, sample = add(dimension_loss, 1 - alpha), add(sample_loss, alpha)
-    information = add(information_term, beta) if beta != 0 else None
+    def information_term() -> LossValue:
+        if r1 is None:
+            raise ValueError("the I(R;Z) term needs R")
+        return LossValue(mutual_information(r1, z1, order=spec.mutual_information.order))
+
+    dimension = add(lambda: dimension_loss(spec.dimension_loss, z1, z2), 1 - alpha)
+    sample = add(lambda: sample_loss(spec.sample_loss, z1, z2), alpha)
+    information = add(information_term, beta).total if beta != 0 else None
     total = functools.reduce(torch.add, weighted)
-    return ObjectiveTerms(total, dimension, sample, information, parts)
+    return ObjectiveTerms(total, dimension.total, sample.total, information, {**dimension.parts, **sample.parts})

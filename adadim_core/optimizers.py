@@ -6,7 +6,7 @@ of LARS.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,15 @@ def build_optimizer(model: nn.Module, spec: TrainingSpec) -> torch.optim.Optimiz
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay, "adapt": True},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
     ]
-    if spec.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=spec.lr, momentum=0.9, fused=True)
-    return LARS(groups, lr=spec.lr)
+    match spec.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=spec.lr, momentum=0.9, fused=True)
+        case "lars":
+            return LARS(groups, lr=spec.lr)
+        case _ as forgotten:
+            assert_never(forgotten)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -4,13 +4,14 @@ Owns the policies and the state of the adaptive one. Does not own the measuremen
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
-from adadim_core.spec.objective import (
+from adadim_core.spec.objective import MutualInformationSpec
+from adadim_core.spec.weightings import (
     AdaptiveWeighting,
+    CosineWeighting,
     FixedWeighting,
     LinearWeighting,
-    MutualInformationSpec,
     Weighting,
 )
 
@@ -99,15 +100,19 @@ class AlphaPolicy:
         Args:
             progress: share of the training steps done, 0 at the first step and 1 at the last.
         """
-        spec = self._spec
-        if isinstance(spec, AdaptiveWeighting):
-            # Before any measurement (or with none that was finite) the rank counts as nothing.
-            return _clamp(0.0, spec) if self._adaptive_alpha is None else self._adaptive_alpha
-        if isinstance(spec, FixedWeighting):
-            return spec.alpha
-        if not isinstance(spec, LinearWeighting):
-            progress = (1 - math.cos(math.pi * progress)) / 2
-        return (1 - progress) * spec.start + progress * spec.end
+        match self._spec:
+            case AdaptiveWeighting() as spec:
+                # Before any measurement (or with none that was finite) the rank counts as nothing.
+                return _clamp(0.0, spec) if self._adaptive_alpha is None else self._adaptive_alpha
+            case FixedWeighting(alpha=alpha):
+                return alpha
+            case LinearWeighting(start=start, end=end):
+                return (1 - progress) * start + progress * end
+            case CosineWeighting(start=start, end=end):
+                share = (1 - math.cos(math.pi * progress)) / 2
+                return (1 - share) * start + share * end
+            case _ as forgotten:
+                assert_never(forgotten)
 
     def state_dict(self) -> dict[str, Any]:
         return {"adaptive_alpha": self._adaptive_alpha}

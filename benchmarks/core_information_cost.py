@@ -21,7 +21,7 @@ from machine import describe
 
 from adadim_core import Trainer
 from adadim_core.spec import validate_spec
-from adadim_core.spec.objective import AdaptiveWeighting
+from adadim_core.spec.weightings import AdaptiveWeighting
 from adadim_core.weighting import AlphaPolicy
 
 DEFAULT_CADENCE = 10

@@ -1,8 +1,10 @@
-"""Data sets by name. Owns the table, and keeps the last set, so that trials run one after the other read it once."""
+"""Data sets by name. Owns how each is read, and keeps the last set, so that trials one after the other read it once.
+
+What is known of a set without its files is adadim_core/spec/datasets.py's.
+"""
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from adadim_core.data.cifar import load_cifar10, load_cifar100
@@ -15,43 +17,22 @@ from adadim_core.data.memory import MEMORY_VARIABLE
 from adadim_core.data.npz import load_medmnist, load_npz
 from adadim_core.data.roots import resolve
 from adadim_core.data.stl10 import load_stl10
+from adadim_core.spec.datasets import DATASETS, Dataset
 
 Loader = Callable[[Path, int | None], ImageDataset]
 """Takes a path that exists and may be read, and the side to resize images to."""
 
 
-@dataclass(frozen=True)
-class _Entry:
-    load: Loader
-    origin: str
-    """Where the files come from, for those who lack them."""
-    needs_path: bool = True
-
-
-_ENTRIES = {
-    "digits": _Entry(lambda _, image_size: load_digits(image_size), "they come with scikit-learn", needs_path=False),
-    "mnist": _Entry(
-        load_mnist,
-        "the four files train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
-        "t10k-labels-idx1-ubyte.gz are published at yann.lecun.com/exdb/mnist and its mirrors",
-    ),
-    "fashion_mnist": _Entry(
-        load_fashion_mnist,
-        "the four .gz files are published at github.com/zalandoresearch/fashion-mnist; Debian's package "
-        "dataset-fashion-mnist puts them into /usr/share/datasets/fashion-mnist",
-    ),
-    "cifar10": _Entry(load_cifar10, "the archives are published at www.cs.toronto.edu/~kriz/cifar.html"),
-    "cifar100": _Entry(load_cifar100, "the archives are published at www.cs.toronto.edu/~kriz/cifar.html"),
-    "stl10": _Entry(load_stl10, "stl10_binary.tar.gz is published at cs.stanford.edu/~acoates/stl10"),
-    "medmnist": _Entry(load_medmnist, "the .npz files are published at medmnist.com"),
-    "image_folder": _Entry(
-        load_image_folder,
-        "path names a folder or a .tar, .tar.gz or .tar.xz archive with train/<class>/* and, if there are test "
-        "images, test/<class>/*",
-    ),
-    "npz": _Entry(
-        load_npz, "path names a file that numpy.savez wrote with train_images, train_labels, test_images, test_labels"
-    ),
+_LOADERS: dict[str, Loader] = {
+    "digits": lambda _, image_size: load_digits(image_size),
+    "mnist": load_mnist,
+    "fashion_mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "stl10": load_stl10,
+    "medmnist": load_medmnist,
+    "image_folder": load_image_folder,
+    "npz": load_npz,
 }
 
 _Key = tuple[str, Path | None, int | None, int, str | None]
@@ -60,7 +41,7 @@ _last: tuple[_Key, ImageDataset] | None = None
 
 def dataset_names() -> list[str]:
     """Every name `load_dataset` takes."""
-    return sorted(_ENTRIES)
+    return sorted(_LOADERS)
 
 
 def load_dataset(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> ImageDataset:
@@ -75,22 +56,22 @@ def load_dataset(name: str, *, path: str | Path | None = None, image_size: int |
         DataError: no set has that name, or its files are missing, truncated or not what they should be.
     """
     global _last  # noqa: PLW0603 - the one set that is kept
-    if name not in _ENTRIES:
+    if name not in _LOADERS:
         raise DataError(f"no data set is called {name!r}; known are {', '.join(dataset_names())}")
-    entry = _ENTRIES[name]
+    about = DATASETS[name]
     try:
-        place = _place(entry, path)
+        place = _place(about, path)
         key = (name, place, image_size, _changed(place), os.environ.get(MEMORY_VARIABLE))
         if _last is None or _last[0] != key:
             _last = None  # before the next is read: there may be no room for both
-            _last = key, entry.load(place or Path(), image_size)
+            _last = key, _LOADERS[name](place or Path(), image_size)
         return _last[1]
     except DataError as error:
-        raise DataError(f"data set {name}: {error}" + (f" ({entry.origin})" if entry.origin else "")) from error
+        raise DataError(f"data set {name}: {error} ({about.origin})") from error
 
 
-def _place(entry: _Entry, path: str | Path | None) -> Path | None:
-    if not entry.needs_path:
+def _place(about: Dataset, path: str | Path | None) -> Path | None:
+    if not about.needs_path:
         if path is not None:
             raise DataError("it takes no path")
         return None

@@ -1,6 +1,6 @@
 """What every section of the spec shares: strictness and the common number types."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,20 @@ class Section(BaseModel):
 
 KIND_FIELDS = ("policy", "name")
 """Where a section has several kinds, the field that says which it is has one of these names."""
+
+
+class Kind(Section):
+    """One of the kinds that a section may be of, as VICReg is of the dimension losses: settings and words."""
+
+    title: ClassVar[str]
+    """What people call it."""
+    labelled: ClassVar[frozenset[str]] = frozenset()
+    """The settings that `label` says."""
+
+    def label(self) -> str:
+        """What the label of a trial says of it."""
+        return self.title
+
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]

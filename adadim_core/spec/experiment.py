@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from adadim_core.spec.base import Section
+from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.objective import ObjectiveSpec
-from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PopulationBasedTraining, StopSpec
+from adadim_core.spec.scheduler import StopSpec
 from adadim_core.spec.search import SearchSpec
-from adadim_core.spec.sections import TRAIN_IMAGES, DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
+from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
 from adadim_core.spec.space import extremes
 
 
@@ -45,7 +46,7 @@ class ExperimentSpec(Section):
     @model_validator(mode="after")
     def _batch_fits_data(self, info: ValidationInfo) -> Self:
         self._own_data = bool((info.context or {}).get("own_data"))
-        images = None if self._own_data else TRAIN_IMAGES.get(self.data.dataset)
+        images = None if self._own_data else DATASETS[self.data.dataset].train_images
         if images is not None and self.training.batch_size > images:
             raise ValueError(
                 f"training.batch_size ({self.training.batch_size}) is larger than the {images} training images "
@@ -63,27 +64,13 @@ class ExperimentSpec(Section):
     def _decisions_have_values_to_go_by(self) -> Self:
         if self.search is None:
             return self
-        if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.workers > 1:
-            raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
-        if isinstance(self.search.scheduler, PopulationBasedTraining) and self.resources.max_concurrent_trials:
-            raise ValueError(
-                "search.scheduler pbt trains as many trials at once as the cluster holds: leave out "
-                "resources.max_concurrent_trials"
-            )
-        early = not isinstance(self.search.scheduler, NoScheduler) or self.stop.plateau is not None
+        early = self.search.scheduler.decides or self.stop.plateau is not None
         if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
             raise ValueError(
                 "search.metric linear_top1 is known after the last epoch only with evaluation.linear_probe: offline; "
                 "a scheduler and stop.plateau need it while trials train: use online"
             )
-        if (
-            isinstance(self.search.scheduler, Asha | MedianStopping)
-            and self.search.scheduler.grace_epochs >= self.epochs
-        ):
-            raise ValueError(
-                f"search.scheduler.grace_epochs ({self.search.scheduler.grace_epochs}) must be smaller than "
-                f"training.epochs ({self.epochs}), or no trial can ever be stopped"
-            )
+        self.search.scheduler.check_experiment(self)
         return self
 
     @property

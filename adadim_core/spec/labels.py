@@ -1,14 +1,21 @@
-"""How a trial is called where people read it: its weighting, and what else tells it from its siblings."""
+"""How a trial is called where people read it: its weighting, and what else tells it from its siblings.
 
+Owns how the words are put together. The words of a kind are with the kind.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
-from adadim_core.spec.base import KIND_FIELDS
+from adadim_core.spec.backbones import BACKBONES
+from adadim_core.spec.base import KIND_FIELDS, Kind
+from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.experiment import ExperimentSpec
-from adadim_core.spec.objective import CosineWeighting, FixedWeighting, LinearWeighting, Weighting
 
 _WEIGHTING = "objective.weighting"
-_SHOWN = {"policy", "alpha", "start", "end"}
-"""Fields of the weighting that its own words say already."""
+_TITLES = {
+    "model.backbone": {name: backbone.title for name, backbone in BACKBONES.items()},
+    "data.dataset": {name: dataset.title for name, dataset in DATASETS.items()},
+}
 
 
 def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
@@ -22,22 +29,35 @@ def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
     """
     if spec.search is not None and not params:
         return "not chosen yet"
-    words = [_weighting(spec.with_params(params).objective.weighting)]
+    trial = spec.with_params(params)
+    weighting = trial.objective.weighting
+    words = [weighting.label()]
     for path, value in sorted(params.items()):
-        fields = value if path == _WEIGHTING else {path.rpartition(".")[2]: value}
-        said = _SHOWN if path.startswith(_WEIGHTING) else ()
-        words += [f"{name}={_value(found)}" for name, found in fields.items() if name not in said]
+        if path == _WEIGHTING:
+            words += _settings(value, weighting)
+        elif path.startswith(_WEIGHTING + "."):
+            words += _settings({path.removeprefix(_WEIGHTING + "."): value}, weighting)
+        else:
+            words.append(_words(trial, path, value))
     return ", ".join(words)
 
 
-def _weighting(weighting: Weighting) -> str:
-    match weighting:
-        case FixedWeighting(alpha=alpha):
-            return f"fixed {alpha:.3g}"
-        case LinearWeighting(start=start, end=end) | CosineWeighting(start=start, end=end):
-            return f"{weighting.policy} {start:.3g} to {end:.3g}"
-        case _:
-            return "adaptive" if weighting.normalizer == "min" else f"adaptive ({weighting.normalizer})"
+def _words(trial: ExperimentSpec, path: str, value: Any) -> str:
+    section: Any = trial
+    for name in path.split("."):
+        section = getattr(section, name)
+    if isinstance(section, Kind):
+        settings = _settings(value, section)
+        return f"{section.label()} ({', '.join(settings)})" if settings else section.label()
+    if path in _TITLES:
+        return _TITLES[path][value]
+    return f"{path.rpartition('.')[2]}={_value(value)}"
+
+
+def _settings(values: Mapping[str, Any], kind: Kind) -> list[str]:
+    """What is set of a kind, beside what its label says."""
+    said = {*KIND_FIELDS, *kind.labelled}
+    return [f"{name}={_value(value)}" for name, value in values.items() if name not in said]
 
 
 def _value(value: Any) -> str:

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from adadim_core.spec.experiment import ExperimentSpec, set_paths
 from adadim_core.spec.search import MAX_TRIALS, SearchSpec, plan_trials
-from adadim_core.spec.space import extremes
+from adadim_core.spec.space import combinations, extremes
 
 MAX_SPEC_BYTES = 64 * 1024
 _MAX_DEPTH = 32
@@ -137,7 +137,7 @@ def _candidates(search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from ((f"trial {plan.number}", plan.params) for plan in plans if plan.params)
     if all(plan.params for plan in plans):
         return
-    yield from (("a possible trial", params) for params in itertools.islice(search.combinations(), _TPE_SAMPLES))
+    yield from (("a possible trial", params) for params in itertools.islice(combinations(search.space), _TPE_SAMPLES))
     rng = random.Random(search.seed)
     for _ in range(_TPE_SAMPLES):
         yield "a possible trial", search.assignment(lambda _, d: d.at(rng.random()))

@@ -1,49 +1,86 @@
 """How a sweep treats its trials while they train: stop the poor ones early, or let them learn from the good ones.
 
-Owns the sections `search.scheduler` and `stop`. The decisions are taken in workers.
+Owns the sections `search.scheduler` and `stop`: the settings of each kind, its words, and what it asks of the rest of
+a spec. The decisions are taken in workers/sweep (stopping.py, population.py).
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, Section
+from adadim_core.spec.algorithms import ALGORITHMS
+from adadim_core.spec.base import Kind, NonNegativeFloat, PositiveFloat, Probability, Section
+from adadim_core.spec.space import Choice, leaves
+
+if TYPE_CHECKING:
+    from adadim_core.spec.experiment import ExperimentSpec
+    from adadim_core.spec.search import SearchSpec
 
 _Grace = Annotated[int, Field(ge=1, le=100_000, description="Epochs every trial may train before it can be stopped.")]
 
 
-class NoScheduler(Section):
+class SchedulerKind(Kind):
+    """A kind of scheduler, with what it asks of the spec around it."""
+
+    name: str
+    decides: ClassVar[bool] = True
+    """Whether it goes by values of the ranking metric while trials train."""
+
+    def check_search(self, search: "SearchSpec") -> None:
+        """Raises ValueError where it does not fit the rest of the search section."""
+
+    def check_experiment(self, spec: "ExperimentSpec") -> None:
+        """Raises ValueError where it does not fit the rest of the spec."""
+
+
+class _StoppingKind(SchedulerKind):
+    grace_epochs: _Grace = 5
+
+    def check_experiment(self, spec: "ExperimentSpec") -> None:
+        if self.grace_epochs >= spec.epochs:
+            raise ValueError(
+                f"search.scheduler.grace_epochs ({self.grace_epochs}) must be smaller than training.epochs "
+                f"({spec.epochs}), or no trial can ever be stopped"
+            )
+
+
+class NoScheduler(SchedulerKind):
     """Every trial trains to its end."""
 
+    title = "none"
+    decides = False
     name: Literal["none"] = "none"
 
 
-class Asha(Section):
+class Asha(_StoppingKind):
     """Asynchronous successive halving (Li et al. 2020).
 
     After grace_epochs, and then at every reduction-th multiple of them, a trial goes on only if it is among the best
-    1 / reduction of those that came so far.
+    1 / reduction of those that have reached that epoch.
     """
 
+    title = "ASHA"
     name: Literal["asha"] = "asha"
-    grace_epochs: _Grace = 5
-    reduction: Annotated[int, Field(ge=2, le=100, description="Of so many trials one goes on.")] = 3
+    reduction: Annotated[
+        int, Field(ge=2, le=100, description="One of this many trials trains on after each comparison.")
+    ] = 3
 
 
-class MedianStopping(Section):
+class MedianStopping(_StoppingKind):
     """Stops a trial whose best value is worse than the median of the other trials' running means (Golovin 2017)."""
 
+    title = "median stopping"
     name: Literal["median"] = "median"
-    grace_epochs: _Grace = 5
     min_trials: Annotated[int, Field(ge=1, le=1_000, description="Other trials there must be to compare with.")] = 3
 
 
-class PopulationBasedTraining(Section):
+class PopulationBasedTraining(SchedulerKind):
     """All trials train side by side; poor ones take over weights and values of good ones (Jaderberg et al. 2017).
 
     The values taken over are varied: gamma, a fixed alpha and the learning rate change while a trial trains.
     """
 
+    title = "PBT"
     name: Literal["pbt"] = "pbt"
     every_epochs: Annotated[int, Field(ge=1, le=100_000, description="Epochs between two comparisons.")] = 5
     quantile: Annotated[
@@ -52,6 +89,26 @@ class PopulationBasedTraining(Section):
     resample: Annotated[
         Probability, Field(description="Probability that a value is drawn anew; else it is multiplied by 0.8 or 1.2.")
     ] = 0.25
+
+    def check_search(self, search: "SearchSpec") -> None:
+        if ALGORITHMS[search.algorithm].learns:
+            others = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.learns)
+            raise ValueError(f"scheduler pbt chooses values itself; use it with one of {others}")
+        if fixed := sorted(set(search.space) - set(PBT_PATHS)):
+            raise ValueError(
+                f"scheduler pbt changes values while trials train: it takes {', '.join(PBT_PATHS)}, not {fixed[0]}"
+            )
+        if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in search.space.values()):
+            raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
+
+    def check_experiment(self, spec: "ExperimentSpec") -> None:
+        if spec.resources.workers > 1:
+            raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
+        if spec.resources.max_concurrent_trials:
+            raise ValueError(
+                "search.scheduler pbt trains as many trials at once as the cluster holds: leave out "
+                "resources.max_concurrent_trials"
+            )
 
 
 Scheduler = Annotated[NoScheduler | Asha | MedianStopping | PopulationBasedTraining, Field(discriminator="name")]

@@ -7,18 +7,17 @@ are, and chooses a trial's values from what the ones before it showed, when it s
 
 import itertools
 import math
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from adadim_core.spec.algorithms import ALGORITHMS, AlgorithmName
 from adadim_core.spec.base import Section
-from adadim_core.spec.halton import halton
 from adadim_core.spec.metrics import METRICS, RankingMetric
-from adadim_core.spec.scheduler import PBT_PATHS, NoScheduler, PopulationBasedTraining, Scheduler
-from adadim_core.spec.space import Choice, Distribution, Draw, extremes, leaves, locate, resolve
+from adadim_core.spec.scheduler import NoScheduler, Scheduler
+from adadim_core.spec.space import Choice, Distribution, Draw, assign, extremes, leaves, locate
 
 MAX_TRIALS = 1_000
 
@@ -27,12 +26,8 @@ class SearchSpec(Section):
     """Makes the experiment a sweep: the fields it varies and how it picks their values."""
 
     algorithm: Annotated[
-        Literal["grid", "random", "quasi_random", "tpe"],
-        Field(
-            description="grid: every combination of choices. random: independent draws. quasi_random: draws that "
-            "fill the space more evenly (Halton). tpe: draws that learn from the trials before (tree-structured "
-            "Parzen estimator)."
-        ),
+        AlgorithmName,
+        Field(description=" ".join(f"{name}: {algorithm.description}." for name, algorithm in ALGORITHMS.items())),
     ] = "random"
     trials: Annotated[
         int | None, Field(ge=1, le=MAX_TRIALS, description="Number of trials, points included. A grid has its own.")
@@ -61,14 +56,15 @@ class SearchSpec(Section):
 
     @model_validator(mode="after")
     def _algorithm_fits_space(self) -> Self:
-        if self.algorithm == "grid":
+        algorithm = ALGORITHMS[self.algorithm]
+        if algorithm.exhaustive:
             if self.trials is not None:
-                raise ValueError("trials is not for a grid, which has as many trials as combinations")
+                raise ValueError(f"trials is not for a {self.algorithm}, which has as many trials as combinations")
             found = [leaf for path in self.space for leaf in leaves(self.space[path], path).values()]
             if any(not isinstance(leaf, Choice) for leaf in found):
-                raise ValueError("a grid takes only choice; use algorithm: random for ranges")
+                raise ValueError(f"a {self.algorithm} takes only choice; use algorithm: random for ranges")
             if math.prod(_bounded_count(d) for d in self.space.values()) > MAX_TRIALS:
-                raise ValueError(f"the grid has more than {MAX_TRIALS} combinations")
+                raise ValueError(f"the {self.algorithm} has more than {MAX_TRIALS} combinations")
         elif self.trials is None:
             raise ValueError(f"a {self.algorithm} search needs trials, their number")
         for path in self.space:
@@ -94,16 +90,7 @@ class SearchSpec(Section):
 
     @model_validator(mode="after")
     def _scheduler_fits_search(self) -> Self:
-        if not isinstance(self.scheduler, PopulationBasedTraining):
-            return self
-        if self.algorithm == "tpe":
-            raise ValueError("scheduler pbt chooses values itself; use it with random, quasi_random or grid")
-        if fixed := sorted(set(self.space) - set(PBT_PATHS)):
-            raise ValueError(
-                f"scheduler pbt changes values while trials train: it takes {', '.join(PBT_PATHS)}, not {fixed[0]}"
-            )
-        if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in self.space.values()):
-            raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
+        self.scheduler.check_search(self)
         return self
 
     def assignments(self) -> Iterator[dict[str, Any]]:
@@ -115,25 +102,16 @@ class SearchSpec(Section):
         """
         points = [dict(sorted(point.items())) for point in self.points]
         yield from points
-        if self.algorithm == "grid":
-            for params in self.combinations():
-                if params not in points:
-                    yield params
-            return
-        rng = random.Random(self.seed)
-        names = {name: k for k, name in enumerate(self._names())}
-        for index in range((self.trials or 0) - len(points)):
-            if self.algorithm == "tpe":
-                yield {}
-            elif self.algorithm == "quasi_random":
-                u = halton(index, len(names), seed=self.seed)
-                yield self.assignment(lambda name, d, u=u: d.at(u[names[name]]))  # type: ignore[misc]
-            else:
-                yield self.assignment(lambda _, d: d.at(rng.random()))
+        algorithm = ALGORITHMS[self.algorithm]
+        found = algorithm.assignments(self.space, self.seed)
+        if algorithm.exhaustive:
+            yield from (params for params in found if params not in points)
+        else:
+            yield from itertools.islice(found, (self.trials or 0) - len(points))
 
     def assignment(self, draw: Draw) -> dict[str, Any]:
         """The values of one trial by somebody's draws."""
-        return {path: resolve(d, path, draw) for path, d in sorted(self.space.items())}
+        return assign(self.space, draw)
 
     def draws(self, params: dict[str, Any]) -> dict[str, Any]:
         """The draws that give these values, by the name of the distribution. The reverse of `assignment`.
@@ -148,16 +126,6 @@ class SearchSpec(Section):
                 raise ValueError(f"{path} = {params.get(path)!r} is not in the space")
             found |= within
         return found
-
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """Every combination of alternatives and of the bounds of ranges, the last path of the alphabet fastest."""
-        space = dict(sorted(self.space.items()))
-        parts = [list(itertools.islice(extremes(d), MAX_TRIALS + 1)) for d in space.values()]
-        for values in itertools.product(*parts):
-            yield dict(zip(space, values, strict=True))
-
-    def _names(self) -> list[str]:
-        return [name for path, distribution in sorted(self.space.items()) for name in leaves(distribution, path)]
 
 
 def _bounded_count(distribution: Any) -> int:

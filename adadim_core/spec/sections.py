@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adadim_core.spec.backbones import BACKBONES, BackboneName
 from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, Section
+from adadim_core.spec.datasets import DATASETS, DatasetName
 
 
 class AugmentationSpec(Section):
@@ -36,15 +38,11 @@ class AugmentationSpec(Section):
         return self
 
 
-TRAIN_IMAGES = {"digits": 1438, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
-"""Training images of the data sets whose size is known before they are read."""
-
-
 class DataSpec(Section):
     """Which images to train on."""
 
     dataset: Annotated[
-        Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "medmnist", "image_folder", "npz"],
+        DatasetName,
         Field(description="digits comes with scikit-learn; every other is read from path."),
     ] = "digits"
     path: Annotated[
@@ -59,9 +57,10 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:
-        if self.dataset == "digits" and self.path is not None:
-            raise ValueError("digits takes no path: it comes with scikit-learn")
-        if self.dataset != "digits" and self.path is None:
+        needs_path = DATASETS[self.dataset].needs_path
+        if not needs_path and self.path is not None:
+            raise ValueError(f"{self.dataset} takes no path: {DATASETS[self.dataset].origin}")
+        if needs_path and self.path is None:
             raise ValueError(f"{self.dataset} needs path, the file or folder of the data")
         if self.path is not None and ".." in self.path.replace("\\", "/").split("/"):
             raise ValueError("path must not contain '..'")
@@ -80,7 +79,7 @@ class ModelSpec(Section):
     """Encoder (image to R) and projector (R to Z)."""
 
     backbone: Annotated[
-        Literal["conv_small", "resnet18", "resnet34", "resnet50", "vit_tiny", "vit_small"],
+        BackboneName,
         Field(description="conv_small: three convolutions, for small images."),
     ] = "resnet18"
     width: Annotated[
@@ -100,9 +99,10 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def _settings_fit_backbone(self) -> Self:
-        if self.backbone.startswith("vit") and self.width is not None:
+        backbone = BACKBONES[self.backbone]
+        if not backbone.takes_width and self.width is not None:
             raise ValueError(f"{self.backbone} has a width of its own; leave width out")
-        if not self.backbone.startswith("resnet") and self.stem != "auto":
+        if not backbone.takes_stem and self.stem != "auto":
             raise ValueError(f"stem is for ResNets; {self.backbone} has none")
         return self
 

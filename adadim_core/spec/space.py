@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, ValidationError, model_validator
@@ -205,6 +205,29 @@ def extremes(node: Any) -> Iterator[Any]:
                 yield dict(zip(node, values, strict=True))
         case _:
             yield node
+
+
+def assign(space: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """The values of one trial by somebody's draws: path to value.
+
+    Args:
+        space: path to distribution.
+        draw: draws for one distribution.
+    """
+    return {path: resolve(distribution, path, draw) for path, distribution in sorted(space.items())}
+
+
+def combinations(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of alternatives and of the bounds of ranges, the last path of the alphabet fastest."""
+    paths = sorted(space)
+    parts = [list(itertools.islice(extremes(space[path]), MAX_ALTERNATIVES + 1)) for path in paths]
+    for values in itertools.product(*parts):
+        yield dict(zip(paths, values, strict=True))
+
+
+def distribution_names(space: Mapping[str, Any]) -> list[str]:
+    """The name of every distribution of a space, those within alternatives included."""
+    return [name for path, distribution in sorted(space.items()) for name in leaves(distribution, path)]
 
 
 def _as_distribution(node: Any) -> Any:

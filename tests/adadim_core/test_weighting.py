@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adadim_core.spec.objective import (
-    AdaptiveWeighting,
-    CosineWeighting,
-    FixedWeighting,
-    LinearWeighting,
-    MutualInformationSpec,
-)
+from adadim_core.spec.objective import MutualInformationSpec
+from adadim_core.spec.weightings import AdaptiveWeighting, CosineWeighting, FixedWeighting, LinearWeighting
 from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
 
 

@@ -99,9 +99,14 @@ def test_set_paths_copies_what_it_is_given() -> None:
         ({"training.optimizer": "sgd", "training.seed": 3}, "adaptive, optimizer=sgd, seed=3"),
         (
             {"objective.dimension_loss": {"name": "vicreg", "invariance": 14.5946}},
-            "adaptive, dimension_loss=vicreg(invariance=14.6)",
+            "adaptive, VICReg (invariance=14.6)",
         ),
-        ({"objective.dimension_loss": {"name": "barlow_twins"}}, "adaptive, dimension_loss=barlow_twins"),
+        ({"objective.dimension_loss": {"name": "barlow_twins"}}, "adaptive, Barlow Twins"),
+        ({"model.backbone": "resnet50", "training.lr": 0.1}, "adaptive, ResNet-50, lr=0.1"),
+        (
+            {"objective.weighting": {"policy": "adaptive", "normalizer": "log", "floor": 0.1}},
+            "adaptive (log), floor=0.1",
+        ),
     ],
 )
 def test_a_trial_is_called_by_its_weighting_and_what_it_varies(params: dict[str, Any], label: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from adadim_core.spec import TrialPlan
+from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.search import SearchSpec
 from workers.storage.folder import Storage
 from workers.storage.trial_result import TrialResult
@@ -41,7 +42,7 @@ class TrialQueue(Searcher):
         self._waiting = list(plans)
         self._slots = slots
         self._live: dict[str, int] = {}
-        self._tpe = _tpe(search, finished) if search is not None and search.algorithm == "tpe" else None
+        self._tpe = _tpe(search, finished) if search is not None and ALGORITHMS[search.algorithm].learns else None
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:

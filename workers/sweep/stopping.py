@@ -7,13 +7,13 @@ is the room trial's: its actor is told, and writes encoder and result as for any
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.scheduler import Asha, MedianStopping, PlateauSpec
+from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PlateauSpec, PopulationBasedTraining
 from workers.storage.folder import Storage
 from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
@@ -165,7 +165,8 @@ class _Plateau:
 
 
 def _scheduler(spec: ExperimentSpec, metric: str, mode: str) -> FIFOScheduler | None:
-    match spec.search.scheduler if spec.search is not None else None:
+    """Tune's scheduler for what the spec names; None where no trial is stopped for being behind others."""
+    match spec.search.scheduler if spec.search is not None else NoScheduler():
         case Asha(grace_epochs=grace, reduction=reduction):
             return AsyncHyperBandScheduler(
                 time_attr="epoch",
@@ -180,5 +181,7 @@ def _scheduler(spec: ExperimentSpec, metric: str, mode: str) -> FIFOScheduler | 
             return MedianStoppingRule(
                 time_attr="epoch", metric=metric, mode=mode, grace_period=grace, min_samples_required=least
             )
-        case _:
+        case NoScheduler() | PopulationBasedTraining():  # which population.py decides
             return None
+        case _ as forgotten:
+            assert_never(forgotten)

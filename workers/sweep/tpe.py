@@ -1,4 +1,4 @@
-"""TPE: a trial's values chosen from what the trials before it showed. Optuna's sampler, asked and told.
+"""Algorithms that choose a trial's values from what the trials before it showed: Optuna's samplers, asked and told.
 
 Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: after a restart it is told again what
 the finished trials were and showed. The draws of a trial depend on the seed, its number and what was told.
@@ -6,6 +6,7 @@ the finished trials were and showed. The draws of a trial depend on the seed, it
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -16,6 +17,15 @@ from adadim_core.spec.space import Choice, Integer, LogUniform, Uniform
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _MOST_RANDOM = 10
+
+_SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed, random_trials: optuna.samplers.TPESampler(
+        seed=seed,
+        n_startup_trials=random_trials,
+        constant_liar=True,  # trials that run beside each other must not all go for the same values
+    ),
+}
+"""The sampler of each algorithm that learns: takes a seed and how many trials to begin with at random."""
 
 
 class Tpe:
@@ -31,10 +41,9 @@ class Tpe:
         if params:
             self._study.enqueue_trial(self._search.draws(params))
         # A seed a trial: a run that is resumed must not draw again what its first trials drew.
-        self._study.sampler = optuna.samplers.TPESampler(
-            seed=random.Random(f"{self._search.seed}/{number}").getrandbits(31),
-            n_startup_trials=min(_MOST_RANDOM, (self._search.trials or 0) // 3),
-            constant_liar=True,  # trials that run beside each other must not all go for the same values
+        self._study.sampler = _SAMPLERS[self._search.algorithm](
+            random.Random(f"{self._search.seed}/{number}").getrandbits(31),
+            min(_MOST_RANDOM, (self._search.trials or 0) // 3),
         )
         trial = self._running[number] = self._study.ask()
         chosen = self._search.assignment(lambda name, distribution: _suggest(trial, name, distribution))
