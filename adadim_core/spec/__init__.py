@@ -6,7 +6,9 @@ ray, HTTP or a database. Importing this package never imports torch.
 
 from adadim_core.spec.experiment import ExperimentSpec, json_schema
 from adadim_core.spec.labels import trial_label
-from adadim_core.spec.parsing import MAX_SPEC_BYTES, Problem, SpecError, parse_spec, validate_spec
+from adadim_core.spec.notation import MAX_SPEC_BYTES
+from adadim_core.spec.parsing import parse_spec, validate_spec
+from adadim_core.spec.problems import Problem, SpecError
 from adadim_core.spec.search import TrialPlan, plan_trials
 
 __all__ = [
