@@ -9,7 +9,6 @@ service and database spent, which does not depend on what else the machine does.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -23,9 +22,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import psutil
 from machine import describe
 from metrics_load import answer
+from processor_time import spent
 from sqlalchemy import text
 
 from service.database.engine import Database
@@ -39,28 +38,14 @@ class Cpu:
     """Processor time of the service and its database since `start`."""
 
     def __init__(self, state: Path) -> None:
-        self._state = str(state)
-        self._before = 0.0
+        self._postgres = state / "postgres"
+        self._service = int(json.loads((state / "service.json").read_text())["pid"])
 
     def start(self) -> None:
-        self._before = self._total()
+        self._before = spent([self._service], self._postgres)
 
     def shown(self, count: int) -> str:
-        return f"{1000 * (self._total() - self._before) / count:.1f} ms of processor time each"
-
-    def _total(self) -> float:
-        total = 0.0
-        service = json.loads((Path(self._state) / "service.json").read_text())["pid"]
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                parent = process.parent()
-                ours = process.pid == service or any(
-                    self._state in " ".join(p.cmdline()) and "postgres" in p.name() for p in (process, parent) if p
-                )
-                if ours:
-                    times = process.cpu_times()
-                    total += times.user + times.system
-        return total
+        return (spent([self._service], self._postgres) - self._before).shown(count)
 
 
 def main() -> None:

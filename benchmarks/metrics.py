@@ -8,133 +8,30 @@ the same cores. Scale 1 has a database of 51 million points (about 1 GB); 0.1 gi
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import random
 import re
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 import uvloop
+from lab import Bench
 from machine import describe
-from metrics_load import METRICS, Follower, Target, follow, post_all, report, stall, value_at
+from metrics_load import METRICS, Follower, follow, post_all, report, stall, value_at
 from sqlalchemy import text
 
-from service.attempts import repository as attempts
-from service.auth.service import hash_token, new_token
-from service.database.embedded import EmbeddedPostgres
-from service.database.engine import Database
 from service.database.tables import Experiment
 from service.metrics import reading, repository
 from service.metrics.chunks import build
 from service.metrics.points import Points, series_key, split_key
 from service.trials import repository as trial_rows
-
-
-class Bench:
-    """A PostgreSQL, one service, and what was measured."""
-
-    def __init__(self, directory: Path, scale: float) -> None:
-        self.directory, self.scale = directory, scale
-        self.postgres = EmbeddedPostgres(directory / "postgres")
-        self.failed: list[str] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-
-    async def start(self) -> None:
-        url = await self.postgres.start()
-        environment = os.environ | {
-            "ADADIM_STATE_DIR": str(self.directory / "state"), "ADADIM_PORT": str(self.port), "DATABASE_URL": url,
-            "RAY_ADDRESS": "http://127.0.0.1:9", "ADADIM_REPORT_RATE": "1000000", "ADADIM_REQUEST_RATE": "1000000",
-        }  # fmt: skip
-        with (self.directory / "service.log").open("ab") as log:
-            self.service = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "service.cli.main", "serve"], stdout=log, stderr=log, env=environment
-            )
-        self.database = Database(url)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(trust_env=False) as client:
-                    if (await client.get(f"http://127.0.0.1:{self.port}/readyz")).status_code == 200:
-                        break
-            await asyncio.sleep(0.1)
-        self.token = (self.directory / "state" / "token").read_text().strip()
-        self.http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}/api/v1", timeout=120, trust_env=False,
-            headers={"Authorization": f"Bearer {self.token}", "Accept-Encoding": "identity"},
-        )  # fmt: skip
-
-    async def crash(self) -> None:
-        """Kill the service and its PostgreSQL without a chance to tidy up."""
-        self.service.kill()
-        self.service.wait()
-        await self.close()
-        # One dead backend makes PostgreSQL drop all the others and recover from its log, as after a crash of its own.
-        postmaster = psutil.Process(int((self.directory / "postgres" / "postmaster.pid").read_text().split()[0]))
-        max(postmaster.children(), key=lambda child: child.create_time()).kill()
-
-    async def close(self) -> None:
-        await self.http.aclose()
-        await self.database.close()
-
-    async def stop(self) -> None:
-        self.service.send_signal(signal.SIGTERM)
-        self.service.wait(60)
-        await self.close()
-        await self.postgres.stop()
-
-    async def experiment(self, trials: int) -> tuple[int, Target]:
-        """An experiment with an open attempt."""
-        spec = f"{{name: bench, search: {{trials: {trials}, space: {{training.lr: {{uniform: [0.1, 0.5]}}}}}}}}"
-        answer = await self.http.post("/experiments", content=spec, headers={"Content-Type": "application/yaml"})
-        assert answer.status_code == 201, answer.text
-        number, token = answer.json()["id"], new_token()
-        async with self.database.transaction() as session:
-            attempt = await attempts.add(
-                session, experiment_id=number, number=100, submission_id=f"bench-{number}", token_hash=hash_token(token)
-            )
-            experiment = await session.get_one(Experiment, number, with_for_update=True)
-            # Taken out of the dispatcher's hands: what it may have begun is void, for it has not this attempt's number.
-            experiment.state, experiment.attempt, experiment.due_at = "starting", 100, None
-            experiment.lock_token = experiment.lock_expires_at = None
-        return number, Target(self.port, attempt.id, token)
-
-    def say(self, what: str, value: float, unit: str, *, least: float | None = None, most: float | None = None) -> None:
-        wanted = "" if least is None and most is None else f"   (wanted: {'at least' if most is None else 'at most'} "
-        wanted += f"{least if most is None else most:,.0f} {unit})" if wanted else ""
-        good = (least is None or value >= least) and (most is None or value <= most)
-        if not good:
-            self.failed.append(what)
-        print(f"{'  ' if good else '! '}{what}: {value:,.1f} {unit}{wanted}", flush=True)
-
-    def processor_s(self) -> float:
-        """Processor time the service has taken: what a figure costs, however busy the machine is with other things."""
-        times = psutil.Process(self.service.pid).cpu_times()
-        return float(times.user + times.system)
-
-    async def counted(self, metric: str) -> float:
-        """A metric of the service's /metrics."""
-        exposition = (await self.http.get(f"http://127.0.0.1:{self.port}/metrics")).text
-        found = re.search(rf"^{metric} (\S+)$", exposition, re.MULTILINE)
-        assert found, metric
-        return float(found[1])
-
-    async def scalar(self, sql: str, **values: Any) -> Any:
-        async with self.database.transaction() as session:
-            return (await session.execute(text(sql), values)).scalar_one()
 
 
 async def ingest(bench: Bench) -> None:
@@ -148,20 +45,18 @@ async def ingest(bench: Bench) -> None:
     bench.say("durable ingest in batches of 5,000 points", rate, "points/s", least=100_000)
     singles = max(int(10_000 * bench.scale), 1000)
     bodies = [report(n % 20, 10**6 + n // 20, 1) for n in range(singles)]
-    began, processor = time.perf_counter(), bench.processor_s()
+    began, processor = time.perf_counter(), bench.spent()
     took = await post_all(target, bodies, 256)
     bench.say("reports of six metrics one at a time", singles / (time.perf_counter() - began), "reports/s", least=1000)
     bench.say("  of these, answered in (p95)", float(np.percentile(took, 95)) * 1000, "ms")
-    bench.say("  of these, processor time of the service", (bench.processor_s() - processor) / singles * 1e3, "ms each")
+    print(f"    ({(bench.spent() - processor).shown(singles)})")
     # One report at a time from each of many: nothing can be committed together.
     targets = [(await bench.experiment(4))[1] for _ in range(50)]
     each = max(int(40 * bench.scale), 10)
-    began, processor = time.perf_counter(), bench.processor_s()
+    began, processor = time.perf_counter(), bench.spent()
     await asyncio.gather(*(post_all(one, [report(n % 4, n, 1) for n in range(each)], 1) for one in targets))
     bench.say("reports of 50 attempts, one at a time of each", 50 * each / (time.perf_counter() - began), "reports/s")
-    bench.say(
-        "  of these, processor time of the service", (bench.processor_s() - processor) / 50 / each * 1e3, "ms each"
-    )
+    print(f"    ({(bench.spent() - processor).shown(50 * each)})")
 
 
 async def _stored(bench: Bench, number: int, points: int) -> None:
