@@ -19,10 +19,10 @@ from processor_time import ProcessorTime, spent
 from sqlalchemy import text
 
 from service.attempts import repository as attempts
-from service.auth.service import hash_token, new_token
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.tables import Experiment
+from service.secret import hash_token, new_token
 
 
 class Bench:

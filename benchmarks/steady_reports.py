@@ -36,7 +36,7 @@ async def reporting(target: Target, first_at: float, seconds: int, took: list[fl
     writer.close()
 
 
-async def steady(bench: Bench, targets: list[Target], seconds: int) -> list[float]:
+async def steady(targets: list[Target], seconds: int) -> list[float]:
     """All attempts, spread over the second; the seconds every answer took."""
     took: list[float] = []
     began = time.perf_counter() + 0.2
@@ -53,13 +53,13 @@ async def measure(directory: Path, replicas: int, counts: list[int], seconds: in
         targets = [(await bench.experiment(1, bench.ports[n % replicas]))[1] for n in range(max(counts) * replicas)]
         for count in counts:
             chosen = targets[: count * replicas]
-            await steady(bench, chosen, 3)  # connections, caches, first reports
+            await steady(chosen, 3)  # connections, caches, first reports
             idle = bench.spent()
             await asyncio.sleep(5)
             idle = bench.spent() - idle
             before, own = bench.spent(), [_seconds(service.pid) for service in bench.services]
             began = time.perf_counter()
-            took = await steady(bench, chosen, seconds)
+            took = await steady(chosen, seconds)
             lasted = time.perf_counter() - began
             share = lasted / 5
             cost = bench.spent() - before

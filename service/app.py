@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
+from service.actions import endpoints as actions
 from service.attempts import endpoints as attempts
+from service.attempts.dependencies import Reporting
+from service.attempts.inbox import Inbox
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
 from service.auth.service import ensure_admin_token
@@ -21,11 +24,9 @@ from service.database.notify import Listener
 from service.dispatch.closing import interrupt_in_flight, keep_logs
 from service.dispatch.dispatcher import Dispatcher
 from service.dispatch.repository import release_all
-from service.events import endpoints as events
 from service.experiments import endpoints as experiments
 from service.exports import endpoints as exports
 from service.health import endpoints as health
-from service.health.http_metrics import HttpMetrics
 from service.http_limits import BodyLimits
 from service.imports import endpoints as imports
 from service.logs import endpoints as logs
@@ -34,6 +35,9 @@ from service.metrics.merger import Merger
 from service.problems import install as install_problems
 from service.problems import on_bug
 from service.settings import Settings
+from service.streams import endpoints as streams
+from service.streams.feed import Feeds
+from service.telemetry.http_metrics import HttpMetrics
 from service.telemetry.requests import RequestRecords
 from service.trials import endpoints as trials
 
@@ -46,7 +50,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            app.state.context = await _start(settings, url, stack)
+            await _start(app, settings, url, stack)
             yield
 
     app = FastAPI(
@@ -61,14 +65,15 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
-        attempts, imports, experiments, trials, metrics, exports, events, logs, auth, tokens, health, dashboard,
+        attempts, imports, experiments, actions, trials, metrics, exports, streams, logs, auth, tokens, health,
+        dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")
     return app
 
 
-async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack) -> Context:
+async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.AsyncExitStack) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database_url = settings.database_url
     if database_url is None:
@@ -89,7 +94,8 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
 
     context = Context(settings, database, listener, RayJobs())
     stack.push_async_callback(context.jobs.close)
-    stack.push_async_callback(context.inbox.close)
+    attach(app, context)
+    stack.push_async_callback(app.state.reporting.inbox.close)
     merger = Merger(database, settings.keep_points_days)
     merger.start()
     stack.push_async_callback(merger.stop)
@@ -109,4 +115,10 @@ async def _start(settings: Settings, url: str, stack: contextlib.AsyncExitStack)
     dispatcher = Dispatcher(context, url)
     dispatcher.start()
     stack.push_async_callback(dispatcher.stop)
-    return context
+
+
+def attach(app: FastAPI, context: Context) -> None:
+    """Give an application what its routes ask for: the context, and what single nouns keep beside it."""
+    app.state.context = context
+    app.state.reporting = Reporting(Inbox(context.database))
+    app.state.feeds = Feeds(context.database, context.listener)

@@ -1,6 +1,6 @@
 """Bounds on what may arrive over HTTP before any route sees it: bodies, their encoding, and heads.
 
-Body sizes are Starlette's doing; each route may state its own (`max_body_size`). Rates are auth/rate.py's.
+Body sizes are Starlette's doing; each route may state its own (`max_body_size`). Rates are rate.py's.
 """
 
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware

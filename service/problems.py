@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details: what happened, where in the input, what to do.
 
-Every error a caller can cause is a `Problem`; anything else is a bug and answers 500 without details.
+Owns the form of errors, and the one table from what decisions raise (errors.py) to HTTP's status. Every error a caller
+can cause is a `ServiceError`, or a `Problem` of HTTP's own; anything else is a bug and answers 500 without details.
 """
 
 import logging
@@ -16,18 +17,21 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.database.engine import DATABASE_ERRORS, is_away
+from service.errors import (
+    ConflictError,
+    FieldError,
+    InvalidError,
+    NotAllowedError,
+    NotAuthenticatedError,
+    NotFoundError,
+    ServiceError,
+    TooManyError,
+    UnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-
-
-class FieldError(BaseModel):
-    """One field that is wrong."""
-
-    pointer: str
-    """JSON Pointer into the request's body, or the name of a parameter."""
-    detail: str
 
 
 class ProblemDetails(BaseModel):
@@ -39,8 +43,19 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError] = []
 
 
+_STATUS: dict[type[ServiceError], int] = {
+    NotAuthenticatedError: 401,
+    NotAllowedError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    InvalidError: 422,
+    TooManyError: 429,
+    UnavailableError: 503,
+}
+
+
 class Problem(Exception):  # noqa: N818 - the RFC's word
-    """An error to answer with. `status` is the HTTP status."""
+    """An error only HTTP has: of methods, bodies, content types. `status` is the HTTP status."""
 
     def __init__(
         self,
@@ -53,11 +68,6 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         super().__init__(f"{status} {title}: {detail}")
         self.details = ProblemDetails(title=title, status=status, detail=detail, errors=list(errors))
         self.headers = headers
-
-
-def not_found(noun: str, identifier: object) -> Problem:
-    """404 for a thing that is not there."""
-    return Problem(404, "Not found", f"There is no {noun} {identifier}.")
 
 
 _REF = "#/components/schemas/{model}"
@@ -84,6 +94,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 def install(app: FastAPI) -> None:
     """Answer every error of this application as problem details."""
     app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, on_bug)
@@ -144,6 +155,22 @@ def _response(details: ProblemDetails, headers: dict[str, str] | None = None) ->
 async def _on_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)  # noqa: S101 - what the handler is registered for
     return problem_response(error)
+
+
+def status_of(error: ServiceError) -> int:
+    """The HTTP status of what a decision raised."""
+    return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+
+
+async def _on_service_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)  # noqa: S101
+    status = status_of(error)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    return _response(
+        ProblemDetails(title=error.shown_title, status=status, detail=error.detail, errors=error.errors), headers
+    )
 
 
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -10,8 +10,12 @@ from pydantic import ValidationError
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
+from service.errors import InvalidError
 from service.metrics.reported import ReportedSeries
-from service.problems import Problem
+
+
+class UnsupportedTypeError(ValueError):
+    """The content type is neither form's."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ def parse(body: bytes, content_type: str) -> Delivery:
     """Read a report.
 
     Raises:
-        RequestValidationError, Problem: 422 naming what is wrong, 415 for a content type that is neither form's.
+        RequestValidationError, InvalidError: what is wrong.
+        UnsupportedTypeError: a content type that is neither form's.
     """
     kind = content_type.partition(";")[0].strip().lower()
     try:
@@ -55,8 +60,8 @@ def parse(body: bytes, content_type: str) -> Delivery:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
     except (ValueError, RecursionError) as error:
-        raise Problem(422, "Invalid report", str(error)) from None
-    raise Problem(415, "Unsupported media type", f"Send application/json or {report_binary.MEDIA_TYPE}.")
+        raise InvalidError(str(error), title="Invalid report") from None
+    raise UnsupportedTypeError
 
 
 def _from_json(body: bytes) -> Report:

@@ -1,12 +1,11 @@
 """HTTP: the workers' reports. The only route a worker needs, and the only one its token opens."""
 
 import asyncio
-import hmac
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from sqlalchemy import func
@@ -14,42 +13,27 @@ from sqlalchemy import func
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report
 from service.attempts import repository, service
-from service.attempts.body import parse
-from service.auth.denials import too_many
+from service.attempts.body import UnsupportedTypeError, parse
+from service.attempts.dependencies import (
+    AuthenticatedAttempt,
+    CurrentReporting,
+    authenticated_attempt,
+    get_reporting,
+)
 from service.auth.dependencies import bearer_token
-from service.auth.service import hash_token
 from service.context import CurrentContext, get_context
+from service.errors import ServiceError
 from service.experiments.dependencies import MAX_ID
 from service.problems import PROBLEM_RESPONSES, Problem
+from service.secret import hash_token
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
 MAX_REPORT_BYTES = 8 * 1024 * 1024
-_MAX_KNOWN_TOKENS = 10_000
 _LARGE = 64 * 1024
 """Bytes of a report that take long enough to read to leave the event loop for it."""
 _BODY_S = 60.0
 """A body must have arrived within this: room is kept for it."""
-
-
-async def attempt(attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext) -> int:
-    """A dependency, so that the token is checked before megabytes of report are."""
-    token = bearer_token(request)
-    hashed = None if token is None else hash_token(token)
-    if hashed is not None and (wait := context.report_rates.take(hashed)):
-        raise too_many(wait, context.report_rates.rate, "attempt's")
-    known = context.attempt_tokens.get(attempt_id)
-    if hashed is None or known is None or not hmac.compare_digest(known, hashed):
-        async with context.database.transaction() as session:
-            known = await service.authenticate(session, attempt_id, token)
-        # An attempt changes its token once, before it reports; a report's is compared again at the fence.
-        if len(context.attempt_tokens) >= _MAX_KNOWN_TOKENS:
-            context.attempt_tokens.clear()
-        context.attempt_tokens[attempt_id] = known
-    return attempt_id
-
-
-AuthenticatedAttempt = Annotated[int, Depends(attempt)]
 
 
 class TokenExchange(BaseModel):
@@ -60,12 +44,16 @@ class TokenExchange(BaseModel):
 
 @router.put("/{attempt_id}/token", status_code=204)
 async def exchange_token(
-    attempt_id: AuthenticatedAttempt, exchange: TokenExchange, request: Request, context: CurrentContext
+    attempt_id: AuthenticatedAttempt,
+    exchange: TokenExchange,
+    request: Request,
+    context: CurrentContext,
+    reporting: CurrentReporting,
 ) -> None:
     """Void the token the job was started with for the worker's own. A worker's first request."""
     async with context.database.transaction() as session:
         await service.replace_token(session, attempt_id, bearer_token(request), bytes.fromhex(exchange.sha256))
-    context.attempt_tokens.pop(attempt_id, None)
+    reporting.tokens.pop(attempt_id, None)
 
 
 def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
@@ -96,22 +84,28 @@ _REPORT_BODY: dict[str, Any] = {
 }
 
 
-async def receive_report(attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext) -> Response:
+async def receive_report(
+    attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext, reporting: CurrentReporting
+) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
-    with context.inbox.room(int(request.headers.get("content-length", MAX_REPORT_BYTES))):
+    with reporting.inbox.room(int(request.headers.get("content-length", MAX_REPORT_BYTES))):
         try:
             async with asyncio.timeout(_BODY_S):
                 body = await request.body()
         except TimeoutError:
             raise Problem(408, "Too slow", f"The body did not arrive within {_BODY_S:g} s.") from None
         kind = request.headers.get("content-type", "")
-        delivery = parse(body, kind) if len(body) < _LARGE else await asyncio.to_thread(parse, body, kind)
+        try:
+            delivery = parse(body, kind) if len(body) < _LARGE else await asyncio.to_thread(parse, body, kind)
+        except UnsupportedTypeError:
+            detail = f"Send application/json or {report_binary.MEDIA_TYPE}."
+            raise Problem(415, "Unsupported media type", detail) from None
         token = bearer_token(request) or ""
         try:
-            reply = await context.inbox.deliver(attempt_id, replace(delivery, token_hash=hash_token(token)))
-        except Problem as problem:
-            context.attempt_tokens.pop(attempt_id, None)  # the attempt may be over, or its token another's
-            if isinstance(problem, service.Superseded):
+            reply = await reporting.inbox.deliver(attempt_id, replace(delivery, token_hash=hash_token(token)))
+        except ServiceError as error:
+            reporting.tokens.pop(attempt_id, None)  # the attempt may be over, or its token another's
+            if isinstance(error, service.SupersededError):
                 async with context.database.transaction() as session:
                     await repository.change(session, attempt_id, refused_at=func.now())
             raise
@@ -128,8 +122,9 @@ class _PlainRoute(APIRoute):
             number = request.path_params["attempt_id"]
             if not (number.isascii() and number.isdecimal() and len(number) < len(str(MAX_ID))):
                 return await declared(request)  # which says what is wrong
-            context = await get_context(request)
-            return await receive_report(await attempt(int(number), request, context), request, context)
+            context, reporting = await get_context(request), await get_reporting(request)
+            known = await authenticated_attempt(int(number), request, context, reporting)
+            return await receive_report(known, request, context, reporting)
 
         return handle
 

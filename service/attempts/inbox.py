@@ -15,7 +15,7 @@ from adadim_core.spec.report import ReportReply
 from service.attempts import service
 from service.attempts.body import Delivery
 from service.database.engine import DATABASE_ERRORS, Database, is_away
-from service.problems import Problem
+from service.errors import ServiceError, TooManyError
 from service.telemetry.counters import POINTS, REPORT_BYTES_WAITING, REPORTS, REPORTS_REFUSED, REPORTS_WAITING
 
 logger = logging.getLogger(__name__)
@@ -52,14 +52,13 @@ class Inbox:
     def room(self, size: int) -> Iterator[None]:
         """Room for a report of so many bytes, from before its body is read until it is answered.
 
-        Raises a 429 problem while there is none.
+        Raises TooManyError while there is none.
         """
         if self._reports >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             REPORTS_REFUSED.inc()
-            raise Problem(
-                429, "Too many reports", "The service is behind; deliver the same report again later.",
-                headers={"Retry-After": "1"},
-            )  # fmt: skip
+            raise TooManyError(
+                "The service is behind; deliver the same report again later.", retry_after_s=1, title="Too many reports"
+            )
         self._count(1, size)
         try:
             yield
@@ -75,7 +74,7 @@ class Inbox:
     async def deliver(self, attempt_id: int, delivery: Delivery) -> ReportReply:
         """Apply a report of an authenticated attempt, which has `room`; returns once it is committed.
 
-        Raises Problem: 401, 409, 422 as `service.receive_all`.
+        Raises ServiceError as `service.receive_all`.
         """
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         if attempt_id in self._queues:
@@ -119,7 +118,7 @@ class Inbox:
                 self._fail(group, error)
                 return
             await self._commit_singly(attempt_id, group)
-        except Problem as problem:
+        except ServiceError as problem:
             if len(group) == 1:
                 self._fail(group, problem)
             else:
@@ -130,12 +129,12 @@ class Inbox:
                 raise
         else:
             for one, answer in zip(group, answers, strict=True):
-                if not isinstance(answer, Problem):
+                if not isinstance(answer, ServiceError):
                     REPORTS.inc()
                     POINTS.inc(one.delivery.points)
                 if one.answer.done():
                     continue  # the client has left
-                if isinstance(answer, Problem):
+                if isinstance(answer, ServiceError):
                     one.answer.set_exception(answer)
                 else:
                     one.answer.set_result(answer)

@@ -42,12 +42,6 @@ async def current(session: AsyncSession, experiment_id: int) -> Attempt | None:
     return (await session.scalars(query)).one_or_none()
 
 
-async def any_open(session: AsyncSession, experiment_id: int) -> bool:
-    """Whether an attempt of the experiment may still report."""
-    query = select(Attempt.id).where(Attempt.experiment_id == experiment_id, Attempt.ended_at.is_(None)).limit(1)
-    return (await session.scalars(query)).first() is not None
-
-
 async def lost_since(session: AsyncSession, experiment_id: int, number: int) -> int:
     """How many attempts after the one of this number were lost."""
     query = select(func.count()).where(

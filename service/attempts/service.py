@@ -16,15 +16,15 @@ from adadim_core.spec.report import Outcome, Report, ReportReply, TrialUpdate
 from service.attempts import repository
 from service.attempts.body import Delivery
 from service.auth.denials import unauthorized
-from service.auth.service import hash_token, new_token
 from service.database import notify
 from service.database.tables import Attempt, Experiment, Trial
+from service.errors import ConflictError, InvalidError, NotAuthenticatedError, ServiceError
 from service.events import repository as events
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
 from service.experiments.states import EXPERIMENT_ENDED
 from service.metrics import service as metrics
-from service.problems import Problem
+from service.secret import hash_token, new_token
 from service.trials import repository as trials
 
 
@@ -53,7 +53,7 @@ def end_attempt(attempt: Attempt, state: str, error: str | None) -> None:
 
 
 async def authenticate(session: AsyncSession, attempt_id: int, token: str | None) -> bytes:
-    """Raise a 401 problem unless this is the attempt's token. Returns the token's hash."""
+    """Raise NotAuthenticatedError unless this is the attempt's token. Returns the token's hash."""
     attempt = await repository.get(session, attempt_id)
     # The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist.
     if attempt is None or token is None or not hmac.compare_digest(attempt.token_hash, hash_token(token)):
@@ -61,69 +61,71 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
     return attempt.token_hash
 
 
-def _not_its_token() -> Problem:
+def _not_its_token() -> NotAuthenticatedError:
     return unauthorized("attempt_token", "Not the token of this attempt.")
 
 
-class Superseded(Problem):
-    """409: the attempt is over or superseded; its worker should end."""
+class SupersededError(ConflictError):
+    """The attempt is over or superseded; its worker should end."""
+
+    title = "Superseded"
 
     def __init__(self) -> None:
-        super().__init__(409, "Superseded", "This attempt is over; its worker should end.")
+        super().__init__("This attempt is over; its worker should end.")
 
 
 async def replace_token(session: AsyncSession, attempt_id: int, token: str | None, new_hash: bytes) -> None:
     """Void the token an attempt was started with, which its cluster shows, for one its worker made.
 
-    Raises a 401 problem unless `token` is the attempt's, 409 once the attempt is over.
+    Raises NotAuthenticatedError unless `token` is the attempt's, SupersededError once the attempt is over.
     """
     await authenticate(session, attempt_id, token)
     if not await repository.replace_token(session, attempt_id, old=hash_token(token or ""), new=new_hash):
-        raise Superseded
+        raise SupersededError
 
 
 async def receive(session: AsyncSession, attempt_id: int, report: Report) -> ReportReply:
     """Apply one report of an authenticated attempt. Applied twice it changes nothing more.
 
     Raises:
-        Superseded: the attempt is over, or a later one runs.
-        Problem: 422 for a trial the experiment does not have.
+        SupersededError: the attempt is over, or a later one runs.
+        InvalidError: a trial the experiment does not have.
     """
     (answer,) = await receive_all(session, attempt_id, [Delivery.of(report)])
-    if isinstance(answer, Problem):
+    if isinstance(answer, ServiceError):
         raise answer
     return answer
 
 
 async def receive_all(
     session: AsyncSession, attempt_id: int, deliveries: Sequence[Delivery]
-) -> list[ReportReply | Problem]:
+) -> list[ReportReply | ServiceError]:
     """Apply reports of an authenticated attempt in their order, as `receive` does each: an answer for every one.
 
-    Raises Problem if nothing of them counts.
+    Raises SupersededError if nothing of them counts.
     """
     misfits = await _misfits(session, attempt_id, deliveries)
     # The experiment's lock first, always: it orders this report, the dispatcher's steps and a user's actions.
     experiment = await repository.lock_experiment(session, attempt_id)
     attempt = await repository.get(session, attempt_id)
     if attempt is None:
-        raise Superseded
+        raise SupersededError
     if experiment is None or attempt.ended_at is not None or attempt.number != experiment.attempt:
-        return [Superseded() for _ in deliveries]
+        return [SupersededError() for _ in deliveries]
     rows = await _trials(session, experiment.id, deliveries)
     outcome: Outcome | None = None
-    answers: list[ReportReply | Problem] = []
+    answers: list[ReportReply | ServiceError] = []
     taken: list[Delivery] = []
     for delivery, misfit in zip(deliveries, misfits, strict=True):
         numbers = {update.number for update in delivery.trials} | {series.trial for series in delivery.series}
         if outcome is not None:
-            answers.append(Superseded())
+            answers.append(SupersededError())
         elif not hmac.compare_digest(delivery.token_hash or attempt.token_hash, attempt.token_hash):
             answers.append(_not_its_token())  # exchanged meanwhile, at another replica
         elif unknown := sorted(numbers - rows.keys()):
-            answers.append(Problem(422, "Invalid report", f"The experiment has no trial {unknown[0]}."))
+            answers.append(InvalidError(f"The experiment has no trial {unknown[0]}.", title="Invalid report"))
         elif misfit is not None:
-            answers.append(Problem(422, "Invalid report", misfit))
+            answers.append(InvalidError(misfit, title="Invalid report"))
         else:
             answers.append(ReportReply(directive="continue" if experiment.desired_state == "run" else "stop"))
             taken.append(delivery)

@@ -12,6 +12,7 @@ from service.auth import service
 from service.auth.denials import forbidden, too_many, unauthorized
 from service.auth.service import Principal
 from service.context import Context, get_context
+from service.secret import hash_token
 
 SESSION_COOKIE = "adadim_session"
 
@@ -40,7 +41,7 @@ async def _principal(
             "no_token", "Send a token: 'Authorization: Bearer ...'. `adadim serve` prints where to find it."
         )
     # Before the database is asked: what is refused here costs nothing.
-    if wait := context.request_rates.take(service.hash_token(token)):
+    if wait := context.request_rates.take(hash_token(token)):
         raise too_many(wait, context.request_rates.rate, "access")
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, token)

@@ -10,6 +10,7 @@ from service.auth.denials import too_many, unauthorized
 from service.auth.dependencies import SESSION_COOKIE, Viewer, refuse_cross_site
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
+from service.secret import hash_token
 
 router = APIRouter(prefix="/api/v1/session", tags=["session"], responses=PROBLEM_RESPONSES)
 
@@ -33,7 +34,7 @@ async def log_in(login: Login, request: Request, response: Response, context: Cu
     if "origin" in request.headers or "sec-fetch-site" in request.headers:
         refuse_cross_site(request)  # or another site could sign a browser in as somebody else
     token = login.token.strip()
-    if wait := context.request_rates.take(service.hash_token(token)):
+    if wait := context.request_rates.take(hash_token(token)):
         raise too_many(wait, context.request_rates.rate, "access")
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, token)

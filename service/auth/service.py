@@ -1,13 +1,7 @@
-"""Tokens and roles: how a caller is recognised and what each role may do. HTTP is in dependencies.py.
-
-A token is 32 random bytes; the database keeps its SHA-256 only, which suffices for secrets nobody chose.
-"""
+"""Tokens and roles: how a caller is recognised and what each role may do. HTTP is in dependencies.py."""
 
 import asyncio
-import hashlib
 import logging
-import os
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.auth import repository
 from service.database.engine import Database
 from service.database.tables import Token
-from service.problems import not_found
+from service.errors import NotFoundError
+from service.secret import hash_token, new_token, read_secret, write_secret
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +48,6 @@ class Principal:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def new_token() -> str:
-    """A fresh secret."""
-    return "adadim_" + secrets.token_urlsafe(32)
-
-
-def hash_token(token: str) -> bytes:
-    """What the database keeps of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
 async def authenticate(session: AsyncSession, token: str) -> Principal | None:
     """Who this token belongs to, or None if it is not valid."""
     found = await repository.find_valid(session, hash_token(token), _USED_WITHIN)
@@ -87,10 +72,10 @@ async def create(
 
 
 async def revoke(session: AsyncSession, token_id: int, *, by: Principal) -> None:
-    """End a token and every browser session it opened. Raises a 404 problem if there is none."""
+    """End a token and every browser session it opened. Raises NotFoundError."""
     token = await repository.revoke(session, token_id)
     if token is None:
-        raise not_found("token", token_id)
+        raise NotFoundError.of("token", token_id)
     logger.info("token %d (%s, %s) revoked by %s", token_id, token.name, token.role, by.name)
 
 
@@ -129,20 +114,6 @@ async def ensure_admin_token(database: Database, path: Path) -> str:
         await repository.add(session, name="admin", role="admin", token_hash=hash_token(token))
     write_secret(path, token)
     return token
-
-
-def read_secret(path: Path) -> str:
-    """The secret in a file; empty if there is none."""
-    return path.read_text().strip() if path.exists() else ""
-
-
-def write_secret(path: Path, secret: str) -> None:
-    """Write a file only its owner can read. It never exists with wider permissions, nor half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    temporary.replace(path)
 
 
 def _role(name: str) -> Role:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from service.auth.service import new_token, read_secret, write_secret
 from service.cluster.jobs import ClusterUnavailable, RayJobs
+from service.secret import new_token, read_secret, write_secret
 
 logger = logging.getLogger(__name__)
 

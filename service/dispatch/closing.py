@@ -47,7 +47,7 @@ async def close_attempt(context: Context, attempt: Attempt) -> None:
 
 
 async def _given_up(context: Context, attempt: Attempt) -> bool:
-    if context.hearing.lasts() < GIVE_UP:
+    if context.reception.unbroken_for() < GIVE_UP:
         return False
     async with context.database.transaction() as session:
         return await attempts.silent_for(session, attempt.id, GIVE_UP)

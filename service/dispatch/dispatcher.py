@@ -64,7 +64,7 @@ class Dispatcher:
         with self._context.listener.subscribe(notify.DISPATCH) as wake:
             while True:
                 await self._survive(step)
-                self._context.hearing.go_on()
+                self._context.reception.confirm()
                 await asyncio.sleep(_PACE_S)
                 await notify.wait(wake, _POLL_S)
 
@@ -82,7 +82,7 @@ class Dispatcher:
             pass  # what needs the cluster waits for it; those who look after experiments say so
         except DATABASE_ERRORS as error:
             if is_away(error):
-                self._context.hearing.break_off()
+                self._context.reception.interrupt()
             logger.warning("dispatch: the database is away, trying again: %s", error)
         except Exception:
             logger.exception("dispatch failed; trying again")

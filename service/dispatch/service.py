@@ -147,7 +147,7 @@ async def _silence(session: AsyncSession, context: Context, attempt: Attempt | N
     heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
     # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
     now = (await session.scalars(select(func.now()))).one()
-    return min(now - heard, context.hearing.lasts())
+    return min(now - heard, context.reception.unbroken_for())
 
 
 async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *, wanted: bool) -> _View:

@@ -1,1 +1,1 @@
-"""The ordered stream of what happens to an experiment, and its live delivery."""
+"""The ordered stream of what happens to an experiment."""

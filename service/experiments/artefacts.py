@@ -11,7 +11,7 @@ from typing import Any
 
 from pyarrow import ArrowException, fs
 
-from service.problems import Problem
+from service.errors import UnavailableError
 from service.settings import Settings
 
 _GOOGLE_RETRIES = "retry_limit_seconds=30"
@@ -64,10 +64,10 @@ def open_file(location: str, name: str) -> tuple[Any, int]:
     return file, file.size()
 
 
-def away(error: OSError) -> Problem:
+def away(error: OSError) -> UnavailableError:
     """The answer while a storage cannot be asked."""
     detail = f"The storage does not answer: {error}"
-    return Problem(503, "Unavailable", detail, headers={"Retry-After": "10"})
+    return UnavailableError(detail, retry_after_s=10)
 
 
 def remove(location: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Header, Path
 
 from service.auth.denials import forbidden
 from service.auth.dependencies import Submitter
@@ -12,6 +12,7 @@ from service.experiments import service
 
 MAX_ID = 2**63 - 1
 ExperimentId = Annotated[int, Path(ge=1, le=MAX_ID)]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
 
 
 async def owner(experiment_id: ExperimentId, principal: Submitter, context: CurrentContext) -> Principal:

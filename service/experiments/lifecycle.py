@@ -1,6 +1,6 @@
 """The life cycle: which state may follow which and on what condition, and what each action of a user does.
 
-Pure tables. Owns the rules; who applies them is experiments/service.py (one transition) and experiments/actions.py.
+Pure tables. Owns the rules; who applies them is experiments/service.py (one transition) and actions/service.py.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from adadim_core.spec import TrialPlan
-from service.database.tables import Experiment, IdempotencyKey, Installation, Transition, Trial
+from service.database.tables import Attempt, Experiment, IdempotencyKey, Installation, Transition, Trial
 
 
 async def installation_key(session: AsyncSession) -> str:
@@ -49,6 +49,12 @@ async def add(session: AsyncSession, experiment: Experiment, trials: Sequence[Tr
 async def get(session: AsyncSession, experiment_id: int, *, lock: bool = False) -> Experiment | None:
     """One experiment; with `lock`, nobody else changes it until the transaction ends."""
     return await session.get(Experiment, experiment_id, with_for_update=lock or None)
+
+
+async def attempt_open(session: AsyncSession, experiment_id: int) -> bool:
+    """Whether an attempt of the experiment may still report."""
+    query = select(Attempt.id).where(Attempt.experiment_id == experiment_id, Attempt.ended_at.is_(None)).limit(1)
+    return (await session.scalars(query)).first() is not None
 
 
 async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequence[Experiment]:

@@ -11,13 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import ExperimentSpec, SpecError, TrialPlan, parse_spec, plan_trials, validate_spec
 from adadim_core.spec.search import MAX_TRIALS
-from service.attempts import repository as attempts
 from service.database import notify
 from service.database.tables import Experiment
+from service.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from service.events import repository as events
 from service.experiments import repository
 from service.experiments.lifecycle import Facts, check_transition
-from service.problems import FieldError, Problem, not_found
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Submission:
 
 
 def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> Submission:
-    """Parse and plan a submitted spec. Raises a 422 problem that names the fields which are wrong."""
+    """Parse and plan a submitted spec. Raises InvalidError naming the fields that are wrong."""
     try:
         spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
@@ -48,16 +47,17 @@ def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
     return _planned(spec, json.dumps(document), max_trials)
 
 
-def invalid_spec(error: SpecError) -> Problem:
+def invalid_spec(error: SpecError) -> InvalidError:
     errors = [FieldError(pointer=p.pointer, detail=p.message) for p in error.problems]
-    return Problem(422, "Invalid spec", str(error)[:1000], errors)
+    return InvalidError(str(error)[:1000], title="Invalid spec", errors=errors)
 
 
 def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
     trials = plan_trials(spec.search)
     if len(trials) > max_trials:
         detail = f"{len(trials)} trials; this service takes at most {max_trials}"
-        raise Problem(422, "Invalid spec", f"/search: {detail}", errors=[FieldError(pointer="/search", detail=detail)])
+        wrong = FieldError(pointer="/search", detail=detail)
+        raise InvalidError(f"/search: {detail}", title="Invalid spec", errors=[wrong])
     return Submission(spec, text, trials)
 
 
@@ -72,14 +72,14 @@ async def submit(
 ) -> Experiment:
     """Store a spec as a queued experiment; with a key seen before, give that experiment again.
 
-    Raises a 409 problem if the key was used for another body or priority.
+    Raises ConflictError if the key was used for another body or priority.
     """
     body_hash = hashlib.sha256((f"{priority}\n{submission.text}" if priority else submission.text).encode()).digest()
     if idempotency_key is not None:
         earlier = await repository.claim_key(session, owner, idempotency_key)
         if earlier is not None:
             if earlier.body_hash != body_hash:
-                raise Problem(409, "Conflict", "This Idempotency-Key was used for a different spec; use a new key.")
+                raise ConflictError("This Idempotency-Key was used for a different spec; use a new key.")
             return await find(session, earlier.experiment_id)
     spec = submission.spec
     experiment = await repository.add(
@@ -106,10 +106,10 @@ async def submit(
 
 
 async def find(session: AsyncSession, experiment_id: int, *, lock: bool = False) -> Experiment:
-    """The experiment, or a 404 problem."""
+    """The experiment. Raises NotFoundError."""
     experiment = await repository.get(session, experiment_id, lock=lock)
     if experiment is None:
-        raise not_found("experiment", experiment_id)
+        raise NotFoundError.of("experiment", experiment_id)
     return experiment
 
 
@@ -120,7 +120,7 @@ async def change_state(
 
     Raises IllegalTransition if the table of the life cycle does not allow it; nothing is changed then.
     """
-    attempt_open = await attempts.any_open(session, experiment.id)
+    attempt_open = await repository.attempt_open(session, experiment.id)
     check_transition(experiment.state, state, Facts(experiment.desired_state, attempt_open))
     source, experiment.state = experiment.state, state
     experiment.state_reason = reason

@@ -16,8 +16,8 @@ from service.cluster.jobs import ClusterUnavailable
 from service.context import Context, CurrentContext
 from service.database.engine import DATABASE_ERRORS
 from service.health import repository
-from service.health.http_metrics import REGISTRY
 from service.problems import PROBLEM_RESPONSES
+from service.telemetry.counters import REGISTRY
 
 router = APIRouter(tags=["health"])
 

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, open_attempt
 from service.database.tables import Experiment
+from service.errors import ConflictError
 from service.experiments import service as experiments
 from service.experiments.lifecycle import IllegalTransition
 from service.experiments.states import EXPERIMENT_ENDED
-from service.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
     An import that broke off goes on with a new token, which voids the one before.
 
     Raises:
-        Problem: 409 if the run was imported with another spec, or its experiment cannot take it now.
+        ConflictError: the run was imported with another spec, or its experiment cannot take it now.
     """
     # With a blank, which no Idempotency-Key of a request can have.
     experiment = await experiments.submit(session, submission, owner=owner, idempotency_key=f"import {run_id}")
@@ -46,7 +46,7 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         try:
             await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
         except IllegalTransition as error:
-            raise Problem(409, "Conflict", f"Cannot import into experiment {experiment.id}: {error}.") from None
+            raise ConflictError(f"Cannot import into experiment {experiment.id}: {error}.") from None
         experiment.due_at = None
     earlier = await attempts.current(session, experiment.id)
     if earlier is not None and earlier.ended_at is None:

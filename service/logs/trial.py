@@ -11,9 +11,9 @@ from pathlib import Path
 
 from service.context import Context
 from service.database.tables import Trial
+from service.errors import NotFoundError
 from service.experiments import artefacts
 from service.logs.text import Cleaner
-from service.problems import Problem
 from service.trials import repository as trials
 
 _FOLLOW_INTERVAL_S = 0.5
@@ -23,7 +23,7 @@ _PIECE_BYTES = 256 * 1024
 async def uploaded(location: str, trial: Trial) -> str:
     """The log in an object store, which is there once the trial's process is done with it: 2 MiB at most.
 
-    Raises a 404 problem while there is none, 503 if the object store does not answer.
+    Raises NotFoundError while there is none, UnavailableError if the object store does not answer.
     """
     try:
         names = [f"trials/{trial.number:04d}/{name}" for name in ("log.1.txt", "log.txt")]
@@ -32,19 +32,19 @@ async def uploaded(location: str, trial: Trial) -> str:
         raise artefacts.away(error) from None
     if not text:
         detail = "There is no log yet: a trial's log comes into an object store when the trial ends or is interrupted."
-        raise Problem(404, "Not found", detail)
+        raise NotFoundError(detail)
     return Cleaner().feed(text, last=True)
 
 
 def locate(location: str, trial: Trial) -> Path:
-    """The log file in a folder. Raises a 404 problem if the storage cannot be seen from here."""
+    """The log file in a folder. Raises NotFoundError if the storage cannot be seen from here."""
     experiment = Path(location)
     if trial.state != "pending" and not experiment.is_dir():
         detail = (
             f"The service does not see {experiment}, where the log is: mount the cluster's storage there. "
             "The files of an imported run lie where it ran."
         )
-        raise Problem(404, "Not found", detail)
+        raise NotFoundError(detail)
     return experiment / "trials" / f"{trial.number:04d}" / "log.txt"
 
 

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.database.tables import Experiment
+from service.errors import NotFoundError
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics import answers, reading
 from service.metrics.reading import Range
 from service.metrics.schemas import LastRead, MetricsRead
-from service.problems import PROBLEM_RESPONSES, Problem, not_found
+from service.problems import PROBLEM_RESPONSES, Problem
 from service.trials import repository as trials
 from service.trials.dependencies import TrialId
 
@@ -115,7 +116,7 @@ async def read_trial_metrics(
         async with context.database.snapshot() as session:
             trial = await trials.get(session, trial_id)
             if trial is None:
-                raise not_found("trial", trial_id)
+                raise NotFoundError.of("trial", trial_id)
             experiment = await experiments.find(session, trial.experiment_id)
             most = None if raw else max_points
             found = await reading.read(session, experiment, [trial], split_names(metrics), most, span)

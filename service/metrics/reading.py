@@ -16,9 +16,9 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Experiment, Trial
+from service.errors import InvalidError
 from service.metrics import codec, repository
 from service.metrics.points import Points, bucket_level, series_key, split_key
-from service.problems import Problem
 
 MAX_RAW_POINTS = 2_000_000
 """Points one answer may hold."""
@@ -200,11 +200,10 @@ def _measure(chunks: Sequence[tuple[int, Row[Any]]], loose: Points) -> dict[int,
 def _refuse_too_large(series: dict[int, _Extent], max_points: int | None) -> None:
     total = sum(s.total if max_points is None else min(s.total, max_points) for s in series.values())
     if total > MAX_RAW_POINTS:
-        raise Problem(
-            422,
-            "Too many points",
+        raise InvalidError(
             f"The answer would hold up to {total} points; at most {MAX_RAW_POINTS} are given at once. Ask for fewer "
             "trials or metrics, a smaller range or a smaller max_points, or export the experiment.",
+            title="Too many points",
         )
 
 

@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec.report import encode_float
 from service.database.tables import Experiment, Trial
+from service.errors import InvalidError
 from service.events import repository as events
 from service.metrics import repository
 from service.metrics.codec import encode
 from service.metrics.points import Points, split_key
 from service.metrics.reported import ReportedSeries
-from service.problems import Problem
 from service.trials import repository as trials
 
 _LARGE = 2000
@@ -30,14 +30,14 @@ async def write(
         rows: the trials the series name, by number.
 
     Raises:
-        Problem: 422 for more metric names than a database may hold.
+        InvalidError: more metric names than a database may hold.
     """
     try:
         ids = await repository.metric_ids(session, (name for s in series for name in s.values), create=True)
     except repository.TooManyNamesError:
         limit = repository.MAX_NAMES
-        raise Problem(
-            422, "Invalid report", f"There are {limit} metric names already; use names without numbers in them."
+        raise InvalidError(
+            f"There are {limit} metric names already; use names without numbers in them.", title="Invalid report"
         ) from None
     points = Points.concat([part for one in series for part in one.points(ids)])
     if not len(points):

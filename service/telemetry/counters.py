@@ -1,9 +1,17 @@
-"""Prometheus metrics of dispatcher, reports and streams as this process counts them; /metrics asks the database too."""
+"""What this process counts, for Prometheus. Owns the registry and every metric in it; others only raise them.
 
-from prometheus_client import Counter, Gauge, Histogram
+What is true of the whole installation, whichever replica is asked, /metrics reads from the database instead.
+"""
 
-from service.health.http_metrics import REGISTRY
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+REGISTRY = CollectorRegistry()
+
+REQUESTS = Counter("adadim_http_requests", "HTTP requests.", ["method", "route", "status"], registry=REGISTRY)
+LATENCY = Histogram(
+    "adadim_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"], registry=REGISTRY
+)
+DENIED = Counter("adadim_denied_requests", "Requests turned away.", ["status", "reason"], registry=REGISTRY)
 DISPATCH_SECONDS = Histogram(
     "adadim_dispatch_seconds",
     "Time from a queued experiment's turn to Ray having its job.",

@@ -1,7 +1,7 @@
 """Request ids and one log record a request, as ASGI middleware.
 
 The id of a caller (X-Request-ID) is taken over if it is a plain word, so that one id follows a request through
-proxies; every answer says it. Counting and timing are health/http_metrics.py's.
+proxies; every answer says it. Counting and timing are telemetry/http_metrics.py's.
 """
 
 import logging

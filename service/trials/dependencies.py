@@ -7,22 +7,22 @@ from fastapi import Depends, Path
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.database.tables import Trial
+from service.errors import NotFoundError
 from service.experiments import artefacts
 from service.experiments import repository as experiments
 from service.experiments.dependencies import MAX_ID
-from service.problems import not_found
 from service.trials import repository
 
 TrialId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 async def stored_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> tuple[Trial, str]:
-    """The trial, or a 404 problem, and its experiment's folder in the storage."""
+    """The trial (404 if there is none) and its experiment's folder in the storage."""
     async with context.database.transaction() as session:
         trial = await repository.get(session, trial_id)
         key = await experiments.installation_key(session)
     if trial is None:
-        raise not_found("trial", trial_id)
+        raise NotFoundError.of("trial", trial_id)
     return trial, artefacts.folder(context.settings, artefacts.name(key, trial.experiment_id))
 
 

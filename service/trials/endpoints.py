@@ -9,10 +9,11 @@ from fastapi.responses import StreamingResponse
 
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
+from service.errors import NotFoundError
 from service.experiments import artefacts
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
-from service.problems import PROBLEM_RESPONSES, Problem, not_found
+from service.problems import PROBLEM_RESPONSES, Problem
 from service.trials import repository
 from service.trials.dependencies import StoredTrial, TrialId
 from service.trials.schemas import TrialPage, TrialRead
@@ -46,7 +47,7 @@ async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> T
     async with context.database.transaction() as session:
         trial = await repository.get(session, trial_id)
     if trial is None:
-        raise not_found("trial", trial_id)
+        raise NotFoundError.of("trial", trial_id)
     return TrialRead.model_validate(trial)
 
 

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from service_harness import RAY_TOKEN, RayStandIn, Running, add_token, client, make_settings, parts, serving
 from sqlalchemy import text
 
-from service.app import create_app
-from service.attempts import hearing
+from service import reception
+from service.app import attach, create_app
 from service.context import Context
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
@@ -91,7 +91,7 @@ def quick_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_STOP_INTERVAL", timedelta(milliseconds=20))
     monkeypatch.setattr(dispatch, "_MAX_BACKOFF", timedelta(0))
     # A test sets back since when workers are heard: a round of the dispatcher that takes long must not undo it.
-    monkeypatch.setattr(hearing, "_LONGEST_GAP", timedelta(seconds=60))
+    monkeypatch.setattr(reception, "_LONGEST_GAP", timedelta(seconds=60))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     folder = tmp_path_factory.mktemp("api")
     async with _database(postgres, "template") as database_url, parts(database_url, folder) as context:
         app = create_app(make_settings(folder), "http://127.0.0.1:1")
-        app.state.context = context
+        attach(app, context)
         async with serving(app, lifespan=False) as url:
             yield url, app
 

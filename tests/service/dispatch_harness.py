@@ -9,11 +9,11 @@ import pytest
 from service_harness import last_attempt, load, until
 from sqlalchemy import select
 
+from service.actions import service as actions
 from service.context import Context
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository
 from service.dispatch.dispatcher import Dispatcher
-from service.experiments import actions
 
 URL = "http://service:8080"
 LONG_AGO = timedelta(days=1)
@@ -52,7 +52,7 @@ async def change(context: Context, table: Any, row_id: int, **values: Any) -> No
 
 async def fall_silent(context: Context, attempt_id: int) -> None:
     """As if nothing had been heard of an attempt for a day, nor could have been."""
-    context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
+    context.reception.since = datetime.now(UTC) - 2 * LONG_AGO
     past = datetime.now(UTC) - LONG_AGO
     await change(context, Attempt, attempt_id, created_at=past, submitted_at=past, heartbeat_at=past)
 

@@ -21,9 +21,9 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from adadim_core.spec import ExperimentSpec, plan_trials, validate_spec
 from adadim_core.spec.report import Report
+from service.attempts.inbox import Inbox
 from service.attempts.service import authenticate, receive
 from service.auth import repository as tokens
-from service.auth.service import hash_token, new_token
 from service.cluster.jobs import RayJobs
 from service.context import Context
 from service.database.engine import Database
@@ -31,7 +31,9 @@ from service.database.notify import Listener
 from service.database.tables import Attempt, Experiment
 from service.experiments import service as experiments
 from service.http_limits import BoundedHead
+from service.secret import hash_token, new_token
 from service.settings import Settings
+from service.streams.feed import Feeds
 
 RAY_TOKEN = "ray-secret"
 
@@ -253,6 +255,16 @@ class Running:
     http: httpx.AsyncClient
     """With a submitter's token."""
     token: str
+
+    @property
+    def inbox(self) -> Inbox:
+        found: Inbox = self.app.state.reporting.inbox
+        return found
+
+    @property
+    def feeds(self) -> Feeds:
+        found: Feeds = self.app.state.feeds
+        return found
 
     async def submit(self, spec: str = "name: test", **headers: str) -> dict[str, Any]:
         response = await self.http.post("/api/v1/experiments", content=spec, headers=headers)

@@ -8,9 +8,10 @@ import pytest
 from service_harness import Running, add_token, client
 from sqlalchemy import select
 
-from service.auth.service import ensure_admin_token, hash_token
+from service.auth.service import ensure_admin_token
 from service.database.engine import Database
 from service.database.tables import Token
+from service.secret import hash_token
 
 JSON = {"Content-Type": "application/json"}
 WRITES = [("POST", "experiments"), ("POST", "experiments/1/cancel")]

@@ -216,7 +216,7 @@ async def test_a_watch_begins_with_the_state(adadim: Adadim, service: Running) -
     number = reporter.experiment_id
     await service.http.post(f"/api/v1/experiments/{number}/pause")
     watching = asyncio.create_task(adadim("watch", str(number)))
-    await until(lambda: service.context.feeds._feeds.get(number))
+    await until(lambda: service.feeds._feeds.get(number))
     await reporter.accepted(outcome={"state": "succeeded"})
     async with asyncio.timeout(60):
         result = await watching
@@ -229,7 +229,7 @@ async def test_a_line_tells_an_epoch_with_the_h_r_measured_in_it(adadim: Adadim,
     reporter = await Reporter.open(service)
     await reporter.accepted(series=[points(0, [0], [1.0])])
     watching = asyncio.create_task(adadim("watch", str(reporter.experiment_id)))
-    feed = await until(lambda: service.context.feeds._feeds.get(reporter.experiment_id))
+    feed = await until(lambda: service.feeds._feeds.get(reporter.experiment_id))
     await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
     await reporter.accepted(trials=[{"number": 1, "state": "running", "epoch": 0, "epochs": 2}])
     await reporter.accepted(series=[points(0, [0, 5], [1.0, 2.0])])

@@ -13,12 +13,12 @@ from service.context import Context
 from service.database import notify
 from service.database.engine import Database
 from service.database.tables import Event, Experiment, Segment
-from service.events import endpoints as events_module
-from service.events import feed
 from service.events import repository as events
 from service.metrics import repository as points
 from service.metrics.codec import encode
 from service.metrics.points import Points, series_key
+from service.streams import endpoints as events_module
+from service.streams import feed
 
 
 async def append(context: Context, experiment_id: int, *marks: str) -> None:
@@ -281,7 +281,7 @@ async def test_who_was_away_too_long_is_told_to_read_anew_and_misses_no_later_ev
 
 
 async def followers(service: Running, experiment_id: int, number: int) -> None:
-    feeds = service.context.feeds._feeds
+    feeds = service.feeds._feeds
     await until(lambda: experiment_id in feeds and feeds[experiment_id].followers == number)
 
 
@@ -311,7 +311,7 @@ async def test_followers_share_one_reading_and_one_encoding(service: Running, mo
     assert all(marks(found) == list("abcde") for found in await asyncio.gather(*streams))
     assert sorted(encoded) == [2, 3, 4, 5, 6]
     assert len(places) <= 7  # one at first, and at most one for each event with one that finds nothing more
-    await until(lambda: not service.context.feeds._feeds)
+    await until(lambda: not service.feeds._feeds)
 
 
 async def test_a_follower_that_is_far_back_holds_up_nobody_and_takes_nothing_from_the_others(
@@ -374,7 +374,7 @@ async def test_what_is_kept_for_followers_is_bounded(service: Running, monkeypat
     monkeypatch.setattr(feed, "_BATCH", 20)
     experiment_id = (await service.submit())["id"]
     wanted = [f"m{n}" for n in range(60)]
-    with service.context.feeds.follow(experiment_id, 1) as kept:
+    with service.feeds.follow(experiment_id, 1) as kept:
         stream = asyncio.create_task(sse(service.http, experiment_id, count=60, after=1))
         await append(service.context, experiment_id, *wanted)
         assert marks(await stream) == wanted
@@ -401,6 +401,6 @@ async def test_a_reader_that_takes_nothing_is_let_go(service: Running, monkeypat
         f"GET /api/v1/experiments/{experiment_id}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token}"
     )
     writer.write(f"{request}\r\n\r\n".encode())
-    await until(lambda: service.context.feeds._feeds)
-    await until(lambda: not service.context.feeds._feeds, "the reader to be let go")
+    await until(lambda: service.feeds._feeds)
+    await until(lambda: not service.feeds._feeds, "the reader to be let go")
     writer.transport.abort()

@@ -10,7 +10,7 @@ from service_harness import RayStandIn, Running, client, make_settings, parts, s
 from sqlalchemy import update
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from service.app import create_app
+from service.app import attach, create_app
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.tables import Trial
@@ -36,7 +36,7 @@ async def test_probes_need_no_token(service: Running) -> None:
 async def test_ready_says_whether_the_cluster_answers(database_url: str, tmp_path: Path, ray: RayStandIn) -> None:
     async with parts(database_url, tmp_path, ray) as context:
         app = create_app(make_settings(tmp_path), "")
-        app.state.context = context
+        attach(app, context)
         async with serving(app, lifespan=False) as url, client(url, None) as http:
             await ready(http, cluster="ok")
             ray.go_away()
@@ -50,7 +50,7 @@ async def test_not_ready_while_the_database_is_away_and_again_when_it_is_back(tm
     assert postmaster is not None
     async with parts(url, tmp_path) as context:
         app = create_app(make_settings(tmp_path), "")
-        app.state.context = context
+        attach(app, context)
         async with serving(app, lifespan=False) as address, client(address, None) as http:
             await ready(http, cluster="no answer")
             await asyncio.to_thread(postmaster.stop)

@@ -10,9 +10,9 @@ from service_harness import Running, add_token, client, queue
 from sqlalchemy import func, select
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, validate_spec
+from service.actions import service as actions
 from service.context import Context
 from service.database.tables import Experiment, Transition, Trial
-from service.experiments import actions
 from service.experiments import service as experiments
 from service.experiments.lifecycle import ACTIONS, TRANSITIONS, Facts, IllegalTransition, check_transition
 from service.experiments.service import change_state, find

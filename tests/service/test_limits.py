@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from service_harness import Running, add_token, client
 from test_reports import Reporter
 
-from service.auth.denials import DENIED
-from service.auth.rate import BURST_S, RateLimiter
+from service.rate import BURST_S, RateLimiter
+from service.telemetry.counters import DENIED
 
 
 class Clock:

@@ -20,12 +20,12 @@ from dispatch_harness import (
 from service_harness import RayStandIn, Worker, load, parts, queue, sweep, until
 from sqlalchemy import select
 
-from service.attempts import hearing
+from service import reception
 from service.attempts import repository as attempts
 from service.context import Context
 from service.database.tables import Attempt, Event, Experiment, Transition, Trial
 from service.dispatch import repository, service
-from service.problems import Problem
+from service.errors import ServiceError
 from service.queue import repository as queue_rows
 
 pytestmark = pytest.mark.usefixtures("quick_dispatch")
@@ -91,8 +91,8 @@ async def test_a_clock_that_is_wrong_loses_nothing(
             return datetime.now(tz) + timedelta(hours=1)
 
     experiment_id = await queue(context)
-    context.hearing.since = datetime.now(UTC) - LONG_AGO
-    monkeypatch.setattr(hearing, "datetime", Ahead)
+    context.reception.since = datetime.now(UTC) - LONG_AGO
+    monkeypatch.setattr(reception, "datetime", Ahead)
     async with dispatching(context):
         await submitted(context, experiment_id)
         await Worker.of(context, ray.only_job).report()
@@ -141,7 +141,7 @@ async def test_an_outage_of_the_database_makes_no_worker_silent(
     assert (await attempts_of(context, experiment_id))[0].state == "starting"
 
 
-def test_a_machine_that_slept_has_heard_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_slept_received_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=s) for s in (0, 1, 5, 600, 601, 590))
 
     class Clock(datetime):
@@ -149,9 +149,10 @@ def test_a_machine_that_slept_has_heard_nothing_meanwhile(monkeypatch: pytest.Mo
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return next(times)
 
-    monkeypatch.setattr(hearing, "datetime", Clock)
-    heard = hearing.Hearing()
-    assert [heard.lasts().total_seconds() for _ in range(5)] == [1, 5, 0, 1, 0]  # and one whose clock was set back
+    monkeypatch.setattr(reception, "datetime", Clock)
+    received = reception.Reception()
+    unbroken = [received.unbroken_for().total_seconds() for _ in range(5)]
+    assert unbroken == [1, 5, 0, 1, 0]  # the last: one whose clock was set back
 
 
 async def test_what_is_heard_while_ray_takes_its_time_counts(context: Context, ray: RayStandIn) -> None:
@@ -199,7 +200,7 @@ async def test_a_job_that_runs_for_ever_is_lost_and_then_given_up(
         assert (await load(context, experiment_id)).attempt == 1
         await change(context, Attempt, attempt.id, refused_at=None)
         await submitted(context, experiment_id, 2)
-        with pytest.raises(Problem, match="Superseded"):
+        with pytest.raises(ServiceError, match="Superseded"):
             await worker.report()
         stops = ray.job(attempt.submission_id).stops
         await until(lambda: ray.job(attempt.submission_id).stops > stops)  # and still told to end
@@ -274,7 +275,7 @@ async def test_an_interrupted_attempt_is_followed_by_another_and_costs_no_retry(
             worker = Worker.of(context, ray.job(attempt.submission_id))
             await worker.report(trials=[{"number": 0, "state": "running"}])
             await worker.report(outcome={"state": "interrupted", "error": "the node goes away"})
-            with pytest.raises(Problem, match="Superseded"):
+            with pytest.raises(ServiceError, match="Superseded"):
                 await worker.report()
         attempt = await submitted(context, experiment_id, 4)
         await Worker.of(context, ray.job(attempt.submission_id)).report(outcome={"state": "succeeded"})

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import numpy as np
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -11,7 +12,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select, text
 
 from service.database.engine import Database, alembic_config
+from service.database.migrations import points_v1
 from service.database.tables import Base, Event, Experiment, Trial
+from service.metrics.chunks import build
+from service.metrics.codec import decode
 from service.metrics.points import Points, series_key
 from service.metrics.reading import raw_points
 
@@ -138,3 +142,17 @@ async def _upgrade_to(database: Database, revision: str) -> None:
     async with database.connect() as connection:
         await connection.run_sync(upgrade)
         await connection.commit()
+
+
+@pytest.mark.parametrize("count", [1, 2, 127, 300, 10_000])
+def test_migration_0003_writes_chunks_as_the_service_reads_them(count: int) -> None:
+    random = np.random.default_rng(count)
+    step, value = np.cumsum(random.integers(1, 9, count)), random.normal(size=count)
+    value[random.random(count) < 0.1], value[random.random(count) < 0.1] = np.nan, np.inf
+    points = Points.of(0, step, step / 390, 1.7e9 + step * 0.05, value)
+    rows = list(zip(*(c.tolist() for c in (points.step, points.epoch, points.time, points.value)), strict=True))
+    for frozen, present in zip(points_v1.chunks(rows), build(points), strict=True):
+        body = frozen.pop("body")
+        assert frozen == {name: getattr(present, name) for name in frozen}
+        for found, expected in zip(vars(decode(body, 0)).values(), vars(decode(present.body, 0)).values(), strict=True):
+            assert np.array_equal(found, expected, equal_nan=True)

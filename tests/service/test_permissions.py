@@ -16,12 +16,12 @@ from starlette.routing import Mount
 
 from service.app import create_app
 from service.attempts import repository as attempts
-from service.attempts.endpoints import attempt
+from service.attempts.dependencies import authenticated_attempt
 from service.auth import dependencies as auth
-from service.auth.denials import DENIED
-from service.auth.service import hash_token, new_token
 from service.experiments.dependencies import owner
+from service.secret import hash_token, new_token
 from service.settings import Settings
+from service.telemetry.counters import DENIED
 
 Route = tuple[str, str]
 
@@ -38,7 +38,10 @@ PUBLIC: set[Route] = {
     ("POST", "/api/v1/session"),  # takes a token in its body
     ("DELETE", "/api/v1/session"),  # ends the caller's own session, if there is one
 }
-RULES = {auth.viewer: "viewer", auth.submitter: "submitter", auth.admin: "admin", owner: "owner", attempt: "attempt"}
+RULES = {
+    auth.viewer: "viewer", auth.submitter: "submitter", auth.admin: "admin", owner: "owner",
+    authenticated_attempt: "attempt",
+}  # fmt: skip
 
 CALLERS = ("nobody", "attempt", "viewer", "other submitter", "owner", "admin")
 ALLOWED = {

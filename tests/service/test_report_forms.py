@@ -19,7 +19,8 @@ from service.attempts import inbox as inbox_module
 from service.attempts.body import parse
 from service.attempts.inbox import Inbox
 from service.database.tables import Segment
-from service.problems import Problem
+from service.errors import ServiceError
+from service.problems import status_of
 
 _NAMES = ["h_r", "loss", "alpha"]
 _SERIES = st.integers(1, 8).flatmap(
@@ -94,7 +95,7 @@ async def test_a_binary_report_is_taken_and_other_types_are_415(service: Running
 
 async def test_one_report_that_is_wrong_does_not_fail_those_committed_with_it(service: Running) -> None:
     reporter = await Reporter.open(service)
-    inbox, attempt = service.context.inbox, reporter.attempt_id
+    inbox, attempt = service.inbox, reporter.attempt_id
 
     def delivery(trial: int, step: int) -> Any:
         return parse(Report(series=[Series(**points(trial, [step], [1.0]))]).model_dump_json().encode(), "")
@@ -102,7 +103,7 @@ async def test_one_report_that_is_wrong_does_not_fail_those_committed_with_it(se
     answers = await asyncio.gather(
         *(inbox.deliver(attempt, delivery(99 if step == 5 else 0, step)) for step in range(10)), return_exceptions=True
     )
-    assert [isinstance(a, Problem) and a.details.status for a in answers] == [False] * 5 + [422] + [False] * 4
+    assert [isinstance(a, ServiceError) and status_of(a) for a in answers] == [False] * 5 + [422] + [False] * 4
     assert (await reporter.series())[0]["steps"] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert (inbox._reports, inbox._bytes, inbox._queues) == (0, 0, {})
 
@@ -113,13 +114,13 @@ async def test_reports_after_an_outcome_in_the_same_group_are_409(service: Runni
     deliveries = [parse(body.model_dump_json().encode(), "") for body in bodies]
     async with service.context.database.transaction() as lock:  # so that they wait together
         await lock.execute(inbox_lock(reporter.experiment_id))
-        first = asyncio.create_task(service.context.inbox.deliver(reporter.attempt_id, deliveries[0]))
+        first = asyncio.create_task(service.inbox.deliver(reporter.attempt_id, deliveries[0]))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(service.context.inbox.deliver(reporter.attempt_id, d)) for d in deliveries]
+        others = [asyncio.create_task(service.inbox.deliver(reporter.attempt_id, d)) for d in deliveries]
         await asyncio.sleep(0.05)
     await first
     answers = await asyncio.gather(*others, return_exceptions=True)
-    assert [isinstance(a, Problem) and a.details.status for a in answers] == [False, False, 409]
+    assert [isinstance(a, ServiceError) and status_of(a) for a in answers] == [False, False, 409]
     assert await reporter.series() == []
 
 
@@ -145,8 +146,8 @@ async def test_too_much_waiting_is_429_and_nothing_is_lost(service: Running, mon
     taken = [p.result().status_code for p in (await asyncio.wait(waiting))[0]]
     assert taken == [200] * 5
     assert len((await reporter.series())[0]["steps"]) == 5
-    assert isinstance(service.context.inbox, Inbox)
-    with service.context.inbox.room(0):
+    assert isinstance(service.inbox, Inbox)
+    with service.inbox.room(0):
         pass
 
 
@@ -164,7 +165,7 @@ async def begin_to_post(reporter: Reporter, size: int) -> tuple[asyncio.StreamRe
 
 async def test_room_is_kept_for_a_body_before_it_is_read(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 2_000_000)
-    reporter, inbox = await Reporter.open(service), service.context.inbox
+    reporter, inbox = await Reporter.open(service), service.inbox
     _, writer = await begin_to_post(reporter, 1_999_000)
     await until(lambda: inbox._bytes == 1_999_000)
     assert (await reporter.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 429

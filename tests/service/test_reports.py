@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from adadim_core.spec import ExperimentSpec
 from service.attempts import repository as attempts
 from service.attempts import service as attempt_service
-from service.auth.service import hash_token, new_token
 from service.database.tables import Attempt, Experiment, Segment, Trial
+from service.secret import hash_token, new_token
 
 SPEC = "{name: a, search: {metric: h_r, mode: MODE, trials: 3, space: {training.lr: {uniform: [0.1, 0.5]}}}}"
 

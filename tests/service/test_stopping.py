@@ -15,9 +15,9 @@ from service.context import Context
 from service.database.tables import Attempt, Event, Experiment, Segment, Transition, Trial
 from service.dispatch import dispatcher as dispatcher_module
 from service.dispatch import service
+from service.errors import ServiceError
 from service.experiments import artefacts
 from service.experiments import repository as experiments
-from service.problems import Problem
 
 pytestmark = pytest.mark.usefixtures("quick_dispatch")
 
@@ -222,7 +222,7 @@ async def test_delete_stops_the_job_first_and_leaves_nothing(context: Context, r
     async with context.database.transaction() as session:
         for table in (Attempt, Trial, Event, Segment, Transition):
             assert set(await session.scalars(select(table.experiment_id))) == {other}
-    with pytest.raises(Problem, match="Not the token"):  # a worker ends at that as well
+    with pytest.raises(ServiceError, match="Not the token"):  # a worker ends at that as well
         await worker.report()
 
 

@@ -140,7 +140,7 @@ async def test_an_attempt_whose_dispatcher_died_before_submission_is_abandoned_a
         await until(lambda: ray.requests.count(("GET", f"/api/jobs/{first.submission_id}")) > 5)
         experiment = await load(context, experiment_id)
         assert (experiment.state, experiment.attempt) == ("starting", 1)
-        context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
+        context.reception.since = datetime.now(UTC) - 2 * LONG_AGO
         await change(context, Attempt, first.id, created_at=datetime.now(UTC) - LONG_AGO)
         await submitted(context, experiment_id, 2)
     states = [(a.state, a.error) for a in await attempts_of(context, experiment_id)]
@@ -161,7 +161,7 @@ async def test_a_job_that_was_seen_or_heard_of_was_submitted(context: Context, r
         seen = await submitted(context, ids[0])
         assert seen.number == 1
         await change(context, Attempt, ids[1], heartbeat_at=datetime.now(UTC) - LONG_AGO)
-        context.hearing.since = datetime.now(UTC) - 2 * LONG_AGO
+        context.reception.since = datetime.now(UTC) - 2 * LONG_AGO
         experiment = await until(in_state(context, ids[1], "failed"))
     assert "Ray has lost its job" in experiment.state_reason
 

@@ -9,9 +9,10 @@ from service_harness import Running, add_token, client
 from sqlalchemy import select, update
 from test_command_line import Adadim, adadim, refused
 
-from service.auth.service import ensure_admin_token, hash_token
+from service.auth.service import ensure_admin_token
 from service.database.engine import Database
 from service.database.tables import Token
+from service.secret import hash_token
 
 __all__ = ["adadim"]
 PATH = "/api/v1/tokens"

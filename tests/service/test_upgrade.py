@@ -13,7 +13,7 @@ import pytest
 from service_harness import Running, add_token, client, make_settings, parts, serving
 from sqlalchemy import text
 
-from service.app import create_app
+from service.app import attach, create_app
 from service.database.engine import Database
 from tests.service.test_migrations import differences
 
@@ -31,7 +31,7 @@ async def upgraded(request: Any, empty_database_url: str, tmp_path: Path) -> Asy
     await database.close()
     async with parts(empty_database_url, tmp_path) as context:
         app = create_app(make_settings(tmp_path), "")
-        app.state.context = context
+        attach(app, context)
         token = await add_token(context.database, "viewer")
         async with serving(app, lifespan=False) as url, client(url, token) as http:
             yield Running(url, app, context, http, token)

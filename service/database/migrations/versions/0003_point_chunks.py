@@ -1,14 +1,13 @@
 """Points move from a row each into chunks; live points from JSON events into segments.
 
-Reads and writes go through service.metrics.codec: bodies carry a version, and every later codec reads this one's.
+Chunks are written by points_v1.py: bodies carry a version, and every later codec reads this one's.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from service.metrics.chunks import build
-from service.metrics.points import Points
+from service.database.migrations import points_v1
 
 revision = "0003"
 down_revision = "0002"
@@ -91,10 +90,9 @@ def _move_points() -> None:
             if not rows:
                 break
             after = rows[-1].step
-            points = Points.of(0, *zip(*rows, strict=True))
             connection.execute(
                 sa.insert(chunks),
-                [{"trial_id": trial_id, "metric_id": metric_id, **vars(chunk)} for chunk in build(points)],
+                [{"trial_id": trial_id, "metric_id": metric_id, **chunk} for chunk in points_v1.chunks(rows)],
             )
 
 

@@ -11,18 +11,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
 from service.auth.dependencies import Viewer
 from service.context import Context, CurrentContext
-from service.events.feed import Frame
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
+from service.streams.feed import Feeds, Frame
 from service.telemetry.counters import READERS_LET_GO
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,15 @@ _EVENT_SCHEMA = {
 }
 
 
+async def get_feeds(request: Request) -> Feeds:
+    """The feeds of the application a request came to: `app.state.feeds`."""
+    feeds: Feeds = request.app.state.feeds
+    return feeds
+
+
+CurrentFeeds = Annotated[Feeds, Depends(get_feeds)]
+
+
 @router.get(
     "/experiments/{experiment_id}/events",
     response_class=StreamingResponse,
@@ -58,6 +67,7 @@ async def stream_events(
     experiment_id: ExperimentId,
     _: Viewer,
     context: CurrentContext,
+    feeds: CurrentFeeds,
     *,
     after: Annotated[int, Query(ge=0, le=2**62, description="Start after this event.")] = 0,
     metrics: MetricNames = None,
@@ -72,7 +82,7 @@ async def stream_events(
         tip = (await experiments.find(session, experiment_id)).seq
     start = int(last_event_id) if last_event_id is not None else after
     return _PatientResponse(
-        _stream(context, experiment_id, start, tip, split_names(metrics)),
+        _stream(context, feeds, experiment_id, start, tip, split_names(metrics)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -97,15 +107,15 @@ class _PatientResponse(StreamingResponse):
 
 
 async def _stream(
-    context: Context, experiment_id: int, seq: int, tip: int, metrics: list[str] | None
+    context: Context, feeds: Feeds, experiment_id: int, seq: int, tip: int, metrics: list[str] | None
 ) -> AsyncIterator[bytes | memoryview]:
     ends, next_ping = time.monotonic() + _LIFE_S, time.monotonic() + _PING_S
     told = 0
     wanted = None if metrics is None else frozenset(metrics)
     yield format_sse_event(retry=1000, comment=f"experiment {experiment_id} after event {seq}")
-    with context.feeds.follow(experiment_id, tip) as feed:
+    with feeds.follow(experiment_id, tip) as feed:
         while time.monotonic() < ends and not context.closing:
-            found = feed.kept(seq) or await context.feeds.older(experiment_id, seq)
+            found = feed.kept(seq) or await feeds.older(experiment_id, seq)
             if found.gone:  # let the client find out by coming back
                 return
             if max(seq, told) < found.merged:

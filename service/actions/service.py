@@ -1,4 +1,4 @@
-"""What users do to experiments that exist: cancel, pause, resume, retry, delete, clone. The rules: lifecycle.py."""
+"""What users do to experiments that exist. The rules of it are tables in experiments/lifecycle.py."""
 
 import copy
 import difflib
@@ -13,9 +13,9 @@ from adadim_core.spec import SpecError, plan_trials, validate_spec
 from adadim_core.spec.experiment import set_paths
 from service.database import notify
 from service.database.tables import Experiment
+from service.errors import ConflictError, FieldError, InvalidError
 from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
 from service.experiments.service import Submission, change_state, check_spec, find, invalid_spec
-from service.problems import FieldError, Problem
 from service.trials import repository as trials
 
 
@@ -32,21 +32,21 @@ class Done:
 async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by: str) -> Done:
     """Do one of the actions of the life cycle. Idempotent.
 
-    Raises a 404 problem, or a 409 problem that says what to do instead.
+    Raises NotFoundError, or ConflictError saying what to do instead.
     """
     experiment = await find(session, experiment_id, lock=True)
     action, state = ACTIONS[name], experiment.state
     if state in action.already:
         return Done(experiment, False, f"Experiment {experiment.id} is {state} already; nothing was done.")
     if state not in action.moves:
-        raise Problem(409, "Conflict", f"Cannot {name} experiment {experiment.id}: {action.advice[state]}.")
+        raise ConflictError(f"Cannot {name} experiment {experiment.id}: {action.advice[state]}.")
     experiment.desired_state = action.desired
     if name == "retry":
         await _begin_again(session, experiment)
     try:
         await change_state(session, experiment, action.moves[state], reason=f"{action.done} by {by}", by=by)
     except IllegalTransition as error:
-        raise Problem(409, "Conflict", f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
+        raise ConflictError(f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
     experiment.due_at = None if experiment.state == "paused" else func.now()
     await notify.notify(session, notify.DISPATCH)
     return Done(experiment, True, f"Experiment {experiment.id} was {state}; it is {experiment.state} now.")
@@ -63,7 +63,7 @@ async def _begin_again(session: AsyncSession, experiment: Experiment) -> None:
 def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> Submission:
     """An experiment's spec anew, with some fields changed: dotted paths to values. Takes a second for the largest.
 
-    Raises a 422 problem that names the field which is wrong.
+    Raises InvalidError naming the field that is wrong.
     """
     if changes:
         return check_spec(_changed(source.spec, changes), max_trials)
@@ -83,12 +83,8 @@ def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         except (KeyError, TypeError):
             close = difflib.get_close_matches(path, _paths(fields), n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
-            raise Problem(
-                422,
-                "Invalid change",
-                f"The spec has no field {path}{hint}",
-                [FieldError(pointer=path, detail="no such field")],
-            ) from None
+            wrong = FieldError(pointer=path, detail="no such field")
+            raise InvalidError(f"The spec has no field {path}{hint}", title="Invalid change", errors=[wrong]) from None
     return fields
 
 

@@ -2,14 +2,9 @@
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REGISTRY = CollectorRegistry()
-REQUESTS = Counter("adadim_http_requests", "HTTP requests.", ["method", "route", "status"], registry=REGISTRY)
-LATENCY = Histogram(
-    "adadim_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"], registry=REGISTRY
-)
+from service.telemetry.counters import LATENCY, REQUESTS
 
 
 class HttpMetrics:

@@ -1,0 +1,1 @@
+"""What users do to experiments that exist: cancel, pause, resume, retry, delete, clone."""

@@ -1,0 +1,33 @@
+"""Secrets: how they are made, hashed, and kept in files only their owner can read.
+
+A token is 32 random bytes; the database keeps its SHA-256 only, which suffices for secrets nobody chose.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+
+def new_token() -> str:
+    """A fresh secret."""
+    return "adadim_" + secrets.token_urlsafe(32)
+
+
+def hash_token(token: str) -> bytes:
+    """What the database keeps of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a file; empty if there is none."""
+    return path.read_text().strip() if path.exists() else ""
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a file only its owner can read. It never exists with wider permissions, nor half written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    temporary.replace(path)

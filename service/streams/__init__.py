@@ -1,0 +1,1 @@
+"""Live streams: an experiment's events and points as they happen, over server-sent events."""
