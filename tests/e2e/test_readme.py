@@ -27,7 +27,7 @@ def adadim_commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_specs_are_valid(text: str) -> None:
-    assert plan_trials(parse_spec(text).search)
+    assert plan_trials(parse_spec(text))
 
 
 @pytest.mark.parametrize("words", adadim_commands(), ids=" ".join)
@@ -55,4 +55,4 @@ def test_the_librarys_snippet_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_examples_are_valid(file: Path) -> None:
-    assert plan_trials(parse_spec(file.read_text()).search)
+    assert plan_trials(parse_spec(file.read_text()))

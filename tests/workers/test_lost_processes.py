@@ -96,7 +96,7 @@ def test_killed_trials_then_driver(ray_head: RayHead, run_workers: Start, tmp_pa
 
     second = run_workers(spec)
     assert second.finish(100) == 0, second.output
-    assert "2 of 3 trials to run" in second.output
+    assert "= 3 trials, 2 to run" in second.output
     assert_gone_on(storage, epochs, finished, tmp_path)
 
 
