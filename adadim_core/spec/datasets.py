@@ -21,6 +21,8 @@ class Dataset:
     """Whether `data.path` says where it is; otherwise it comes with a package."""
     train_images: int | None = None
     """Training images, where every copy of the set has as many."""
+    test_images: int | None = None
+    """Test images, where every copy of the set has as many."""
 
 
 _TABLE = (
@@ -30,6 +32,7 @@ _TABLE = (
         origin="its images come with scikit-learn",
         needs_path=False,
         train_images=1_438,
+        test_images=359,
     ),
     Dataset(
         name="mnist",
@@ -37,6 +40,7 @@ _TABLE = (
         origin="the four files train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
         "t10k-labels-idx1-ubyte.gz are published at yann.lecun.com/exdb/mnist and its mirrors",
         train_images=60_000,
+        test_images=10_000,
     ),
     Dataset(
         name="fashion_mnist",
@@ -44,20 +48,28 @@ _TABLE = (
         origin="the four .gz files are published at github.com/zalandoresearch/fashion-mnist; Debian's package "
         "dataset-fashion-mnist puts them into /usr/share/datasets/fashion-mnist",
         train_images=60_000,
+        test_images=10_000,
     ),
     Dataset(
         name="cifar10",
         title="CIFAR-10",
         origin="the archives are published at www.cs.toronto.edu/~kriz/cifar.html",
         train_images=50_000,
+        test_images=10_000,
     ),
     Dataset(
         name="cifar100",
         title="CIFAR-100",
         origin="the archives are published at www.cs.toronto.edu/~kriz/cifar.html",
         train_images=50_000,
+        test_images=10_000,
     ),
-    Dataset(name="stl10", title="STL-10", origin="stl10_binary.tar.gz is published at cs.stanford.edu/~acoates/stl10"),
+    Dataset(
+        name="stl10",
+        title="STL-10",
+        origin="stl10_binary.tar.gz is published at cs.stanford.edu/~acoates/stl10",
+        test_images=8_000,
+    ),
     Dataset(name="medmnist", title="MedMNIST", origin="the .npz files are published at medmnist.com"),
     Dataset(
         name="image_folder",

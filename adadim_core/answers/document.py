@@ -1,0 +1,142 @@
+"""The answer as a document: what the API, results.json and every page show."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["best", "leads", "none", "no statement"]
+Standing = Literal["best", "leads", "not distinguishable", "worse", "not ranked"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Statistics(_Document):
+    """A metric over the replicates of a configuration."""
+
+    n: int
+    mean: float
+    sd: float | None
+    """Standard deviation (n - 1); null for one replicate."""
+    low: float | None
+    high: float | None
+    """95 % t interval of the mean."""
+
+
+class Difference(_Document):
+    """A configuration minus the leader, paired by seed."""
+
+    seeds: int
+    """Seeds that both have."""
+    mean: float
+    sd: float | None
+    """Standard deviation of the differences."""
+    low: float | None = None
+    high: float | None = None
+    """95 % interval of this difference taken alone; null, as all below, where the seeds do not allow a test."""
+    low_adjusted: float | None = None
+    high_adjusted: float | None = None
+    """Interval that agrees with the verdict over all comparisons: it excludes 0 just where p_adjusted <= 0.05."""
+    p: float | None = None
+    """Of the two-sided paired t test."""
+    p_adjusted: float | None = None
+    """After Holm's adjustment over all pairs of ranked configurations."""
+
+
+class ConfigurationAnswer(_Document):
+    """One configuration: its replicates, its statistics and where it stands."""
+
+    number: int
+    """Position in the order of first trials, from 0."""
+    label: str
+    params: dict[str, Any]
+    """Dotted spec path to value, without the seed."""
+    trials: list[int]
+    """Numbers of all its trials."""
+    seeds: list[int]
+    """Of its replicates: trials that trained to their end and have a number for the metric."""
+    values: list[float]
+    """The metric of each replicate, in the order of seeds."""
+    standing: Standing
+    rank: int | None
+    """Order of the means, from 1; null where it is not ranked. What is not distinguishable has no order that counts."""
+    flags: list[str]
+    """Why it is not ranked."""
+    statistics: dict[str, Statistics]
+    """By metric."""
+    differences: dict[str, Difference]
+    """By metric: the one that ranks and those that say why; empty for the leader."""
+    more_seeds: int | None
+    """About how many more seeds would tell it from the leader; null where it is told apart, or none would."""
+
+
+class Resolution(_Document):
+    """How fine the metric can be."""
+
+    images: int
+    """Size of the test set."""
+    step: float
+    """1 / images."""
+    binomial_error: float
+    """Standard error of the leader's mean if the images were drawn anew: sqrt(p (1 - p) / images)."""
+    spread: float
+    """Largest minus smallest mean of the ranked configurations."""
+    saturated: bool
+    """The spread is no larger than the binomial error or one image."""
+
+
+class Agreement(_Document):
+    """How well a measure without labels would have ranked the configurations."""
+
+    measure: str
+    against: str
+    """The metric with labels."""
+    configurations: int
+    tau: float | None
+    """Kendall's tau-b, positive where the measure prefers what the metric prefers."""
+    low: float | None
+    high: float | None
+    """95 % interval over configurations; null under five of them."""
+    picks: int
+    """Number of the configuration it would have chosen."""
+    costs: float
+    """How much worse that one's mean is than the best mean, in the metric with labels."""
+
+
+class Method(_Document):
+    """What the verdict rests on."""
+
+    confidence: float
+    test: str
+    adjustment: str
+    comparisons: int
+    """Pairs tested."""
+
+
+class Answer(_Document):
+    """What a sweep shows, in numbers and in words."""
+
+    verdict: Verdict
+    sentence: str
+    """The statement."""
+    why: str | None
+    """What H(R), I(R;Z) and effective rank do meanwhile."""
+    notes: list[str]
+    """What a reader must know beside it: left-out configurations, a saturated metric, a sweep that still runs."""
+    metric: str
+    title: str
+    """The metric in words."""
+    mode: Literal["max", "min"]
+    final: bool
+    """Whether every trial has ended."""
+    trials_done: int
+    trials: int
+    leader: int | None
+    """Number of the configuration with the best mean."""
+    resolution: Resolution | None
+    """Null where the metric is no share of images."""
+    method: Method
+    configurations: Annotated[list[ConfigurationAnswer], Field(description="Ranked ones first, in their order.")]
+    without_labels: list[Agreement]
+    """For each measure that needs no labels."""

@@ -1,0 +1,220 @@
+"""The words of an answer: its statement, what it says of H(R) and I(R;Z), and the notes beside it.
+
+Owns every word people read of an answer. Does not own its numbers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adadim_core.answers.document import Answer, ConfigurationAnswer, Difference, Statistics
+from adadim_core.answers.numbers import decimals_for, number, plain, signed
+from adadim_core.spec.metrics import metric_title
+
+_NAMED = 4
+"""So many configurations are named in a list; of more, the rest is counted."""
+_EXPLAINED = 2
+_MANY_SEEDS = 100
+_SHORT_TITLES = {"h_r": "H(R)", "i_rz": "I(R;Z)", "erank_r": "effective rank"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """Puts an answer into words."""
+
+    answer: Answer
+    noun: str
+    """What is compared: weightings or configurations."""
+    obstacle: str | None
+    """Why the metric cannot be compared across the configurations, if it cannot."""
+    sweep: bool
+    changes_values: bool
+
+    def statement(self) -> str:
+        """The sentence an experiment ends with."""
+        answer = self.answer
+        match answer.verdict:
+            case "best" | "leads":
+                said = self._leading()
+            case "none":
+                said = self._no_winner()
+            case _:
+                said = self._no_statement()
+        if answer.final or answer.verdict == "no statement":
+            return said
+        return f"So far, with {answer.trials_done} of {_count(answer.trials, 'trial')} ended: {said}"
+
+    def why(self, separated: dict[str, tuple[int, int]]) -> str | None:
+        """What the balance does meanwhile; None without a statement or without H(R) and I(R;Z).
+
+        Args:
+            separated: by metric, how many pairs of configurations differ beyond doubt, of how many.
+        """
+        answer = self.answer
+        beside = {m: counts for m, counts in separated.items() if m != answer.metric and counts[1]}
+        if answer.verdict == "no statement" or not beside:
+            return None
+        if answer.verdict != "none":
+            parts = [part for c in self._standing("worse")[:_EXPLAINED] if (part := self._against(c, beside))]
+            return " ".join(parts) or None
+        moved = [(_short(m), counts) for m, counts in beside.items() if counts[0]]
+        still = [_short(m) for m, counts in beside.items() if not counts[0]]
+        if not moved:
+            return f"Nor does the balance move: {_and(still)} tell{'s' * (len(still) == 1)} no pair apart."
+        (first, (told, pairs)), *others = moved
+        words = [f"{first} tells {told} of {_count(pairs, 'pair')} apart", *(f"{m} {n}" for m, (n, _) in others)]
+        title = f"the {_lower(answer.title)}"
+        return f"The balance moves, {title} does not: {', '.join(words)}; {_and([*still, title])} none."
+
+    def notes(self) -> list[str]:
+        """What must be known beside the statement."""
+        answer, notes = self.answer, []
+        left_out = [c for c in answer.configurations if c.flags]
+        if left_out and answer.verdict != "no statement":
+            listed = "; ".join(f"{c.label} ({', '.join(c.flags)})" for c in left_out[:_NAMED])
+            more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+            notes.append(f"Not ranked: {listed}{more}.")
+        single = [c for c in answer.configurations if not c.flags and len(c.values) == 1]
+        if single and answer.verdict != "no statement":
+            notes.append(f"One seed so far, not ranked: {self._list(single)}.")
+        resolution = answer.resolution
+        if resolution is not None and resolution.saturated:
+            spread, error = (number(x, 4) for x in (resolution.spread, resolution.binomial_error))
+            notes.append(
+                f"{answer.title} is saturated: the means differ by {spread}, and {resolution.images} test images alone "
+                f"have an error of {error} (one image is {number(resolution.step, 4)}). Choose a harder metric."
+            )
+        if not answer.final and answer.verdict != "no statement":
+            notes.append("Trials still run: intervals and p values hold for the end of the sweep, not for each look.")
+        return notes
+
+    def _leading(self) -> str:
+        leader = self._leader
+        word = "is best" if self.answer.verdict == "best" else "leads"
+        parts = [f"{leader.label} {word}: {self._mean(leader)}."]
+        close, worse = self._standing("not distinguishable"), self._standing("worse")
+        rest = []
+        if len(close) == 1:
+            rest.append(f"{close[0].label} is not distinguishable{self._bracketed(close[0])}")
+        elif close:
+            rest.append(f"{self._list(close)} are not distinguishable")
+        if len(worse) == 1:
+            rest.append(f"{worse[0].label} is worse{self._bracketed(worse[0])}")
+        elif worse:
+            rest.append(f"{self._list(worse)} are worse")
+        return " ".join([*parts, "; ".join(rest) + "."])
+
+    def _no_winner(self) -> str:
+        leader = self._leader
+        close = self._standing("not distinguishable")
+        count = len(close) + 1
+        group = f"{count} {self.noun}" if count > 2 else _and(c.label for c in (leader, *close))
+        extreme = "highest" if self.answer.mode == "max" else "lowest"
+        said = f"No winner: {group} are within noise. {leader.label} has the {extreme} mean, {self._mean(leader)}"
+        settling = [(c.more_seeds, c) for c in close if c.more_seeds is not None]
+        if not settling:
+            return f"{said}."
+        seeds, other = min(settling, key=lambda pair: (pair[0], pair[1].number))
+        if seeds > _MANY_SEEDS:
+            return f"{said}; it would take more than {_MANY_SEEDS} more seeds to tell any of the others from it."
+        return f"{said}; about {_count(seeds, 'more seed')} would settle {other.label} against {leader.label}."
+
+    def _no_statement(self) -> str:
+        answer = self.answer
+        found = [c for c in answer.configurations if c.values]
+        if not self.sweep:
+            value = f" {answer.title} {plain(found[0].values[0], answer.metric)}." if found else ""
+            return f"No comparison: a single run.{value}"
+        if self.changes_values:
+            return (
+                "No statement: pbt changes the values of trials while they train, so none stands for a configuration."
+            )
+        if self.obstacle is not None:
+            return f"No ranking by {answer.title}: {self.obstacle}."
+        if not found:
+            return f"No statement yet: no trial has ended with a {answer.title}."
+        rankable = [c for c in answer.configurations if not c.flags and len(c.values) >= 2]
+        if len(rankable) == 1:
+            alone = len(answer.configurations) == 1
+            why = "is the only configuration" if alone else "no other configuration has two replicates to compare"
+            return f"No comparison: {rankable[0].label} has {self._mean(rankable[0])} and {why}."
+        so_far = "" if answer.final else " so far"
+        return (
+            f"No statement: no two configurations have two replicates each{so_far}, and one seed cannot tell a "
+            "difference from chance. Let each train with several seeds: search.seeds: 5."
+        )
+
+    def _against(self, other: ConfigurationAnswer, beside: dict[str, tuple[int, int]]) -> str | None:
+        """How the balance of another differs from the leader's."""
+        moved, still = [], []
+        for metric in beside:
+            difference = other.differences.get(metric)
+            if difference is None or difference.p_adjusted is None:
+                continue
+            if difference.p_adjusted <= 1 - self.answer.method.confidence + 1e-12:
+                word = "higher" if difference.mean > 0 else "lower"
+                moved.append(f"{word} {_short(metric)} ({_interval(difference, metric)})")
+            else:
+                still.append(_short(metric))
+        if not moved and not still:
+            return None
+        said = f"Against {self._leader.label}, {other.label} has "
+        if not moved:
+            return f"{said}no distinguishable difference in {_and(still)}."
+        return f"{said}{_and(moved)}" + (f"; {_and(still)} not distinguishable." if still else ".")
+
+    def _standing(self, standing: str) -> list[ConfigurationAnswer]:
+        return [c for c in self.answer.configurations if c.standing == standing]
+
+    @property
+    def _leader(self) -> ConfigurationAnswer:
+        return next(c for c in self.answer.configurations if c.number == self.answer.leader)
+
+    def _mean(self, configuration: ConfigurationAnswer) -> str:
+        found: Statistics = configuration.statistics[self.answer.metric]
+        half = 0.0 if found.low is None else found.mean - found.low
+        decimals = decimals_for(self.answer.metric, half)
+        return f"{number(found.mean, decimals)} ± {number(half, decimals)} ({_count(found.n, 'seed')})"
+
+    def _bracketed(self, configuration: ConfigurationAnswer) -> str:
+        difference = configuration.differences.get(self.answer.metric)
+        return "" if difference is None else f" ({_interval(difference, self.answer.metric)})"
+
+    def _list(self, configurations: list[ConfigurationAnswer]) -> str:
+        """Names, with their differences where there are few."""
+        shown = configurations[:_NAMED] if len(configurations) > _NAMED + 1 else configurations
+        names = [c.label + (self._bracketed(c) if len(configurations) <= 2 else "") for c in shown]
+        if len(shown) < len(configurations):
+            names.append(f"{len(configurations) - len(shown)} others")
+        return _and(names)
+
+
+def _interval(difference: Difference, metric: str) -> str:
+    """A difference with the interval that agrees with the verdict: "−0.003, −0.009 to 0.003"."""
+    if difference.low_adjusted is None or difference.high_adjusted is None:
+        return signed(difference.mean, decimals_for(metric, abs(difference.mean)))
+    decimals = decimals_for(metric, (difference.high_adjusted - difference.low_adjusted) / 2)
+    low, high = (number(x, decimals) for x in (difference.low_adjusted, difference.high_adjusted))
+    return f"{signed(difference.mean, decimals)}, {low} to {high}"
+
+
+def _short(metric: str) -> str:
+    return _SHORT_TITLES.get(metric, metric_title(metric))
+
+
+def _lower(title: str) -> str:
+    """A title within a sentence, which keeps its symbols: "k-NN accuracy", "H(R)"."""
+    first = title.partition(" ")[0]
+    return title[0].lower() + title[1:] if first.isalpha() and first[1:].islower() else title
+
+
+def _and(parts: Iterable[str]) -> str:
+    """ "a, b and c"; with semicolons where a part has a comma of its own."""
+    *head, last = parts
+    if not head:
+        return last
+    mark = "; " if any("," in part for part in (*head, last)) else ", "
+    return f"{mark.join(head)} and {last}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
