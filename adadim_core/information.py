@@ -42,13 +42,13 @@ def effective_rank(x: Tensor, *, center: bool = True, computed_in: torch.dtype |
     _require_matrix(x)
     n, d = x.shape
     precision = computed_in or x.dtype
-    x, finite = _zero_unless_finite(x.double())
-    x = _scaled(x)
     if center:
-        x, _, error_D = rows.center(x, precision)
+        x, _, error_D = _centered(x, precision)
     else:
+        x = _scaled(x)
         error_D = rows.ERROR * rows.rounding(x, precision)
-    return _effective_rank(x @ x.T if n <= d else x.T @ x, _floor(n, error_D), finite)
+    gram, finite = _zero_unless_finite(x @ x.T if n <= d else x.T @ x)
+    return _effective_rank(gram, _floor(n, error_D), finite)
 
 
 @full_precision
@@ -68,9 +68,13 @@ def matrix_entropy(x: Tensor, *, order: float = 2.0, center: bool = False) -> Te
     """
     _require_matrix(x)
     _require_order(order)
-    a = _unit_rows(x, center, order)
-    n, d = a.shape
-    return _entropy(a @ a.T if n <= d else a.T @ a, n, order)
+    n, d = x.shape
+    if n <= d:
+        return _entropy(_kernel(x, center, order), n, order)
+    # The smaller Gram matrix of the same rows has the same eigenvalues. Rows without a direction share one more column.
+    unit, zero = _directions(x, center, order)
+    a = torch.cat([unit, zero[:, None].to(unit.dtype)], dim=1)
+    return _entropy(a.T @ a, n, order)
 
 
 @full_precision
@@ -94,8 +98,7 @@ def mutual_information(r: Tensor, z: Tensor, *, order: float = 2.0, center: bool
     n = r.shape[0]
     if z.shape[0] != n:
         raise ValueError(f"r and z describe the same samples: {n} rows and {z.shape[0]} rows do not match")
-    a, b = _unit_rows(r, center, order), _unit_rows(z, center, order)
-    return _shared_information(a @ a.T, b @ b.T, order)
+    return _shared_information(_kernel(r, center, order), _kernel(z, center, order), order)
 
 
 @torch.no_grad()
@@ -175,10 +178,10 @@ class RowProducts:
 
     def kernel(self, *, center: bool) -> Tensor:
         """K of `matrix_entropy`; NaN where the batch was not finite."""
-        zero = self.centered_zero if center else self.zero
-        kernel_NN = _cosines(self.gram, zero) if center else self.cosines.double()
-        # Rows without a direction share one of their own.
-        kernel_NN = kernel_NN + (zero[:, None] & zero)
+        if center:
+            kernel_NN = _with_shared_direction(_cosines(self.gram, self.centered_zero), self.centered_zero)
+        else:
+            kernel_NN = _with_shared_direction(self.cosines.double(), self.zero)
         return torch.where(self.finite, kernel_NN, math.nan)
 
     def effective_rank(self) -> Tensor:
@@ -215,27 +218,40 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
     return (unit_rows(z1)[0] - unit_rows(z2)[0]).square().sum(dim=1).mean()
 
 
-def _unit_rows(x: Tensor, centered: bool, order: float) -> Tensor:
-    """Rows scaled to length one, (N, D + 1). float64 where eigenvalues are to come: low orders magnify rounding.
+def _kernel(x: Tensor, center: bool, order: float) -> Tensor:
+    """(N, N) K of `matrix_entropy`."""
+    if center:
+        x, zero, _ = _centered(x, x.dtype)
+        return _with_shared_direction(_cosines(x @ x.T, zero), zero)
+    unit, zero = _directions(x, center, order)
+    return _with_shared_direction(unit @ unit.T, zero)
 
-    A zero row has no direction: such rows share one of their own, the added last column. So a constant batch,
-    all zero once centred, has a kernel of ones (entropy 0) rather than of zeros or of amplified rounding errors.
+
+def _directions(x: Tensor, center: bool, order: float) -> tuple[Tensor, Tensor]:
+    """Rows scaled to length one, and whether a row is zero.
+
+    In float64 where eigenvalues follow: low orders magnify rounding.
     """
-    precision, zero_N = x.dtype, None
-    x = x if order == 2 else x.double()
-    if centered:
-        x, zero_N, _ = rows.center(x, precision)
-    x, zero_N = unit_rows(x, zero_N)
-    return torch.cat([x, zero_N[:, None].to(x.dtype)], dim=1)
+    if center:
+        x, zero, _ = _centered(x, x.dtype)
+        return unit_rows(x, zero)
+    return unit_rows(x if order == 2 else x.double())
+
+
+def _with_shared_direction(cosines: Tensor, zero: Tensor) -> Tensor:
+    """A kernel in which rows without a direction share one of their own.
+
+    So a constant batch, all zero once centred, has a kernel of ones (entropy 0) rather than of zeros or of amplified
+    rounding errors.
+    """
+    return cosines + (zero[:, None] & zero)
 
 
 def _products(x: Tensor, order: float, computed_in: torch.dtype) -> RowProducts:
     _require_matrix(x)
     n, d = x.shape
-    unit, zero = unit_rows(x if order == 2 else x.double())  # as `matrix_entropy` does it
-    # In x's own dtype, whose rounding is what `center` is about; products and eigenvalues want float64.
-    x, centered_zero, error_D = rows.center(_scaled(x), computed_in)
-    x = x.double()
+    unit, zero = _directions(x, False, order)
+    x, centered_zero, error_D = _centered(x, computed_in)
     gram, finite = _zero_unless_finite(x @ x.T)
     return RowProducts(
         gram=gram,
@@ -248,8 +264,14 @@ def _products(x: Tensor, order: float, computed_in: torch.dtype) -> RowProducts:
     )
 
 
+def _centered(x: Tensor, computed_in: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """x in float64 with the mean of each column taken off: as `rows.center`, at a scale where squares are finite."""
+    return rows.center(_scaled(x), computed_in)
+
+
 def _scaled(x: Tensor) -> Tensor:
-    """x with its largest entry at one, so that no square overflows."""
+    """x in float64 with its largest entry at one, so that no square overflows."""
+    x = x.double()
     scale = x.detach().abs().amax()
     return x / torch.where(scale > 0, scale, 1.0)
 

@@ -119,7 +119,7 @@ def train_plainly(trials: int, epochs: int) -> None:
 
     torch.set_num_threads(1)
     experiment = validate_spec(spec(max(trials, 1), epochs))
-    plans = plan_trials(experiment.search)
+    plans = plan_trials(experiment)
     Trainer(experiment.with_params(plans[0].params)).train_epoch()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -139,7 +139,7 @@ def run_recipe(trials: int, epochs: int) -> None:
 
     ray.init(logging_level="ERROR", log_to_driver=False)
     experiment = validate_spec(spec(trials, epochs))
-    plans = {plan.number: plan.params for plan in plan_trials(experiment.search)}
+    plans = {plan.number: plan.params for plan in plan_trials(experiment)}
     folder = tempfile.mkdtemp(prefix="adadim-recipe-", dir="/tmp")
 
     def train_loop(config: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from adadim_core.spec import ExperimentSpec, TrialPlan, plan_trials
+from adadim_core.spec import ExperimentSpec, TrialPlan, plan_summary, plan_trials
 from adadim_core.spec.report import Outcome
 from workers.context import RunContext
 from workers.interruption import Interrupted, Interruption
@@ -28,15 +28,14 @@ def run_experiment(
         Interrupted: asked to end; the results so far are stored.
     """
     storage.prepare(spec)
-    plans = plan_trials(spec.search)
+    plans = plan_trials(spec)
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
     begun = storage.checkpointed()
     left = _take_up(spec, storage, plans, progress, begun)
     resumed = len(begun & {plan.number for plan in left})
     going_on = f" ({resumed} from checkpoints)" if resumed else ""
-    what = f"{len(left)} of {len(plans)} trial{'s' * (len(plans) != 1)} to run{going_on}"
-    print(f"{spec.name}: {what}; results in {storage.place}", flush=True)
+    print(f"{spec.name}: {plan_summary(spec)}, {len(left)} to run{going_on}; results in {storage.place}", flush=True)
     try:
         if left:
             context = RunContext(spec, storage.location, _run_name(service), service)
@@ -71,6 +70,8 @@ def _take_up(
     before = {result.number: result for result in read_results(storage) if result.number in begun}
     for plan in plans:
         finished = read_result(storage, plan.number)
+        if finished is not None:  # before it had siblings its seed was the spec's own, and not told
+            finished = replace(finished, params={**plan.params, **finished.params})
         plan = chosen(storage, plan)  # noqa: PLW2901 - from here on that is the plan
         epochs = spec.with_params(plan.params).training.epochs
         known = before.get(plan.number) or TrialResult(plan.number, plan.params, "pending")

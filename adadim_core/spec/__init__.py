@@ -8,8 +8,8 @@ from adadim_core.spec.experiment import ExperimentSpec, json_schema
 from adadim_core.spec.labels import trial_label
 from adadim_core.spec.notation import MAX_SPEC_BYTES
 from adadim_core.spec.parsing import parse_spec, validate_spec
+from adadim_core.spec.plan import TrialPlan, configuration_of, plan_summary, plan_trials, planned_seeds, seed_of
 from adadim_core.spec.problems import Problem, SpecError
-from adadim_core.spec.search import TrialPlan, plan_trials
 
 __all__ = [
     "MAX_SPEC_BYTES",
@@ -17,9 +17,13 @@ __all__ = [
     "Problem",
     "SpecError",
     "TrialPlan",
+    "configuration_of",
     "json_schema",
     "parse_spec",
+    "plan_summary",
     "plan_trials",
+    "planned_seeds",
+    "seed_of",
     "trial_label",
     "validate_spec",
 ]

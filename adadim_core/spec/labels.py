@@ -10,6 +10,8 @@ from adadim_core.spec.backbones import BACKBONES
 from adadim_core.spec.base import KIND_FIELDS, Kind
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.plan import configuration_of, planned_seeds
+from adadim_core.spec.seeds import SEED_PATH
 
 _WEIGHTING = "objective.weighting"
 _TITLES = {
@@ -19,27 +21,35 @@ _TITLES = {
 
 
 def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
-    """A trial in words, as "fixed 0.5", "adaptive" or "adaptive, gamma=0.1".
+    """A trial in words, as "fixed 0.5", "adaptive, gamma=0.1" or "adaptive, seed 3".
 
-    Values that TPE has yet to choose are "not chosen yet".
+    Values that TPE has yet to choose are "not chosen yet". A configuration is called as a trial without a seed.
 
     Args:
         spec: the experiment's spec.
         params: the trial's values by dotted path, as in `TrialPlan.params`.
     """
-    if spec.search is not None and not params:
-        return "not chosen yet"
-    trial = spec.with_params(params)
+    seed = f"seed {params[SEED_PATH]}" if SEED_PATH in params and _seeds_differ(spec) else ""
+    values = configuration_of(params)
+    if spec.search is not None and not values and list(spec.search.space) != [SEED_PATH]:
+        return ", ".join(filter(None, ("not chosen yet", seed)))
+    trial = spec.with_params(values)
     weighting = trial.objective.weighting
     words = [weighting.label()]
-    for path, value in sorted(params.items()):
+    for path, value in sorted(values.items()):
         if path == _WEIGHTING:
             words += _settings(value, weighting)
         elif path.startswith(_WEIGHTING + "."):
             words += _settings({path.removeprefix(_WEIGHTING + "."): value}, weighting)
         else:
             words.append(_words(trial, path, value))
-    return ", ".join(words)
+    return ", ".join([*words, seed] if seed else words)
+
+
+def _seeds_differ(spec: ExperimentSpec) -> bool:
+    """Whether a seed tells trials apart."""
+    search = spec.search
+    return search is None or SEED_PATH in search.space or len(planned_seeds(spec)) > 1
 
 
 def _words(trial: ExperimentSpec, path: str, value: Any) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.experiment import ExperimentSpec, set_paths
 from adadim_core.spec.notation import MAX_SPEC_BYTES, Syntax, check_document, load
+from adadim_core.spec.plan import plan_trials
 from adadim_core.spec.problems import MAX_PROBLEMS, Problem, SpecError, did_you_mean, escape, problems_of, shorten
-from adadim_core.spec.search import MAX_TRIALS, SearchSpec, plan_trials
+from adadim_core.spec.search import MAX_TRIALS, SearchSpec
 from adadim_core.spec.space import combinations, extremes
 
 _TPE_SAMPLES = 100
@@ -73,7 +75,7 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
             if len(problems) >= MAX_PROBLEMS:
                 raise SpecError(problems[:MAX_PROBLEMS])
     if not problems:
-        for name, params in _candidates(search):
+        for name, params in _candidates(spec, search):
             problems += _trial_problems(spec, params, "/search/space", f"{name}: ")
             if len(problems) >= MAX_PROBLEMS:
                 break
@@ -81,11 +83,10 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
         raise SpecError(problems[:MAX_PROBLEMS])
 
 
-def _candidates(search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+def _candidates(spec: ExperimentSpec, search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every planned trial. Where TPE has yet to choose: corners of the space and draws from all over it."""
-    plans = plan_trials(search)
-    yield from ((f"trial {plan.number}", plan.params) for plan in plans if plan.params)
-    if all(plan.params for plan in plans):
+    yield from ((f"trial {plan.number}", plan.params) for plan in plan_trials(spec) if plan.params)
+    if not ALGORITHMS[search.algorithm].learns:
         return
     yield from (("a possible trial", params) for params in itertools.islice(combinations(search.space), _TPE_SAMPLES))
     rng = random.Random(search.seed)

@@ -1,7 +1,7 @@
 """How a sweep treats its trials while they train: stop the poor ones early, or let them learn from the good ones.
 
 Owns the sections `search.scheduler` and `stop`: the settings of each kind, its words, and what it asks of the rest of
-a spec. The decisions are taken in workers/sweep (stopping.py, population.py).
+a spec. The decisions are taken in workers/sweep (stopping.py, population.py, queue.py).
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.base import Kind, NonNegativeFloat, PositiveFloat, Probability, Section
+from adadim_core.spec.seeds import SeedRange
 from adadim_core.spec.space import Choice, leaves
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ class SchedulerKind(Kind):
     name: str
     decides: ClassVar[bool] = True
     """Whether it goes by values of the ranking metric while trials train."""
+    selects: ClassVar[bool] = True
+    """Whether it gives more training to some configurations than to others."""
 
     def check_search(self, search: "SearchSpec") -> None:
         """Raises ValueError where it does not fit the rest of the search section."""
+        if isinstance(search.seeds, SeedRange):
+            raise ValueError(f"seeds: {{first, most}} is for scheduler race; with {self.name} give a number or a list")
 
     def check_experiment(self, spec: "ExperimentSpec") -> None:
         """Raises ValueError where it does not fit the rest of the spec."""
@@ -49,6 +54,7 @@ class NoScheduler(SchedulerKind):
 
     title = "none"
     decides = False
+    selects = False
     name: Literal["none"] = "none"
 
 
@@ -91,6 +97,7 @@ class PopulationBasedTraining(SchedulerKind):
     ] = 0.25
 
     def check_search(self, search: "SearchSpec") -> None:
+        super().check_search(search)
         if ALGORITHMS[search.algorithm].learns:
             others = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.learns)
             raise ValueError(f"scheduler pbt chooses values itself; use it with one of {others}")
@@ -100,6 +107,8 @@ class PopulationBasedTraining(SchedulerKind):
             )
         if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in search.space.values()):
             raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
+        if search.seeds != 1:
+            raise ValueError("scheduler pbt changes values while trials train: no two train alike; leave out seeds")
 
     def check_experiment(self, spec: "ExperimentSpec") -> None:
         if spec.resources.workers > 1:
@@ -111,7 +120,30 @@ class PopulationBasedTraining(SchedulerKind):
             )
 
 
-Scheduler = Annotated[NoScheduler | Asha | MedianStopping | PopulationBasedTraining, Field(discriminator="name")]
+class Race(SchedulerKind):
+    """Gives another seed to the configurations that may still be the best, and drops those that are not.
+
+    Goes with search.seeds: {first: 3, most: 10}. Anchors: F-race (Birattari et al. 2002), irace (Lopez-Ibanez et al.
+    2016). The rule is adadim_core/answers/race.py's.
+    """
+
+    title = "race"
+    decides = False
+    name: Literal["race"] = "race"
+    indifference: Annotated[
+        NonNegativeFloat,
+        Field(description="Difference in the ranking metric that does not matter: the race ends within it. 0: never."),
+    ] = 0.0
+
+    def check_search(self, search: "SearchSpec") -> None:
+        if not isinstance(search.seeds, SeedRange):
+            raise ValueError("scheduler race needs the seeds it may spend, as seeds: {first: 3, most: 10}")
+        if ALGORITHMS[search.algorithm].learns:
+            others = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.learns)
+            raise ValueError(f"scheduler race takes configurations known at its start; use it with one of {others}")
+
+
+Scheduler = Annotated[NoScheduler | Asha | MedianStopping | PopulationBasedTraining | Race, Field(discriminator="name")]
 
 PBT_PATHS = ("objective.mutual_information.gamma", "objective.weighting.alpha", "training.lr")
 """What may change while a trial trains."""

@@ -1,14 +1,14 @@
-"""The search section: which fields a sweep varies, and the plan of its trials.
+"""The search section: which fields a sweep varies, how it picks their values, and with which seeds it repeats them.
 
-A space names spec fields by dotted path. The plan is made before anything runs, so every trial is validated at
-submission and has the same number in every attempt. Only TPE leaves values open: it plans how many trials there
-are, and chooses a trial's values from what the ones before it showed, when it starts.
+A space names spec fields by dotted path. The values are picked before anything runs, so every trial is validated at
+submission and has the same number in every attempt. Only TPE leaves values open: it says how many configurations there
+are, and chooses the values of one from what those before it showed, when it starts. Which trials come of it: plan.py.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -17,9 +17,12 @@ from adadim_core.spec.algorithms import ALGORITHMS, AlgorithmName
 from adadim_core.spec.base import Section
 from adadim_core.spec.metrics import METRICS, RankingMetric
 from adadim_core.spec.scheduler import NoScheduler, Scheduler
+from adadim_core.spec.seeds import SEED_PATH, Seeds, seed_count
 from adadim_core.spec.space import Choice, Distribution, Draw, assign, extremes, leaves, locate
 
 MAX_TRIALS = 1_000
+_MOST_REPEATS = 1_000
+"""After so many draws in a row that were there already, the space is taken to have no others."""
 
 
 class SearchSpec(Section):
@@ -30,8 +33,16 @@ class SearchSpec(Section):
         Field(description=" ".join(f"{name}: {algorithm.description}." for name, algorithm in ALGORITHMS.items())),
     ] = "random"
     trials: Annotated[
-        int | None, Field(ge=1, le=MAX_TRIALS, description="Number of trials, points included. A grid has its own.")
+        int | None,
+        Field(ge=1, le=MAX_TRIALS, description="Number of configurations, points included. A grid has its own."),
     ] = None
+    seeds: Annotated[
+        Seeds,
+        Field(
+            description="Seeds every configuration trains with: so many from training.seed on, or these; for a race "
+            "{first: 3, most: 10}. All have the same, so that differences are paired."
+        ),
+    ] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the draws.")] = 0
     metric: Annotated[
         RankingMetric,
@@ -47,7 +58,7 @@ class SearchSpec(Section):
         Field(max_length=MAX_TRIALS, description="Trials to begin with: a value of the space for each of its paths."),
     ] = []
     scheduler: Annotated[
-        Scheduler, Field(description="What happens to trials while they train: none, asha, median or pbt.")
+        Scheduler, Field(description="What happens to trials while they train: none, asha, median, pbt or race.")
     ] = NoScheduler()
     space: Annotated[
         dict[str, Distribution],
@@ -63,7 +74,7 @@ class SearchSpec(Section):
             found = [leaf for path in self.space for leaf in leaves(self.space[path], path).values()]
             if any(not isinstance(leaf, Choice) for leaf in found):
                 raise ValueError(f"a {self.algorithm} takes only choice; use algorithm: random for ranges")
-            if math.prod(_bounded_count(d) for d in self.space.values()) > MAX_TRIALS:
+            if combination_count(self.space) > MAX_TRIALS:
                 raise ValueError(f"the {self.algorithm} has more than {MAX_TRIALS} combinations")
         elif self.trials is None:
             raise ValueError(f"a {self.algorithm} search needs trials, their number")
@@ -71,6 +82,27 @@ class SearchSpec(Section):
             for other in self.space:
                 if other.startswith(path + "."):
                     raise ValueError(f"{path} and {other} overlap: one contains the other")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_search(self) -> Self:
+        if SEED_PATH in self.space:
+            learns = ALGORITHMS[self.algorithm].learns
+            if learns or self.scheduler.selects:
+                by = f"algorithm {self.algorithm}" if learns else f"scheduler {self.scheduler.name}"
+                raise ValueError(
+                    f"{by} would choose the luckiest {SEED_PATH}, and its result would not hold with another; leave it "
+                    "out of space and set search.seeds, with which every configuration is repeated"
+                )
+            if self.seeds != 1:
+                raise ValueError(f"{SEED_PATH} is in space, and seeds is set: leave one of them out")
+        if isinstance(self.seeds, list) and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds lists a seed twice")
+        configurations, count = self.trials or combination_count(self.space), seed_count(self.seeds)
+        if configurations * count > MAX_TRIALS:
+            raise ValueError(
+                f"{configurations} configurations x {count} seeds are more than {MAX_TRIALS} trials; take fewer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -94,11 +126,11 @@ class SearchSpec(Section):
         return self
 
     def assignments(self) -> Iterator[dict[str, Any]]:
-        """The values of every trial in order: path to value. The same seed gives the same values.
+        """The values of every configuration in order: path to value. None comes twice; the same seed gives the same.
 
         Paths are taken in alphabetical order, not as written: JSONB does not keep the order of an object's keys, and
-        trial 3 must be the same trial for the service and for every attempt's worker. Trials whose values TPE has yet
-        to choose have none.
+        trial 3 must be the same trial for the service and for every attempt's worker. Where TPE has yet to choose
+        there are none. Fewer than `trials` come of a space that has no more that differ.
         """
         points = [dict(sorted(point.items())) for point in self.points]
         yield from points
@@ -106,11 +138,14 @@ class SearchSpec(Section):
         found = algorithm.assignments(self.space, self.seed)
         if algorithm.exhaustive:
             yield from (params for params in found if params not in points)
-        else:
+        elif algorithm.learns:
             yield from itertools.islice(found, (self.trials or 0) - len(points))
+        else:  # the same values with the same seed would train to the same numbers
+            differing = _without_repeats(found, {_text(point) for point in points})
+            yield from itertools.islice(differing, (self.trials or 0) - len(points))
 
     def assignment(self, draw: Draw) -> dict[str, Any]:
-        """The values of one trial by somebody's draws."""
+        """The values of one configuration by somebody's draws."""
         return assign(self.space, draw)
 
     def draws(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -128,22 +163,29 @@ class SearchSpec(Section):
         return found
 
 
+def combination_count(space: dict[str, Any]) -> int:
+    """Combinations of a space's choices; more than MAX_TRIALS of one path are not counted to their end."""
+    return math.prod(_bounded_count(distribution) for distribution in space.values())
+
+
 def _bounded_count(distribution: Any) -> int:
     return sum(1 for _ in itertools.islice(extremes(distribution), MAX_TRIALS + 1))
 
 
-@dataclass(frozen=True)
-class TrialPlan:
-    """One trial to run: its number within the experiment and the spec fields it sets."""
+def _without_repeats(found: Iterator[dict[str, Any]], known: set[str]) -> Iterator[dict[str, Any]]:
+    """What of an endless row was not there before, until nothing new seems to come."""
+    repeats = 0
+    for params in found:
+        text = _text(params)
+        if text not in known:
+            known.add(text)
+            repeats = 0
+            yield params
+            continue
+        repeats += 1
+        if repeats == _MOST_REPEATS:
+            return
 
-    number: int
-    """Position in the plan, from 0."""
-    params: dict[str, Any]
-    """Dotted spec path to value; empty for a single run, and while TPE has yet to choose."""
 
-
-def plan_trials(search: SearchSpec | None) -> list[TrialPlan]:
-    """Every trial of an experiment, in the order they start. A spec without a search has one."""
-    if search is None:
-        return [TrialPlan(0, {})]
-    return [TrialPlan(number, params) for number, params in enumerate(search.assignments())]
+def _text(params: dict[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)

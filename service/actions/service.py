@@ -71,7 +71,7 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
         spec = validate_spec(source.spec)  # whatever the limit is by now
     except SpecError as error:  # an earlier version took it
         raise invalid_spec(error) from None
-    return Submission(spec, source.spec_text, plan_trials(spec.search))
+    return Submission(spec, source.spec_text, plan_trials(spec))
 
 
 def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from adadim_core.spec import parse_spec
+from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
 from service.cli.demo import demo as run_demo
@@ -79,10 +79,13 @@ def submit(
         answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             trials = answer["trials"]
-            console.print(f"The spec is valid; it would run {len(trials)} trial{'s' * (len(trials) != 1)}:")
-            unset = "as specified" if parse_spec(text).search is None else "not chosen yet"
+            console.print(f"The spec is valid; it would run {answer['summary']}:", highlight=False)
+            parsed = parse_spec(text)
             for trial in trials:
-                console.print(f"  {trial['number']}  {trial['params'] or unset}", highlight=False)
+                shown = trial["params"] or "as specified"
+                if parsed.search is not None and not configuration_of(trial["params"]):
+                    shown = trial_label(parsed, trial["params"])  # TPE has yet to choose
+                console.print(f"  {trial['number']}  {shown}", highlight=False)
             return
         console.print(
             f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from adadim_core.spec import MAX_SPEC_BYTES, json_schema
+from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_summary
 from service.auth.dependencies import Submitter, Viewer
 from service.context import CurrentContext
 from service.experiments import repository, service
@@ -61,7 +61,8 @@ async def submit_experiment(
     if dry_run:
         response.status_code = 200
         trials = [TrialPlanRead(number=t.number, params=t.params) for t in submission.trials]
-        return PlanRead(spec=submission.spec.model_dump(mode="json"), trials=trials)
+        spec = submission.spec
+        return PlanRead(summary=plan_summary(spec), spec=spec.model_dump(mode="json"), trials=trials)
     async with context.database.transaction() as session:
         experiment = await service.submit(
             session, submission, owner=principal.name, idempotency_key=idempotency_key, priority=priority

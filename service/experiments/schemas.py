@@ -112,5 +112,7 @@ class TrialPlanRead(BaseModel):
 class PlanRead(BaseModel):
     """What a spec would do: the answer to a dry run."""
 
+    summary: str
+    """How much it would run, as "12 configurations x 5 seeds = 60 trials"."""
     spec: dict[str, Any]
     trials: list[TrialPlanRead]

@@ -53,7 +53,7 @@ def invalid_spec(error: SpecError) -> InvalidError:
 
 
 def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
-    trials = plan_trials(spec.search)
+    trials = plan_trials(spec)
     if len(trials) > max_trials:
         detail = f"{len(trials)} trials; this service takes at most {max_trials}"
         wrong = FieldError(pointer="/search", detail=detail)

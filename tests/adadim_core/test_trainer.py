@@ -535,7 +535,7 @@ def test_no_forward_pass_is_larger_than_a_step_in_parts(tiny_spec):
 def test_the_example_sweep_can_be_trained():
     text = Path(__file__).parents[2].joinpath("examples", "digits-sweep.yaml").read_bytes()
     spec = parse_spec(text)
-    plans = plan_trials(spec.search)
+    plans = plan_trials(spec)
     assert len(plans) == 4
     for plan in plans:
         made = Trainer(spec.with_params(plan.params), device="cpu")

@@ -24,7 +24,7 @@ def reference(spec_text: str) -> list[dict[str, list[int]]]:
     found = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of networks as small as these more make much less of a machine that is busy
-    for plan in plan_trials(spec.search):
+    for plan in plan_trials(spec):
         steps: dict[str, list[int]] = defaultdict(list)
 
         def report(step: int, epoch: float, values: Any, steps: dict[str, list[int]] = steps) -> None:

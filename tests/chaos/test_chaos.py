@@ -9,6 +9,7 @@ from tests.chaos.run import Chaos, run
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed() -> None:
     chaos = Chaos(

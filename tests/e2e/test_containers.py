@@ -19,12 +19,13 @@ from service.client import Client
 from service.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import sweep, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
 RAY_TOKEN = "a-token-for-the-ray-cluster-0123456789"
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_container_command_works_as_a_process_and_together_they_run_an_experiment(tmp_path: Path) -> None:
     ports = dict(zip(("8080", "8265", "6379", "agent-head", "agent-worker", "client"), _free_ports(6), strict=True))
     with contextlib.ExitStack() as stack:

@@ -374,7 +374,7 @@ def sweep(trials: int = 3, **fields: Any) -> ExperimentSpec:
 async def queue(context: Context, spec: ExperimentSpec | None = None) -> int:
     """Submit an experiment; its number."""
     spec = spec or sweep()
-    submission = experiments.Submission(spec, "test", plan_trials(spec.search))
+    submission = experiments.Submission(spec, "test", plan_trials(spec))
     async with context.database.transaction() as session:
         experiment = await experiments.submit(session, submission, owner="someone", idempotency_key=None)
         return experiment.id

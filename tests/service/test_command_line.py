@@ -60,19 +60,21 @@ async def test_submit_stores_and_says_where_to_look(adadim: Adadim, service: Run
 async def test_a_dry_run_shows_the_plan_and_stores_nothing(adadim: Adadim, service: Running, spec_file: str) -> None:
     result = await adadim("submit", "--dry-run", spec_file)
     assert result.exit_code == 0
-    assert "it would run 2 trials" in result.output
+    assert "it would run 2 configurations x 1 seed = 2 trials" in result.output
     assert "{'training.lr': 0." in result.output
     assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
 
 
 async def test_a_dry_run_says_what_is_yet_to_be_chosen(adadim: Adadim, service: Running, tmp_path: Path) -> None:
-    for search, word in (
-        ("", "as specified"),
-        (", search: {algorithm: tpe, trials: 1, space: {training.lr: {uniform: [0.1, 0.5]}}}", "not chosen yet"),
+    search = ", search: {{algorithm: tpe, trials: 1, seeds: {}, space: {{training.lr: {{uniform: [0.1, 0.5]}}}}}}"
+    for text, plan in (
+        ("", "1 trial:\n  0  as specified"),
+        (search.format(1), "1 configuration x 1 seed = 1 trial:\n  0  not chosen yet"),
+        (search.format(2), "1 configuration x 2 seeds = 2 trials:\n  0  not chosen yet, seed 0"),
     ):
-        (tmp_path / "spec.yaml").write_text(f"{{name: a{search}}}")
+        (tmp_path / "spec.yaml").write_text(f"{{name: a{text}}}")
         result = await adadim("submit", "--dry-run", str(tmp_path / "spec.yaml"))
-        assert f"would run 1 trial:\n  0  {word}" in result.output
+        assert f"would run {plan}" in result.output
 
 
 async def test_a_wrong_spec_is_said_field_by_field(adadim: Adadim, tmp_path: Path) -> None:

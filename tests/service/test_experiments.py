@@ -61,7 +61,7 @@ async def test_the_stored_spec_plans_the_stored_trials(service: Running) -> None
     answer = await service.submit(json.dumps(sweep))
     stored = validate_spec((await service.experiment(answer["id"]))["spec"])
     trials = (await service.http.get(f"{PATH}/{answer['id']}/trials")).json()["items"]
-    assert [(t["number"], t["params"]) for t in trials] == [(p.number, p.params) for p in plan_trials(stored.search)]
+    assert [(t["number"], t["params"]) for t in trials] == [(p.number, p.params) for p in plan_trials(stored)]
     dry = (await service.http.post(PATH, params={"dry_run": True}, content=json.dumps(sweep))).json()
     assert dry["trials"] == [{"number": t["number"], "params": t["params"]} for t in trials]
 

@@ -41,7 +41,7 @@ async def test_a_job_gets_the_spec_and_the_token_of_its_attempt(context: Context
     assert job.entrypoint == "python -m workers env:ADADIM_SPEC"
     sent = validate_spec(json.loads(job.environment["ADADIM_SPEC"]))
     assert sent == spec
-    assert plan_trials(sent.search) == plan_trials(spec.search)
+    assert plan_trials(sent) == plan_trials(spec)
     assert job.environment["ADADIM_SERVICE_URL"] == URL
     assert job.environment["ADADIM_RUN_STORAGE"].endswith(attempt.submission_id.rpartition("-")[0])
     assert await Worker.of(context, job).report() == "continue"

@@ -23,7 +23,7 @@ from adadim_core.spec.experiment import set_paths
 
 
 def test_a_spec_without_search_is_one_trial() -> None:
-    assert plan_trials(None) == [TrialPlan(0, {})]
+    assert plan_trials(ExperimentSpec(name="a")) == [TrialPlan(0, {})]
 
 
 def test_a_grid_takes_choices_as_written_and_the_last_path_of_the_alphabet_fastest() -> None:
@@ -37,7 +37,7 @@ def test_a_grid_takes_choices_as_written_and_the_last_path_of_the_alphabet_faste
             training.optimizer: {choice: [sgd, lars, adamw]}
         """
     )
-    plan = plan_trials(spec.search)
+    plan = plan_trials(spec)
     assert [trial.number for trial in plan] == list(range(6))
     assert [tuple(trial.params.values()) for trial in plan] == [
         ("sgd", 2), ("sgd", 1), ("lars", 2), ("lars", 1), ("adamw", 2), ("adamw", 1),
@@ -45,9 +45,9 @@ def test_a_grid_takes_choices_as_written_and_the_last_path_of_the_alphabet_faste
 
 
 def test_the_plan_is_the_same_every_time_and_longer_sweeps_begin_the_same(sweep_text: str) -> None:
-    search = parse_spec(sweep_text).search
-    longer = parse_spec(sweep_text.replace("trials: 5", "trials: 9")).search
-    assert plan_trials(search) == plan_trials(search) == plan_trials(longer)[:5]
+    spec = parse_spec(sweep_text)
+    longer = parse_spec(sweep_text.replace("trials: 5", "trials: 9"))
+    assert plan_trials(spec) == plan_trials(spec) == plan_trials(longer)[:5]
 
 
 def test_the_plan_survives_the_way_through_the_database(sweep_text: str) -> None:
@@ -57,13 +57,13 @@ def test_the_plan_survives_the_way_through_the_database(sweep_text: str) -> None
     assert stored.search is not None
     shuffled = stored.model_dump(mode="json")
     shuffled["search"]["space"] = dict(sorted(shuffled["search"]["space"].items(), key=lambda item: len(item[0])))
-    assert plan_trials(stored.search) == plan_trials(spec.search)
-    assert plan_trials(ExperimentSpec.model_validate(shuffled).search) == plan_trials(spec.search)
+    assert plan_trials(stored) == plan_trials(spec)
+    assert plan_trials(ExperimentSpec.model_validate(shuffled)) == plan_trials(spec)
 
 
 def test_another_seed_gives_other_values(sweep_text: str) -> None:
     other = sweep_text.replace("seed: 3", "seed: 4", 1)
-    assert plan_trials(parse_spec(sweep_text).search) != plan_trials(parse_spec(other).search)
+    assert plan_trials(parse_spec(sweep_text)) != plan_trials(parse_spec(other))
 
 
 def test_with_params_sets_the_fields_and_drops_the_search(sweep_text: str) -> None:
@@ -96,7 +96,7 @@ def test_set_paths_copies_what_it_is_given() -> None:
         ({"objective.weighting": {"policy": "linear", "start": 0.1}}, "linear 0.1 to 1"),
         ({"objective.weighting": {"policy": "cosine", "start": 1.0, "end": 0.0}}, "cosine 1 to 0"),
         ({"objective.mutual_information.gamma": 0.123456}, "adaptive, gamma=0.123"),
-        ({"training.optimizer": "sgd", "training.seed": 3}, "adaptive, optimizer=sgd, seed=3"),
+        ({"training.optimizer": "sgd", "training.seed": 3}, "adaptive, optimizer=sgd, seed 3"),
         (
             {"objective.dimension_loss": {"name": "vicreg", "invariance": 14.5946}},
             "adaptive, VICReg (invariance=14.6)",
@@ -181,7 +181,7 @@ def test_every_valid_spec_round_trips_through_json(document: dict[str, Any]) -> 
 @given(_documents)
 def test_every_planned_trial_of_a_valid_search_validates(document: dict[str, Any]) -> None:
     spec = validate_spec(document)
-    plan = plan_trials(spec.search)
+    plan = plan_trials(spec)
     assert [trial.number for trial in plan] == list(range(len(plan)))
     for trial in plan:
         assert spec.with_params(trial.params).search is None

@@ -36,7 +36,7 @@ def search(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("algorithm", ["random", "quasi_random"])
 def test_a_choice_draws_the_spaces_of_the_alternative_it_takes(algorithm: str) -> None:
     spec = validate_spec(search(algorithm=algorithm))
-    weightings = [plan.params["objective.weighting"] for plan in plan_trials(spec.search)]
+    weightings = [plan.params["objective.weighting"] for plan in plan_trials(spec)]
     assert {weighting["policy"] for weighting in weightings} == {"adaptive", "fixed", "cosine"}
     fixed = [weighting for weighting in weightings if weighting["policy"] == "fixed"]
     assert all(weighting.keys() == {"policy", "alpha"} for weighting in fixed)
@@ -46,7 +46,7 @@ def test_a_choice_draws_the_spaces_of_the_alternative_it_takes(algorithm: str) -
 def test_a_grid_takes_nested_choices_and_no_nested_ranges(problems: Problems) -> None:
     nested = {"choice": [{"policy": "fixed", "alpha": {"choice": [0.0, 0.5, 1.0]}}, {"policy": "adaptive"}]}
     spec = validate_spec({"name": "a", "search": {"algorithm": "grid", "space": {"objective.weighting": nested}}})
-    assert len(plan_trials(spec.search)) == 4
+    assert len(plan_trials(spec)) == 4
     (problem,) = problems({"name": "a", "search": {"algorithm": "grid", "space": {"objective.weighting": CONDITIONAL}}})
     assert "a grid takes only choice" in problem.message
 
@@ -115,13 +115,13 @@ POINT = {"training.lr": 0.1, "objective.weighting": {"policy": "fixed", "alpha":
 
 def test_points_come_first() -> None:
     for algorithm in ("random", "quasi_random", "tpe"):
-        plans = plan_trials(validate_spec(search(algorithm=algorithm, points=[POINT])).search)
+        plans = plan_trials(validate_spec(search(algorithm=algorithm, points=[POINT])))
         assert plans[0].params == POINT
         assert len(plans) == 30
         assert bool(plans[1].params) == (algorithm != "tpe")
     values = {"training.seed": {"choice": [1, 2, 3]}}
     grid = {"name": "a", "search": {"algorithm": "grid", "space": values, "points": [{"training.seed": 3}]}}
-    assert [plan.params["training.seed"] for plan in plan_trials(validate_spec(grid).search)] == [3, 1, 2]
+    assert [plan.params["training.seed"] for plan in plan_trials(validate_spec(grid))] == [3, 1, 2]
 
 
 def test_what_tpe_has_yet_to_choose_is_called_so() -> None:
@@ -186,6 +186,6 @@ def test_the_examples_are_valid() -> None:
 
 
 def test_combinations_stay_lazy() -> None:
-    space = {f"training.{name}": {"choice": list(range(1, 900))} for name in ("seed", "epochs", "batch_size")}
+    space = {f"training.{name}": {"choice": list(range(1, 900))} for name in ("accumulate", "epochs", "batch_size")}
     spec = SearchSpec.model_validate({"algorithm": "tpe", "trials": 3, "space": space})
     assert len(list(itertools.islice(combinations(spec.space), 5))) == 5

@@ -46,12 +46,17 @@ def run_workers(ray_head: RayHead, tmp_path: Path) -> Iterator[Callable[..., Wor
     started: list[WorkerRun] = []
 
     def start(
-        spec: dict[str, Any], *, storage: str = "results", head: RayHead = ray_head, **environment: str
+        spec: dict[str, Any],
+        *,
+        storage: str = "results",
+        head: RayHead = ray_head,
+        held_at: int | None = None,
+        **environment: str,
     ) -> WorkerRun:
         file = tmp_path / "spec.yaml"
         file.write_text(json.dumps(spec))
         place = storage if "://" in storage else tmp_path / storage
-        run = WorkerRun(head.environment() | environment, file, place, tmp_path)
+        run = WorkerRun(head.environment() | environment, file, place, tmp_path, held_at=held_at)
         started.append(run)
         return run
 

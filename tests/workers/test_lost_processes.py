@@ -67,51 +67,79 @@ def assert_complete(storage: Storage, epochs: list[int], tmp_path: Path) -> None
         assert encoder.read_bytes() == undisturbed[count]
 
 
-def test_killed_trial_then_driver_then_cluster(run_workers: Start, tmp_path: Path) -> None:
-    """SIGKILL to the trial's process, then to the driver, then to the whole cluster; a new attempt completes it."""
-    epochs = [1, 110, 110]
+def held_sweep() -> tuple[dict[str, Any], list[int]]:
+    """Two trials that last and one that does not, and their epochs."""
+    epochs = [1, 4, 4]
     points = [{"training.epochs": n, "evaluation.knn_k": k} for n, k in zip(epochs, (10, 10, 20), strict=True)]
-    space = {"training.epochs": {"choice": [1, 110]}, "evaluation.knn_k": {"choice": [10, 20]}}
-    spec = tiny_spec(search={"algorithm": "random", "trials": 3, "points": points, "space": space})
+    space = {"training.epochs": {"choice": [1, 4]}, "evaluation.knn_k": {"choice": [10, 20]}}
+    return tiny_spec(search={"algorithm": "random", "trials": 3, "points": points, "space": space}), epochs
+
+
+def test_killed_trials_then_driver(ray_head: RayHead, run_workers: Start, tmp_path: Path) -> None:
+    """SIGKILL to the trials' processes, then to the driver; a new attempt completes the sweep, to the bit."""
+    spec, epochs = held_sweep()
+    first = run_workers(spec, held_at=2)
+    storage = Storage(first.storage)
+    wait_for(
+        lambda: storage.result(0).exists() and all(storage.checkpoint(n).exists() for n in (1, 2)),
+        seconds=100,
+        what="a result and two checkpoints",
+    )
+    for process in trial_processes(ray_head):
+        process.kill()
+    wait_for(
+        lambda: first.output.count("it goes on from its last checkpoint") == 2, seconds=100, what="both were missed"
+    )
+    first.process.kill()
+    first.process.wait()
+    finished = storage.result(0).stat().st_mtime_ns
+
+    second = run_workers(spec)
+    assert second.finish(100) == 0, second.output
+    assert "= 3 trials, 2 to run" in second.output
+    assert_gone_on(storage, epochs, finished, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_cluster(run_workers: Start, tmp_path: Path) -> None:
+    """SIGKILL to the whole cluster and the driver; another cluster completes the sweep, to the bit."""
+    spec, epochs = held_sweep()
     head = RayHead()
     try:
-        first = run_workers(spec, head=head)
+        first = run_workers(spec, head=head, held_at=2)
         storage = Storage(first.storage)
-        wait_for(lambda: storage.checkpoint(1).exists(), seconds=200, what="a checkpoint of trial 1")
-        for process in trial_processes(head):
-            process.kill()
-        wait_for(lambda: "it goes on from its last checkpoint" in first.output, seconds=200, what=first.output)
-        wait_for(lambda: storage.result(0).exists(), seconds=200, what="the result of trial 0")
-        spools = len(list(storage.points.iterdir()))
-        wait_for(lambda: storage.checkpoint(2).exists(), seconds=200, what="a checkpoint of trial 2")
-        first.process.kill()
-        first.process.wait()
+        wait_for(
+            lambda: storage.result(0).exists() and all(storage.checkpoint(n).exists() for n in (1, 2)),
+            seconds=100,
+            what="a result and two checkpoints",
+        )
         finished = storage.result(0).stat().st_mtime_ns
-
-        second = run_workers(spec, head=head)
-        wait_for(lambda: len(list(storage.points.iterdir())) >= spools + 2, seconds=200, what=second.output)
         head.kill()
-        kill_all(psutil.Process(second.process.pid))
+        kill_all(psutil.Process(first.process.pid))
     finally:
         head.stop()
-    assert not storage.result(1).exists(), "the test came too late"
-
     head = RayHead()
     try:
-        third = run_workers(spec, head=head)
-        assert third.finish(300) == 0, third.output
+        second = run_workers(spec, head=head)
+        assert second.finish(100) == 0, second.output
     finally:
         head.stop()
-    assert "2 of 3 trials to run" in third.output
+    assert_gone_on(storage, epochs, finished, tmp_path)
+
+
+def assert_gone_on(storage: Storage, epochs: list[int], finished: int, tmp_path: Path) -> None:
+    """The second attempt left trial 0 as it was `finished`, and trained the others on from their checkpoints."""
     assert [result.epoch for result in read_results(storage)] == epochs
     assert storage.result(0).stat().st_mtime_ns == finished, "a finished trial was run again"
-    runs = spooled_steps(third.storage, 1)
-    assert runs[0][0] == 0
-    for before, after in itertools.pairwise(runs):
-        assert 0 < after[0] <= before[-1] + 5, "it goes on from the checkpoint of its last epoch"
+    for trial in (1, 2):
+        runs = spooled_steps(storage.root, trial)
+        assert runs[0][0] == 0
+        for before, after in itertools.pairwise(runs):
+            assert 0 < after[0] <= before[-1] + 5, "it goes on from its checkpoint"
     assert_complete(storage, epochs, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_lost_process_of_two(ray_head: RayHead, run_workers: Start, tmp_path: Path) -> None:
     """Both go on in new processes. `max_failures` is for what a trial raises."""
     run = run_workers(tiny_spec(training={"epochs": 50}, resources={"workers": 2}))
@@ -145,6 +173,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_two_trials(ray_head: RayHead, tmp_path: Path) -> None:
     """The trial that was to be its next is run again: Tune alone gives it up."""
     (tmp_path / "spec.json").write_text(json.dumps(sweep(1, 2, 3, resources={"max_concurrent_trials": 1})))
@@ -163,6 +192,7 @@ def test_a_process_that_dies_between_two_trials(ray_head: RayHead, tmp_path: Pat
     assert [(result.state, result.epoch) for result in results] == [("succeeded", n) for n in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its checkpoint in the object store; the node's own files are gone."""
     epochs = [70] * 3

@@ -104,15 +104,17 @@ def test_an_interrupted_run_ends_within_seconds(run_workers: Start, service: Fak
     assert saved["step"] >= max(step for step, _ in service.points()[known:])
 
 
+@pytest.mark.slow
 def test_a_signal_while_ray_is_joined_is_an_interruption(run_workers: Start, service: FakeService) -> None:
     run = run_workers(tiny_spec(), **service.environment())
-    wait_for((run.storage / "spec.json").exists, seconds=60, what="the run's folder")
-    time.sleep(0.5)  # it imports Ray now, or joins it
+    maps = Path(f"/proc/{run.process.pid}/maps")
+    wait_for(lambda: "_raylet" in maps.read_text(), seconds=60, what="Ray being imported, and joined next")
     run.process.send_signal(signal.SIGTERM)
     assert run.finish(60) == 143, run.output
     assert service.outcomes() == [{"state": "interrupted", "error": "received SIGTERM"}]
 
 
+@pytest.mark.slow
 def test_a_superseded_run_ends_within_seconds(run_workers: Start, service: FakeService) -> None:
     run = run_workers(tiny_spec(training={"epochs": 5_000}), **service.environment())
     wait_for(service.points, seconds=120, what="the first point")

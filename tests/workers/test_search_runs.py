@@ -18,7 +18,7 @@ from worker_harness import S3, FakeService, RayHead, WorkerRun, tiny_spec, wait_
 from workers.storage.folder import Storage, open_storage, read_json
 from workers.storage.trial_result import read_result
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 Start = Callable[..., WorkerRun]
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from adadim_core.spec import TrialPlan, plan_trials, validate_spec
-from adadim_core.spec.search import SearchSpec
+from adadim_core.spec import ExperimentSpec, TrialPlan, configuration_of, plan_trials, validate_spec
 from workers.storage.folder import Storage, read_json
 from workers.storage.trial_result import TrialResult
 from workers.sweep.queue import TrialQueue
@@ -15,13 +14,16 @@ from workers.sweep.tpe import Tpe
 POINT = {"training.lr": 0.5, "objective.weighting": {"policy": "fixed", "alpha": 0.5}}
 
 
-def search(**fields: Any) -> SearchSpec:
+def search(**fields: Any) -> ExperimentSpec:
     weighting = {"choice": [{"policy": "adaptive"}, {"policy": "fixed", "alpha": {"uniform": [0.0, 1.0]}}]}
     space = {"training.lr": {"log_uniform": [0.01, 1.0]}, "objective.weighting": weighting}
     document = {"algorithm": "tpe", "trials": 40, "metric": "h_r", "points": [POINT], "space": space}
-    spec = validate_spec({"name": "a", "search": document | fields}).search
-    assert spec is not None
-    return spec
+    return validate_spec({"name": "a", "search": document | fields})
+
+
+def tpe(spec: ExperimentSpec) -> Tpe:
+    assert spec.search is not None
+    return Tpe(spec.search)
 
 
 def value(params: dict[str, Any]) -> float:
@@ -30,7 +32,7 @@ def value(params: dict[str, Any]) -> float:
     return -1.0 if weighting["policy"] == "adaptive" else -abs(float(weighting["alpha"]) - 0.7)
 
 
-def run(tpe: Tpe, spec: SearchSpec, numbers: range) -> dict[int, dict[str, Any]]:
+def run(tpe: Tpe, spec: ExperimentSpec, numbers: range) -> dict[int, dict[str, Any]]:
     found = {}
     for plan in plan_trials(spec)[numbers.start : numbers.stop]:
         params = found[plan.number] = tpe.start(plan.number, plan.params)
@@ -40,7 +42,7 @@ def run(tpe: Tpe, spec: SearchSpec, numbers: range) -> dict[int, dict[str, Any]]
 
 def test_it_learns_from_what_it_is_told() -> None:
     spec = search()
-    chosen = run(Tpe(spec), spec, range(40))
+    chosen = run(tpe(spec), spec, range(40))
     assert chosen[0] == POINT
     first, last = ([value(chosen[n]) for n in part] for part in (range(1, 11), range(30, 40)))
     assert sum(last) / 10 > sum(first) / 10 + 0.1
@@ -48,8 +50,8 @@ def test_it_learns_from_what_it_is_told() -> None:
 
 def test_a_search_taken_up_again_goes_on_as_if_it_had_not_been_interrupted() -> None:
     spec = search()
-    undisturbed = run(Tpe(spec), spec, range(25))
-    second = Tpe(spec)
+    undisturbed = run(tpe(spec), spec, range(25))
+    second = tpe(spec)
     for number in range(15):  # what the first attempt left on disk
         second.start(number, undisturbed[number])
         second.end(number, value(undisturbed[number]))
@@ -59,10 +61,10 @@ def test_a_search_taken_up_again_goes_on_as_if_it_had_not_been_interrupted() -> 
 @pytest.mark.parametrize("shown", [None, float("nan"), float("inf")])
 def test_a_trial_that_showed_nothing_is_no_value(shown: float | None) -> None:
     spec = search(trials=3)
-    tpe = Tpe(spec)
-    tpe.start(0, POINT)
-    tpe.end(0, shown)
-    assert tpe.start(1, {})
+    sampler = tpe(spec)
+    sampler.start(0, POINT)
+    sampler.end(0, shown)
+    assert sampler.start(1, {})
 
 
 def test_values_are_on_disk_before_their_trial_starts(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_queue_learns_from_the_trials_of_earlier_attempts(tmp_path: Path) -> N
     finished = [
         TrialResult(n, good if n % 2 else bad, "succeeded", metrics={"h_r": 1.0 if n % 2 else 0.0}) for n in range(20)
     ]
-    left = [TrialPlan(n, {}) for n in range(20, 30)]
+    left = [TrialPlan(n, {}, n) for n in range(20, 30)]
     queue = TrialQueue(spec, Storage(tmp_path), left, finished, lambda: 1)
     policies = []
     for plan in left:
@@ -101,3 +103,37 @@ def test_a_queue_learns_from_the_trials_of_earlier_attempts(tmp_path: Path) -> N
         policies.append(suggested["params"]["objective.weighting"]["policy"])
         queue.on_trial_complete(str(plan.number), {"h_r": float(policies[-1] == "fixed")})
     assert policies.count("fixed") >= 7
+
+
+def test_the_replicates_of_a_configuration_share_its_values_and_tpe_is_told_their_mean(tmp_path: Path) -> None:
+    spec, storage = search(trials=2, seeds=2, points=[]), Storage(tmp_path)
+    queue = TrialQueue(spec, storage, plan_trials(spec), [], lambda: 9)
+    started = [queue.suggest(str(n)) or {} for n in range(4)]
+    assert [trial["trial"] for trial in started] == [0, 2, 1, 3], "a configuration after the other"
+    assert [trial["params"]["training.seed"] for trial in started] == [0, 1, 0, 1]
+    values = [configuration_of(trial["params"]) for trial in started]
+    assert values[0] == values[1] != values[2] == values[3]
+    assert [read_json(storage.params(n)) for n in (0, 2)] == [trial["params"] for trial in started[:2]]
+
+    told: list[tuple[int, float | None]] = []
+    queue._chooser._tpe.end = lambda *said: told.append(said)  # type: ignore[union-attr,method-assign]
+    queue.on_trial_complete("0", {"h_r": 1.0})
+    assert told == [], "its other replicate is under way"
+    queue.on_trial_complete("1", {"h_r": 2.0})
+    queue.on_trial_complete("2", error=True)
+    queue.on_trial_complete("3", {"h_r": 5.0})
+    assert told == [(0, 1.5), (1, 5.0)]
+
+
+def test_more_seeds_of_an_ended_search_take_the_values_that_were_chosen(tmp_path: Path) -> None:
+    before, after, storage = search(trials=2, points=[]), search(trials=2, points=[], seeds=2), Storage(tmp_path)
+    first = TrialQueue(before, storage, plan_trials(before), [], lambda: 9)
+    started = [first.suggest(str(n)) or {} for n in range(2)]
+    finished = [
+        TrialResult(n, {**trial["params"], "training.seed": 0}, "succeeded", metrics={"h_r": 1.0})
+        for n, trial in enumerate(started)
+    ]
+    second = TrialQueue(after, storage, plan_trials(after)[2:], finished, lambda: 9)
+    assert [second.suggest("a"), second.suggest("b")] == [
+        {"trial": n + 2, "params": {**started[n]["params"], "training.seed": 1}} for n in range(2)
+    ]

@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import RayActorError
 from worker_harness import tiny_spec
 
-from adadim_core.spec import TrialPlan, validate_spec
+from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
 from workers.context import RunContext
 from workers.storage.points import merged
 from workers.storage.ranking import BestCheckpoint
@@ -232,7 +232,7 @@ def test_the_queue_then_starts_only_what_was_trained_before(context: RunContext)
     storage = context.storage
     storage.checkpoint(1).parent.mkdir(parents=True)
     storage.checkpoint(1).touch()
-    queue = TrialQueue(None, storage, [TrialPlan(n, {}) for n in range(3)], [], lambda: 9)
+    queue = TrialQueue(ExperimentSpec(name="a"), storage, [TrialPlan(n, {}) for n in range(3)], [], lambda: 9)
     queue.close()
     assert queue.suggest("a") == {"trial": 1, "params": {}}
     assert queue.suggest("b") == "FINISHED"
@@ -259,7 +259,7 @@ def test_failures_count_over_processes_and_are_not_forgotten(
 def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tmp_path: Path) -> None:
     updates: list[TrialResult] = []
     callbacks = SweepCallbacks(updates.append, lambda *_: None, lambda _: None, lambda _: None)
-    queue = TrialQueue(None, context.storage, [], [], lambda: 1)
+    queue = TrialQueue(context.spec, context.storage, [], [], lambda: 1)
     watch: Any = None
     events = _TuneEvents(context, queue, Budget(None, context.storage), watch, callbacks)
     error = tmp_path / "error.txt"

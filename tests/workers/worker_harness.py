@@ -329,20 +329,62 @@ def kill_all(root: psutil.Process) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
-class WorkerRun:
-    """`python -m workers` as a process of its own."""
+HELD = """
+import sys, time
+from pathlib import Path
 
-    def __init__(self, environment: dict[str, str], spec: Path, storage: Path | str, cwd: Path) -> None:
+import workers.sweep.tuner
+from workers.__main__ import main
+from workers.trial.actor import TrialActor
+
+EPOCH, RELEASED = {epoch}, Path({released!r})
+
+
+class Held(TrialActor):
+    def step(self):
+        result = super().step()
+        if result.get("epoch") == EPOCH and not result["done"]:
+            self.save()
+            while not RELEASED.exists():
+                time.sleep(0.02)
+        return result
+
+
+workers.sweep.tuner.TrialActor = Held
+sys.exit(main(sys.argv[1:]))
+"""
+"""`python -m workers` whose trials of one process stop after an epoch, saved, until they are released."""
+
+
+class WorkerRun:
+    """`python -m workers` as a process of its own. With `held_at`, its trials stop there until `release` is called."""
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        spec: Path,
+        storage: Path | str,
+        cwd: Path,
+        *,
+        held_at: int | None = None,
+    ) -> None:
         self._output = cwd / f"output-{time.monotonic_ns()}.txt"
+        self._released = self._output.with_suffix(".released")
         self.storage = Path(storage)
+        program = ["-m", "workers"]
+        if held_at is not None:
+            program = ["-c", HELD.format(epoch=held_at, released=str(self._released))]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers", str(spec), "--storage", str(storage)],
+                [sys.executable, *program, str(spec), "--storage", str(storage)],
                 env=environment,
                 cwd=cwd,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def release(self) -> None:
+        self._released.touch()
 
     @property
     def output(self) -> str:

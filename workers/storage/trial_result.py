@@ -3,7 +3,7 @@
 Owns what the file holds. A trial that has it is finished and never runs again.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from adadim_core.spec import TrialPlan
@@ -47,7 +47,8 @@ def read_result(storage: Storage, number: int) -> TrialResult | None:
 
 def chosen(storage: Storage, plan: TrialPlan) -> TrialPlan:
     """A trial of the plan with the values it was given when it ran, where those differ from the planned ones."""
-    return TrialPlan(plan.number, read_json(storage.params(plan.number)) or plan.params)
+    stored = read_json(storage.params(plan.number)) or {}
+    return replace(plan, params={**plan.params, **stored})
 
 
 def from_document(document: dict[str, Any]) -> TrialResult:

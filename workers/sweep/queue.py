@@ -4,16 +4,18 @@ Owns which trial starts when. A value that was chosen is on disk before its tria
 same trial in every attempt.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from adadim_core.spec import TrialPlan
+from adadim_core.spec import ExperimentSpec, TrialPlan, configuration_of, plan_trials
 from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.search import SearchSpec
 from workers.storage.folder import Storage
+from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
 
 
@@ -22,7 +24,7 @@ class TrialQueue(Searcher):
 
     def __init__(
         self,
-        search: SearchSpec | None,
+        spec: ExperimentSpec,
         storage: Storage,
         plans: Sequence[TrialPlan],
         finished: Sequence[TrialResult],
@@ -30,19 +32,23 @@ class TrialQueue(Searcher):
     ) -> None:
         """
         Args:
-            search: How values are chosen; None for a single run.
+            spec: The experiment.
             storage: Where chosen values are kept.
             plans: The trials to run.
             finished: Those that ended before, for TPE to learn from.
             slots: How many trials may run at once, now.
         """
         super().__init__()
-        self._search = search
+        self._ranking_metric, _ = ranking(spec)
         self._storage = storage
         self._waiting = list(plans)
         self._slots = slots
-        self._live: dict[str, int] = {}
-        self._tpe = _tpe(search, finished) if search is not None and ALGORITHMS[search.algorithm].learns else None
+        self._live: dict[str, TrialPlan] = {}
+        self._chooser: _Chooser | None = None
+        if spec.search is not None and ALGORITHMS[spec.search.algorithm].learns:
+            self._chooser = _Chooser(spec, spec.search, plans, finished)
+            # A configuration is judged once all its replicates have ended: they come one after the other.
+            self._waiting.sort(key=lambda plan: (plan.configuration, plan.number))
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,17 +69,17 @@ class TrialQueue(Searcher):
             return None
         plan = self._waiting.pop(0)
         params = plan.params
-        if self._tpe is not None:
-            params = self._tpe.start(plan.number, plan.params)
-            if not plan.params:
+        if self._chooser is not None:
+            params = self._chooser.start(plan)
+            if params != plan.params:
                 self._storage.write_json(self._storage.params(plan.number), params)
-        self._live[trial_id] = plan.number
+        self._live[trial_id] = plan
         return {"trial": plan.number, "params": params}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        number = self._live.pop(trial_id, None)
-        if self._tpe is not None and self._search is not None and number is not None:
-            self._tpe.end(number, None if error else (result or {}).get(self._search.metric))
+        plan = self._live.pop(trial_id, None)
+        if self._chooser is not None and plan is not None:
+            self._chooser.end(plan, None if error else (result or {}).get(self._ranking_metric))
 
     def save(self, checkpoint_path: str) -> None:
         """Tune wants a file; what must be kept is in storage."""
@@ -83,11 +89,58 @@ class TrialQueue(Searcher):
         raise NotImplementedError("a new attempt makes its own queue")
 
 
-def _tpe(search: SearchSpec, finished: Sequence[TrialResult]) -> Any:
-    from workers.sweep.tpe import Tpe  # Optuna takes half a second to import
+class _Chooser:
+    """Has TPE choose the values of configurations, and tells it the mean of what the replicates of one showed."""
 
-    tpe = Tpe(search)
-    for result in finished:
-        tpe.start(result.number, result.params)
-        tpe.end(result.number, result.metrics.get(search.metric))
-    return tpe
+    def __init__(
+        self, spec: ExperimentSpec, search: SearchSpec, plans: Sequence[TrialPlan], finished: Sequence[TrialResult]
+    ) -> None:
+        from workers.sweep.tpe import Tpe  # Optuna takes half a second to import
+
+        self._tpe = Tpe(search)
+        self._begun: dict[int, dict[str, Any]] = {}
+        """The values of configurations that TPE knows of."""
+        self._chosen: dict[int, dict[str, Any]] = {}
+        """The values of configurations that a replicate has on record."""
+        self._open: dict[int, int] = {}
+        """Of every configuration, how many replicates are to end yet."""
+        self._shown: dict[int, list[float]] = {}
+        for plan in plans:
+            self._open[plan.configuration] = self._open.get(plan.configuration, 0) + 1
+            if values := configuration_of(plan.params):
+                self._chosen[plan.configuration] = values
+        configurations = {plan.number: plan.configuration for plan in plan_trials(spec)}
+        for result in finished:
+            configuration = configurations[result.number]
+            self._chosen[configuration] = configuration_of(result.params)
+            self._show(configuration, result.metrics.get(search.metric))
+        for configuration in self._shown:
+            self._begin(configuration)
+            self._judge(configuration)
+
+    def start(self, plan: TrialPlan) -> dict[str, Any]:
+        """A trial starts. Returns its values: those on record for its configuration, or chosen ones."""
+        return {**self._begin(plan.configuration), **plan.params}
+
+    def end(self, plan: TrialPlan, value: float | None) -> None:
+        """A trial ended with this value of the ranking metric; None: it showed nothing."""
+        self._open[plan.configuration] -= 1
+        self._show(plan.configuration, value)
+        self._judge(plan.configuration)
+
+    def _begin(self, configuration: int) -> dict[str, Any]:
+        if configuration not in self._begun:
+            values = self._chosen.get(configuration, {})
+            self._begun[configuration] = self._tpe.start(configuration, values)
+        return self._begun[configuration]
+
+    def _show(self, configuration: int, value: float | None) -> None:
+        shown = self._shown.setdefault(configuration, [])
+        if value is not None and math.isfinite(value):
+            shown.append(value)
+
+    def _judge(self, configuration: int) -> None:
+        """Tell TPE of a configuration once all its replicates have ended, stopped ones with what they came to."""
+        if not self._open.get(configuration):
+            shown = self._shown[configuration]
+            self._tpe.end(configuration, math.fsum(shown) / len(shown) if shown else None)

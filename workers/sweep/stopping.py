@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PlateauSpec, PopulationBasedTraining
+from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PlateauSpec, PopulationBasedTraining, Race
 from workers.storage.folder import Storage
 from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
@@ -181,7 +181,7 @@ def _scheduler(spec: ExperimentSpec, metric: str, mode: str) -> FIFOScheduler | 
             return MedianStoppingRule(
                 time_attr="epoch", metric=metric, mode=mode, grace_period=grace, min_samples_required=least
             )
-        case NoScheduler() | PopulationBasedTraining():  # which population.py decides
+        case NoScheduler() | PopulationBasedTraining() | Race():  # which population.py decides
             return None
         case _ as forgotten:
             assert_never(forgotten)

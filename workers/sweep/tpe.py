@@ -1,7 +1,7 @@
-"""Algorithms that choose a trial's values from what the trials before it showed: Optuna's samplers, asked and told.
+"""Algorithms that choose a configuration's values from what those before showed: Optuna's samplers, asked and told.
 
 Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: after a restart it is told again what
-the finished trials were and showed. The draws of a trial depend on the seed, its number and what was told.
+the finished ones were and showed. The draws of a configuration depend on the seed, its number and what was told.
 """
 
 import math
@@ -22,14 +22,14 @@ _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed, random_trials: optuna.samplers.TPESampler(
         seed=seed,
         n_startup_trials=random_trials,
-        constant_liar=True,  # trials that run beside each other must not all go for the same values
+        constant_liar=True,  # what runs side by side must not all go for the same values
     ),
 }
 """The sampler of each algorithm that learns: takes a seed and how many trials to begin with at random."""
 
 
 class Tpe:
-    """Chooses values for trials that start, and learns from those that end. Used by one thread."""
+    """Chooses values for configurations that start, and learns from those that end. Used by one thread."""
 
     def __init__(self, search: SearchSpec) -> None:
         self._search = search
@@ -37,10 +37,10 @@ class Tpe:
         self._running: dict[int, optuna.trial.Trial] = {}
 
     def start(self, number: int, params: dict[str, Any]) -> dict[str, Any]:
-        """A trial starts. Returns its values: those given, or chosen ones where none are given."""
+        """A configuration starts. Returns its values: those given, or chosen ones where none are given."""
         if params:
             self._study.enqueue_trial(self._search.draws(params))
-        # A seed a trial: a run that is resumed must not draw again what its first trials drew.
+        # A seed each: a run that is resumed must not draw again what its first ones drew.
         self._study.sampler = _SAMPLERS[self._search.algorithm](
             random.Random(f"{self._search.seed}/{number}").getrandbits(31),
             min(_MOST_RANDOM, (self._search.trials or 0) // 3),
@@ -50,7 +50,7 @@ class Tpe:
         return params or chosen
 
     def end(self, number: int, value: float | None) -> None:
-        """A trial ended with this value of the ranking metric; None: it showed nothing."""
+        """A configuration ended with this value of the ranking metric; None: it showed nothing."""
         trial = self._running.pop(number, None)
         if trial is None:
             return

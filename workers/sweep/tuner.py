@@ -97,7 +97,7 @@ def run_trials(
         slots = lambda: len(plans)  # noqa: E731 - they take turns
     else:
         scheduler = StopRules(spec, storage, budget, before, check)
-    queue = TrialQueue(search, storage, plans, finished, slots)
+    queue = TrialQueue(spec, storage, plans, finished, slots)
     events = _TuneEvents(context, queue, budget, watch, callbacks)
     tuner = tune.Tuner(
         trainable,
