@@ -4,19 +4,18 @@ Two are kept: `checkpoint.pt` and, beside it, the one before, `checkpoint.previo
 what comes before, as the comment of its zip archive, so that torch reads it like any other.
 """
 
-import glob
 import hashlib
 import logging
 import os
 import pickle
-import secrets
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+
+from adadim_core.storage.atomic import leftovers, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +45,10 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         file.seek(0, os.SEEK_END)
         file.write(digest)
 
+    for stale in leftovers(path):
+        with suppress(FileNotFoundError):
+            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                stale.unlink()
     write_atomically(path, write, keep=previous_checkpoint(path))
 
 
@@ -56,7 +59,7 @@ def previous_checkpoint(path: Path) -> Path:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, the one before it and what a killed process left of one, where they are there."""
-    for there in (path, previous_checkpoint(path), _damaged(path), *_temporaries(path)):
+    for there in (path, previous_checkpoint(path), _damaged(path), *leftovers(path)):
         there.unlink(missing_ok=True)
 
 
@@ -111,34 +114,6 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
-    """Call `write` with a temporary file beside `path`, bring it to disk, then rename it over `path`.
-
-    Args:
-        path: the file to write.
-        write: writes its content.
-        keep: where in the same folder to keep what was at `path`; None: it goes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in _temporaries(path):
-        with suppress(FileNotFoundError):
-            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
-                stale.unlink()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb+") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def _digest(file: BinaryIO, size: int) -> bytes:
     """SHA-256 of the first bytes of a file."""
     digest = hashlib.sha256()
@@ -154,18 +129,3 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 def _damaged(path: Path) -> Path:
     return path.with_name(f"{path.stem}.damaged{path.suffix}")
-
-
-def _temporaries(path: Path) -> Iterator[Path]:
-    return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a rename to disk, where the system lets folders be opened."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,8 +8,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from adadim_core.checkpoint import CheckpointError, write_atomically
+from adadim_core.checkpoint import CheckpointError
 from adadim_core.models import Encoder, EncoderConfig
+from adadim_core.storage.atomic import write_atomically, write_text
 
 _WEIGHTS = "encoder.safetensors"
 _CONSTRUCTION = "encoder.json"
@@ -32,9 +33,9 @@ def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) 
     construction = {"format": 1, **asdict(encoder.config), "features": encoder.features}
     write_atomically(directory / _WEIGHTS, lambda file: file.write(safetensors.torch.save(weights)))
     text = json.dumps(construction, indent=2) + "\n"
-    write_atomically(directory / _CONSTRUCTION, lambda file: file.write(text.encode()))
+    write_text(directory / _CONSTRUCTION, text)
     if card is not None:
-        write_atomically(directory / _CARD, lambda file: file.write(card.encode()))
+        write_text(directory / _CARD, card)
 
 
 def load_encoder(path: str | Path, *, device: torch.device | str = "cpu") -> Encoder:

@@ -4,9 +4,10 @@ A token is 32 random bytes; the database keeps its SHA-256 only, which suffices 
 """
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
+
+from adadim_core.storage.atomic import write_text
 
 
 def new_token() -> str:
@@ -26,8 +27,4 @@ def read_secret(path: Path) -> str:
 
 def write_secret(path: Path, secret: str) -> None:
     """Write a file only its owner can read. It never exists with wider permissions, nor half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    temporary.replace(path)
+    write_text(path, secret + "\n", mode=0o600)

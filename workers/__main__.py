@@ -21,8 +21,9 @@ from workers.reporting import importing
 from workers.reporting.attempt import Attempt
 from workers.reporting.connection import ServiceAddress, with_own_token
 from workers.run import run_experiment
-from workers.storage import object_store
-from workers.storage.folder import Storage, open_storage
+from workers.storage.claim import held, usable
+from workers.storage.folder import Storage
+from workers.storage.opening import open_storage
 
 _EXIT_CODES = {"succeeded": 0, "failed": 1, "interrupted": 143}
 
@@ -54,18 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     interruption.install()  # it raises within `raising` only: a token is exchanged or not, nothing may come between
     service = with_own_token(service) if service is not None else None
     attempt = Attempt(service, on_stop=interruption.request)
-    object_store.before_retry, object_store.on_away = interruption.check, interruption.request
     storage: Storage | None = None
     log: Path | None = None
     try:
         with interruption.raising():
             attempt.start()
             spec = _read_spec(options.spec)
-            storage = open_storage(_place(options, spec))
+            place = _place(options, spec)
+            storage = open_storage(place, before_retry=interruption.check, on_away=interruption.request)
             log = storage.driver_log(service.attempt if service is not None else "local")
-            storage.take_up_log(log)
+            with usable(storage):  # the first thing that is looked for in it
+                storage.take_up_log(log)
             # The service has one attempt at a time, and the next one must not wait for the end of one that hangs.
-            alone = storage.held() if service is None else nullcontext()
+            alone = held(storage) if service is None else nullcontext()
             with closing(OutputLog(log)), alone:
                 _log_to_stderr()  # which is another stream within
                 outcome = run_experiment(spec, storage, service, attempt, interruption)

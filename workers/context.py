@@ -7,7 +7,8 @@ from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from workers.reporting.connection import ServiceAddress
-from workers.storage.folder import Storage, open_storage
+from workers.storage.folder import Storage
+from workers.storage.opening import open_storage
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class RunContext:
     """Names this run among the attempts at the experiment; part of its spool files' names."""
     service: ServiceAddress | None
     """None: nobody listens, everything else is the same."""
+    opened: Storage | None = None
+    """The driver's storage, which its process has open already. Every other process opens one at its first use."""
 
     @cached_property
     def storage(self) -> Storage:
-        return open_storage(self.location)
+        return self.opened or open_storage(self.location)
 
     @property
     def root(self) -> Path:
@@ -33,7 +36,7 @@ class RunContext:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the connection to an object store: each process opens its own."""
-        return {key: value for key, value in self.__dict__.items() if key != "storage"}
+        return {key: value for key, value in self.__dict__.items() if key != "storage"} | {"opened": None}
 
     def trial_spec(self, plan: TrialPlan) -> ExperimentSpec:
         return self.spec.with_params(plan.params)

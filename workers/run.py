@@ -10,6 +10,7 @@ from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
 from workers.reporting.connection import ServiceAddress
 from workers.reporting.progress import Progress
+from workers.storage.claim import prepare
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
 from workers.storage.ranking import BestCheckpoint, best, ranking
@@ -27,7 +28,7 @@ def run_experiment(
         RunError: the folder or the cluster cannot be used for this spec.
         Interrupted: asked to end; the results so far are stored.
     """
-    storage.prepare(spec)
+    prepare(storage, spec)
     plans = plan_trials(spec)
     progress = Progress(attempt, plans)
     budget = Budget(spec.stop.minutes, storage)
@@ -38,7 +39,7 @@ def run_experiment(
     print(f"{spec.name}: {plan_summary(spec)}, {len(left)} to run{going_on}; results in {storage.place}", flush=True)
     try:
         if left:
-            context = RunContext(spec, storage.location, _run_name(service), service)
+            context = RunContext(spec, storage.location, _run_name(service), service, storage)
             _train(context, left, progress, interruption, budget, begun)
     except Interrupted:
         interruption.disarm()

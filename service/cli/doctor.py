@@ -19,11 +19,12 @@ import httpx
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from adadim_core.storage.address import in_object_store, shown
+from adadim_core.storage.object_store import ObjectStore
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import running_head
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import DATABASE_ERRORS, Database, alembic_config
-from service.experiments import artefacts
 from service.settings import Settings
 
 _MAX_SKEW_S = 5.0
@@ -151,10 +152,10 @@ def _local_ray() -> Finding:
 
 
 async def _storage(settings: Settings) -> Finding:
-    if artefacts.in_bucket(settings.storage_root):
-        place = artefacts.shown(settings.storage_root)
+    if in_object_store(settings.storage_root):
+        place = shown(settings.storage_root)
         try:
-            await asyncio.to_thread(artefacts.reach, settings.storage_root)
+            await asyncio.to_thread(lambda: ObjectStore(settings.storage_root).check())
         except OSError as error:
             remedy = "check ADADIM_STORAGE and the keys in the environment, here and on every node"
             return Finding("storage", False, f"{place} cannot be used ({_first_line(error)})", remedy)

@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec.parsing import compact
+from adadim_core.storage.address import shown
+from adadim_core.storage.reading import remove_run
 from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, end_experiment, open_attempt
 from service.cluster.jobs import ClusterUnavailable, Job
@@ -201,9 +203,9 @@ async def apply_stopped(session: AsyncSession, experiment: Experiment, *, by: st
 async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_name: str) -> None:
     """Remove the artefacts, then the row: a dispatcher that dies in between leaves the row for the next one."""
     location = artefacts.folder(context.settings, folder_name)
-    folder = artefacts.shown(location)
+    folder = shown(location)
     try:
-        await asyncio.to_thread(artefacts.remove, location)
+        await asyncio.to_thread(remove_run, location)
     except OSError as error:
         logger.warning("experiment %d: cannot remove %s: %s", experiment.id, folder, error)
         async with context.database.transaction() as session:

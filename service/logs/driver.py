@@ -9,8 +9,9 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
 
+from adadim_core.storage import layout
+from adadim_core.storage.reading import read_end
 from service.attempts import repository as attempts
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
@@ -24,6 +25,7 @@ from service.logs.text import Cleaner
 logger = logging.getLogger(__name__)
 
 MAX_CHARS = 1_000_000
+_MAX_COPY_BYTES = 4 * MAX_CHARS
 _FOLLOW_INTERVAL_S = 1.0
 _KEEP_FOR_S = 25.0
 """A log that takes longer is kept as far as it came: the next attempt may wait for this."""
@@ -107,11 +109,11 @@ async def _is_closed(context: Context, attempt: Attempt) -> bool:
 
 def _copy(context: Context, attempt: Attempt) -> str:
     """The driver's output as its own process stored it, if the storage can be seen from here."""
-    folder = Path(artefacts.folder(context.settings, attempt.submission_id), "logs")
+    location, log = artefacts.folder(context.settings, attempt.submission_id), layout.driver_log(attempt.id)
     cleaner, text = Cleaner(), ""
-    for name in (f"attempt-{attempt.id}.1.log", f"attempt-{attempt.id}.log"):
-        try:
-            text += cleaner.feed((folder / name).read_bytes())
-        except OSError:
-            continue
+    try:
+        for key in (layout.earlier_log(log), log):
+            text += cleaner.feed(read_end(location, key, _MAX_COPY_BYTES))
+    except OSError as error:
+        logger.warning("the log of %s cannot be read from the storage: %s", attempt.submission_id, error)
     return text

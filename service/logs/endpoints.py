@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
+from adadim_core.storage.address import in_object_store
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
-from service.experiments import artefacts
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.logs import driver, trial
@@ -47,9 +47,10 @@ async def read_trial_logs(
 ) -> Response:
     """What one trial printed, with a line an epoch and its error if it failed."""
     row, location = stored
-    if artefacts.in_bucket(location):
+    if in_object_store(location):
         return PlainTextResponse(await trial.uploaded(location, row))
-    return _plain(trial.read(context, row.id, trial.locate(location, row), follow=follow))
+    trial.check_visible(location, row)
+    return _plain(trial.read(context, row, location, follow=follow))
 
 
 def _plain(pieces: AsyncGenerator[str]) -> StreamingResponse:

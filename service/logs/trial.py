@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from io import BufferedReader
 from pathlib import Path
 
+from adadim_core.storage import layout
+from adadim_core.storage.reading import open_regular, read_end
 from service.context import Context
 from service.database.tables import Trial
 from service.errors import NotFoundError
@@ -18,6 +20,8 @@ from service.trials import repository as trials
 
 _FOLLOW_INTERVAL_S = 0.5
 _PIECE_BYTES = 256 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
+"""Of a log that a worker did not bound, its end is read."""
 
 
 async def uploaded(location: str, trial: Trial) -> str:
@@ -26,8 +30,7 @@ async def uploaded(location: str, trial: Trial) -> str:
     Raises NotFoundError while there is none, UnavailableError if the object store does not answer.
     """
     try:
-        names = [f"trials/{trial.number:04d}/{name}" for name in ("log.1.txt", "log.txt")]
-        text = b"".join([await asyncio.to_thread(_whole, location, name) for name in names])
+        text = b"".join([await asyncio.to_thread(read_end, location, key, _MAX_BYTES) for key in _logs(trial)])
     except OSError as error:
         raise artefacts.away(error) from None
     if not text:
@@ -36,22 +39,21 @@ async def uploaded(location: str, trial: Trial) -> str:
     return Cleaner().feed(text, last=True)
 
 
-def locate(location: str, trial: Trial) -> Path:
-    """The log file in a folder. Raises NotFoundError if the storage cannot be seen from here."""
-    experiment = Path(location)
-    if trial.state != "pending" and not experiment.is_dir():
+def check_visible(location: str, trial: Trial) -> None:
+    """Raise NotFoundError if a folder with the trial's log cannot be seen from here."""
+    if trial.state != "pending" and not Path(location).is_dir():
         detail = (
-            f"The service does not see {experiment}, where the log is: mount the cluster's storage there. "
+            f"The service does not see {location}, where the log is: mount the cluster's storage there. "
             "The files of an imported run lie where it ran."
         )
         raise NotFoundError(detail)
-    return experiment / "trials" / f"{trial.number:04d}" / "log.txt"
 
 
-async def read(context: Context, trial_id: int, path: Path, *, follow: bool) -> AsyncGenerator[str]:
-    """What the trial has written, in pieces; with `follow`, what it adds until it ends."""
-    cleaner = Cleaner()
-    file = await asyncio.to_thread(_open, path.with_name("log.1.txt")) or await asyncio.to_thread(_open, path)
+async def read(context: Context, trial: Trial, location: str, *, follow: bool) -> AsyncGenerator[str]:
+    """What the trial has written into its folder, in pieces; with `follow`, what it adds until it ends."""
+    cleaner, trial_id = Cleaner(), trial.id
+    earlier, current = _logs(trial)
+    file = await asyncio.to_thread(_open, location, earlier) or await asyncio.to_thread(_open, location, current)
     try:
         while True:
             piece = await asyncio.to_thread(file.read, _PIECE_BYTES) if file is not None else b""
@@ -59,7 +61,7 @@ async def read(context: Context, trial_id: int, path: Path, *, follow: bool) -> 
                 yield text
             if piece:
                 continue
-            following = await asyncio.to_thread(_next, path, file)
+            following = await asyncio.to_thread(_next, location, current, file)
             if following is not None:
                 file = following
             elif not follow or context.closing or await _is_over(context, trial_id):
@@ -71,25 +73,25 @@ async def read(context: Context, trial_id: int, path: Path, *, follow: bool) -> 
             file.close()
 
 
-def _whole(location: str, name: str) -> bytes:
-    try:
-        file, _ = artefacts.open_file(location, name)
-    except FileNotFoundError:
-        return b""
-    with file:
-        return bytes(file.read())
+def _logs(trial: Trial) -> tuple[str, str]:
+    """Names of the log that was full, and of the one that is written now."""
+    current = layout.trial_log(trial.number)
+    return layout.earlier_log(current), current
 
 
-def _open(path: Path) -> BufferedReader | None:
+def _open(location: str, key: str) -> BufferedReader | None:
+    """A log in the folder, at its beginning, or where its last _MAX_BYTES begin."""
     try:
-        return path.open("rb")
+        file = open_regular(Path(location), key)
+        file.seek(max(os.fstat(file.fileno()).st_size - _MAX_BYTES, 0))
     except OSError:
         return None
+    return file
 
 
-def _next(path: Path, read: BufferedReader | None) -> BufferedReader | None:
+def _next(location: str, key: str, read: BufferedReader | None) -> BufferedReader | None:
     """The file that follows the one read to its end, if there is one."""
-    current = _open(path)
+    current = _open(location, key)
     if current is None or read is None:
         return current
     if _identity(current) == _identity(read) or read.peek(1):

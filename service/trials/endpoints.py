@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from adadim_core.storage import layout
+from adadim_core.storage.address import shown
+from adadim_core.storage.reading import open_file
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
 from service.errors import NotFoundError
@@ -70,14 +73,14 @@ async def read_encoder(
 ) -> StreamingResponse:
     """The encoder that a finished trial exported."""
     trial, location = stored
-    path = f"trials/{trial.number:04d}/encoder.{part}"
+    path = layout.encoder(trial.number, part)
     try:
-        file, size = await asyncio.to_thread(artefacts.open_file, location, path)
+        file, size = await asyncio.to_thread(open_file, location, path)
     except FileNotFoundError:
         detail = f"There is no encoder: a trial that finishes exports one, and this one is {trial.state}."
         if trial.state in ("succeeded", "stopped"):
             detail = (
-                f"There is no {artefacts.shown(location)}/{path}; where it is a folder, mount the cluster's storage. "
+                f"There is no {shown(location)}/{path}; where it is a folder, mount the cluster's storage. "
                 "The files of an imported run lie where it ran."
             )
         raise Problem(404, "Not found", detail) from None

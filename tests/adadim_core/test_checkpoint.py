@@ -16,9 +16,9 @@ from adadim_core.checkpoint import (
     read_checkpoint,
     read_latest_checkpoint,
     remove_checkpoint,
-    write_atomically,
     write_checkpoint,
 )
+from adadim_core.storage.atomic import write_atomically
 
 CPU = torch.device("cpu")
 STATE = {"step": 7, "weights": torch.arange(5000.0), "nested": {"alpha": 0.25, "none": None, "list": [1, 2]}}

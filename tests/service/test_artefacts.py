@@ -1,20 +1,28 @@
 """What the service does in the storage, a folder or a bucket: encoders handed out, folders removed, reached or not."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dispatch_harness import act, dispatching
-from pyarrow import fs
 from service_harness import RAY_TOKEN, RayStandIn, Running, load, make_settings, parts, queue, until
 from sqlalchemy import update
 
+from adadim_core.storage.address import in_object_store
+from adadim_core.storage.atomic import write_atomically
+from adadim_core.storage.object_store import ObjectStore
+from adadim_core.storage.reading import remove_run
 from service.cli.doctor import examine
 from service.database.tables import Experiment, Trial
+from service.dispatch.service import start_attempt
 from service.experiments import artefacts
 from service.experiments import repository as experiments
+from service.logs import driver
+from service.logs.repository import kept
 from service.settings import Settings, SettingsError
-from tests.workers.worker_harness import S3
+from tests.object_stores import S3
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +44,17 @@ def bucket(request: pytest.FixtureRequest, server: S3, monkeypatch: pytest.Monke
 
 
 def put(location: str, name: str, content: bytes) -> None:
-    store, path = artefacts._store(location)
-    store.create_dir(str(Path(f"{path}/{name}").parent), recursive=True)
-    with store.open_output_stream(f"{path}/{name}") as sink:
-        sink.write(content)
+    if not in_object_store(location):
+        write_atomically(Path(location, name), lambda file: file.write(content))
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        ObjectStore(location).put(Path(file.name), name)
 
 
 def names(location: str) -> list[str]:
-    store, path = artefacts._store(location)
-    found = store.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
-    return [info.path.removeprefix(path) for info in found if info.is_file]
+    return sorted(ObjectStore(location).sizes())
 
 
 @pytest.mark.parametrize(
@@ -59,7 +68,6 @@ def names(location: str) -> list[str]:
 def test_every_experiment_has_a_folder_under_the_storage(storage: str, folder: str) -> None:
     settings = Settings.from_environ({"ADADIM_STORAGE": storage})
     assert artefacts.folder(settings, "adadim-k-7-3") == folder
-    assert artefacts.shown("s3://id:secret@b/a?scheme=http") == "s3://b/a"
 
 
 @pytest.mark.parametrize("storage", ["ftp://host/a", "s3://", "s3:///a", "file:///a"])
@@ -92,10 +100,8 @@ async def test_deleting_an_experiment_empties_its_part_of_the_bucket(
                     return await session.get(Experiment, experiment_id) is None
 
             await until(gone)
-        assert (names(own), names(other)) == ([], ["/trials/0000/checkpoint.pt"])
-        store, path = artefacts._store(own)
-        assert store.get_file_info(path).type == fs.FileType.NotFound
-        artefacts.remove(own)  # once more is as good
+        assert (names(own), names(other)) == ([], ["trials/0000/checkpoint.pt"])
+        remove_run(own)  # once more is as good
 
 
 async def test_a_bucket_that_is_not_there_is_said_without_its_keys(
@@ -178,12 +184,52 @@ async def test_the_log_of_a_trial_comes_from_the_bucket_when_it_is_there(
 ) -> None:
     monkeypatch.setattr(service.context, "settings", make_settings(tmp_path, storage=bucket))
     trial, location = await a_trial(service, "succeeded")
-    artefacts.remove(location)  # another test's experiment had the same name
+    remove_run(location)  # another test's experiment had the same name
     log = await service.http.get(f"{trial}/logs")
     assert (log.status_code, "when the trial ends" in log.json()["detail"]) == (404, True)
     put(location, "trials/0000/log.1.txt", b"epoch 1\n")
     put(location, "trials/0000/log.txt", b"\x1b[31mepoch 2\x1b[0m\n")
     assert (await service.http.get(f"{trial}/logs")).text == "epoch 1\nepoch 2\n"
+
+
+async def test_the_driver_s_own_log_is_kept_from_a_bucket(
+    database_url: str, tmp_path: Path, ray: RayStandIn, bucket: str
+) -> None:
+    """Of a cluster that is gone with its logs."""
+    async with parts(database_url, tmp_path, ray, storage=bucket) as context:
+        experiment_id = await queue(context)
+        async with context.database.transaction() as session:
+            experiment = await session.get(Experiment, experiment_id)
+            attempt, _ = await start_attempt(session, experiment)
+        location = artefacts.folder(context.settings, attempt.submission_id)
+        put(location, f"logs/attempt-{attempt.id}.1.log", b"the first words\n")
+        put(location, f"logs/attempt-{attempt.id}.log", b"the last words\n")
+        await driver.keep(context, attempt)
+        async with context.database.transaction() as session:
+            assert await kept(session, attempt.id) == ("the first words\nthe last words\n", 0)
+        remove_run(location)
+
+
+def plant(files: Path, token: Path) -> None:
+    """What somebody may put in place of a trial's files."""
+    token.write_text("adadim_admin_token")
+    files.mkdir(parents=True)
+    for name in ("encoder.safetensors", "log.txt"):
+        (files / name).symlink_to(token)
+    os.mkfifo(files / "log.1.txt")
+
+
+async def test_links_and_fifos_in_the_storage_are_not_read(
+    service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who can write to the storage must not read the service's files through it, nor hold its threads."""
+    monkeypatch.setattr(service.context, "settings", make_settings(tmp_path, storage=str(tmp_path / "storage")))
+    trial, location = await a_trial(service, "succeeded")
+    plant(Path(location, "trials/0000"), tmp_path / "token")
+    assert (await service.http.get(f"{trial}/encoder")).status_code == 404
+    for params in ({}, {"follow": True}):
+        log = await service.http.get(f"{trial}/logs", params=params)
+        assert (log.status_code, log.text) == (200, "")
 
 
 async def test_a_storage_that_is_away_asks_to_come_back(

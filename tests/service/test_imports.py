@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from adadim_core.spec import parse_spec
 from service.database.tables import Attempt, Experiment
+from workers.storage.claim import prepare
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
 from workers.storage.results import write_results
@@ -27,7 +28,7 @@ SPEC = parse_spec("{name: made alone, search: {algorithm: grid, space: {training
 def results(tmp_path: Path) -> Storage:
     """What a finished run leaves: two trials that went well, one that failed."""
     storage = Storage(tmp_path / "results")
-    storage.prepare(SPEC)
+    prepare(storage, SPEC)
     for trial in range(3):
         spool = Spool(storage.spool(trial, "local"), trial)
         for step in range(0, 1_500, 10):

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import S3, FakeService, RayHead, WorkerRun
+from worker_harness import FakeService, RayHead, WorkerRun
+
+from tests.object_stores import place, s3, s3_server, store_that_says
+
+__all__ = ["place", "s3", "s3_server", "store_that_says"]
 
 
 @pytest.fixture
@@ -14,23 +18,6 @@ def service() -> Iterator[FakeService]:
     fake = FakeService()
     yield fake
     fake.stop()
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3]:
-    server = S3()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
-    """This process uses the server too, and a scratch folder of its own."""
-    for name, value in s3_server.environment().items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    return s3_server
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ import pytest
 from worker_harness import tiny_spec
 
 from adadim_core.spec import validate_spec
+from adadim_core.storage.object_store import StorageAway
 from workers.__main__ import main
+from workers.storage.claim import prepare
 from workers.storage.folder import Storage
-from workers.storage.object_store import StorageAway
 from workers.storage.points import write_points
 from workers.storage.results import write_results
 from workers.storage.spool import Spool
@@ -21,7 +22,7 @@ from workers.storage.trial_result import TrialResult
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """What a finished run leaves, and a service that would begin an import."""
     spec, storage = validate_spec(tiny_spec()), Storage(tmp_path / "results")
-    storage.prepare(spec)
+    prepare(storage, spec)
     Spool(storage.spool(0, "local-1"), 0).append(1, 0.1, {"h_r": 1.0})
     write_points(storage, [0])
     write_results(storage, spec, [TrialResult(0, {}, "succeeded", 2, 2, {"knn_top1": 0.5})])

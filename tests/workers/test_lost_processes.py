@@ -13,11 +13,13 @@ import psutil
 import pytest
 import torch
 from pyarrow import parquet
-from worker_harness import S3, RayHead, WorkerRun, kill_all, spooled_steps, tiny_spec, wait_for
+from worker_harness import RayHead, WorkerRun, kill_all, spooled_steps, tiny_spec, wait_for
 
 from adadim_core.spec import validate_spec
 from adadim_core.trainer import Trainer
-from workers.storage.folder import Storage, open_storage
+from tests.object_stores import S3
+from workers.storage.folder import Storage
+from workers.storage.opening import open_storage
 from workers.storage.points import merged
 from workers.storage.results import read_results
 

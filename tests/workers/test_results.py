@@ -21,7 +21,9 @@ from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
 from workers.reporting.progress import Progress
 from workers.run import run_experiment
-from workers.storage.folder import Storage, open_storage, read_json
+from workers.storage.claim import held, prepare
+from workers.storage.folder import Storage, read_json
+from workers.storage.opening import open_storage
 from workers.storage.ranking import best
 from workers.storage.results import commonest_error, print_table, run_succeeded, write_results
 from workers.storage.trial_result import TrialResult, read_result, write_result
@@ -101,28 +103,28 @@ def test_a_run_whose_trials_measured_something_did_not_fail() -> None:
 
 def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    storage.prepare(spec)
-    storage.prepare(validate_spec(spec.model_dump(mode="json") | {"retries": 7}))
+    prepare(storage, spec)
+    prepare(storage, validate_spec(spec.model_dump(mode="json") | {"retries": 7}))
     with pytest.raises(RunError, match="another spec"):
-        storage.prepare(validate_spec(tiny_spec(training={"epochs": 3})))
+        prepare(storage, validate_spec(tiny_spec(training={"epochs": 3})))
     stored = json.loads((tmp_path / "spec.json").read_text())
     stored["resources"]["gpus_per_worker"] = 1.5  # no earlier version's resources matter
     (tmp_path / "spec.json").write_text(json.dumps(stored))
-    storage.prepare(spec)
+    prepare(storage, spec)
 
 
 def test_an_experiment_of_an_earlier_version_goes_on(spec: ExperimentSpec, tmp_path: Path) -> None:
     """Its stored spec lacks what came with a default since."""
     storage = Storage(tmp_path)
-    storage.prepare(spec)
+    prepare(storage, spec)
     stored = json.loads((tmp_path / "spec.json").read_text())
     assert stored["training"].pop("clip_norm", "absent") is None
     (tmp_path / "spec.json").write_text(json.dumps(stored))
-    storage.prepare(spec)
+    prepare(storage, spec)
     stored["training"]["gone_since"] = 1
     (tmp_path / "spec.json").write_text(json.dumps(stored))
     with pytest.raises(RunError, match=r"holds results of another spec, one that is not valid any more .*gone_since"):
-        storage.prepare(spec)
+        prepare(storage, spec)
 
 
 def test_an_id_that_was_cut_off_is_none(tmp_path: Path) -> None:
@@ -180,10 +182,10 @@ def test_a_place_that_cannot_hold_results_is_explained(location: str, message: s
 
 
 def test_a_folder_takes_one_run_at_a_time(tmp_path: Path) -> None:
-    held = Storage(tmp_path).held
-    with held(), pytest.raises(RunError, match="another run is at work in"), held():
+    storage = Storage(tmp_path)
+    with held(storage), pytest.raises(RunError, match="another run is at work in"), held(storage):
         pass
-    with held():
+    with held(storage):
         pass
 
 
@@ -262,7 +264,7 @@ def test_a_trial_that_left_nothing_is_not_ranked_by_what_it_once_showed(spec: Ex
     """It failed before its first checkpoint, and the time was used up before it could begin again."""
     document = spec.model_dump(mode="json") | {"stop": {"minutes": 0.001}}
     storage = Storage(tmp_path)
-    storage.prepare(spec)
+    prepare(storage, spec)
     write_results(storage, spec, [TrialResult(0, {"training.lr": 0.1}, "failed", 1, 2, {"knn_top1": 0.9})])
     storage.elapsed.write_text(json.dumps({"seconds": 60.0}))
     attempt = Attempt(None, on_stop=Interruption().request)
@@ -342,7 +344,7 @@ def test_a_signal_that_ray_takes_for_itself_is_an_interruption(
 
 def test_warnings_of_the_driver_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any) -> Any:
-        logging.getLogger("workers.storage.object_store").warning("writing results.json failed; trying again")
+        logging.getLogger("adadim_core.storage.object_store").warning("writing results.json failed; trying again")
         raise RunError("enough")
 
     monkeypatch.setattr("signal.signal", lambda *_: None)

@@ -13,9 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
-from worker_harness import S3, FakeService, RayHead, WorkerRun, tiny_spec, wait_for
+from worker_harness import FakeService, RayHead, WorkerRun, tiny_spec, wait_for
 
-from workers.storage.folder import Storage, open_storage, read_json
+from tests.object_stores import S3
+from workers.storage.folder import Storage, read_json
+from workers.storage.opening import open_storage
 from workers.storage.trial_result import read_result
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -48,8 +48,6 @@ def arguments(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a driver takes over in its process, this one has back afterwards."""
-    monkeypatch.setattr("workers.storage.object_store.before_retry", None)
-    monkeypatch.setattr("workers.storage.object_store.on_away", None)
     monkeypatch.setattr("workers.__main__._INTERRUPTED_SECONDS", 30.0)  # there is no Ray that kills after 3 s
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     yield

@@ -1,21 +1,20 @@
 """Results in an object store: a real S3 server, pyarrow's own client."""
 
-import errno
 import os
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from worker_harness import S3, tiny_spec
+from worker_harness import tiny_spec
 
 from adadim_core.spec import ExperimentSpec, validate_spec
+from adadim_core.storage.object_store import StorageAway
+from tests.object_stores import S3
 from workers.context import RunContext
 from workers.errors import RunError
-from workers.storage.folder import Storage, open_storage
-from workers.storage.object_store import Remote, StorageAway
+from workers.storage.claim import prepare, usable
+from workers.storage.folder import Storage
+from workers.storage.opening import open_storage
 from workers.storage.points import merged, read_points, write_points
 from workers.storage.spool import Spool
 from workers.storage.trial_result import TrialResult, read_result, write_result
@@ -24,43 +23,6 @@ from workers.storage.trial_result import TrialResult, read_result, write_result
 @pytest.fixture
 def spec() -> ExperimentSpec:
     return validate_spec(tiny_spec())
-
-
-@pytest.fixture
-def place(s3: S3, request: pytest.FixtureRequest) -> str:
-    return f"s3://bucket/{request.node.originalname}"
-
-
-@pytest.fixture
-def store_that_says() -> Iterator[Callable[..., str]]:
-    """Makes a store that answers every request as one is told; returns its address, as host:port."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[], tuple[int, bytes]]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def say(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, body = answer()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body if self.command != "HEAD" else b"")
-
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = say  # noqa: N815 - the names http.server calls
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return f"127.0.0.1:{servers[-1].server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def other_node(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "other") -> Storage:
@@ -74,7 +36,7 @@ def test_what_is_pushed_is_there_for_another_node(
     place: str, spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = open_storage(place)
-    storage.prepare(spec)
+    prepare(storage, spec)
     write_result(storage, TrialResult(2, {}, "succeeded", 5, 5, {"loss": float("inf")}))
     spool = Spool(storage.spool(2, "a"), trial=2)
     spool.append(1, 0.1, {"h_r": 1.0})
@@ -83,7 +45,7 @@ def test_what_is_pushed_is_there_for_another_node(
     kept_here.write_bytes(b"never pushed")
 
     other = other_node(place, tmp_path, monkeypatch)
-    other.prepare(spec)
+    prepare(other, spec)
     found = read_result(other, 2)
     assert found is not None
     assert found.metrics == {"loss": float("inf")}
@@ -95,7 +57,7 @@ def test_what_is_pushed_is_there_for_another_node(
 def test_old_files_of_a_node_do_not_count(place: str, spec: ExperimentSpec) -> None:
     """A checkpoint that never reached the store must not decide where a trial goes on after it ran elsewhere."""
     storage = open_storage(place)
-    storage.prepare(spec)
+    prepare(storage, spec)
     storage.checkpoint(0).parent.mkdir(parents=True)
     storage.checkpoint(0).write_bytes(b"stale")
     assert not storage.fetch(storage.checkpoint(0))
@@ -108,54 +70,14 @@ def test_old_files_of_a_node_do_not_count(place: str, spec: ExperimentSpec) -> N
 
 
 def test_another_experiment_in_the_same_place_is_refused(place: str, spec: ExperimentSpec) -> None:
-    open_storage(place).prepare(spec)
+    prepare(open_storage(place), spec)
     with pytest.raises(RunError, match="holds results of another spec"):
-        open_storage(place).prepare(validate_spec(tiny_spec(training={"epochs": 3})))
+        prepare(open_storage(place), validate_spec(tiny_spec(training={"epochs": 3})))
 
 
 def test_a_bucket_that_is_not_there_is_explained(s3: S3) -> None:
     with pytest.raises(RunError, match="cannot use storage s3://nobucket/x: there is no bucket nobucket"):
         open_storage("s3://nobucket/x")
-
-
-def test_large_files_travel_whole(place: str, tmp_path: Path) -> None:
-    remote, content = Remote(place), bytes(range(256)) * 100_000
-    (tmp_path / "large").write_bytes(content)
-    remote.put(tmp_path / "large", "a/large")
-    assert remote.sizes() == {"a/large": len(content)}
-    assert remote.get("a/large", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == content
-    remote.remove("a/large")
-    remote.remove("a/large")
-    assert remote.sizes() == {}
-
-
-def failing_once(remote: Remote, words: str) -> None:
-    """The next upload fails with these words of pyarrow's."""
-    real = remote._fs
-
-    class Store:
-        def open_output_stream(self, path: str) -> Any:
-            remote._fs = real
-            raise OSError(f"When initiating multiple part upload for key 'x/k' in bucket 'bucket': {words}")
-
-    remote._fs = Store()
-
-
-def test_a_store_that_is_away_is_tried_again(place: str, tmp_path: Path) -> None:
-    remote, file = Remote(place), tmp_path / "file"
-    file.write_bytes(b"here")
-    for words in (
-        "AWS Error NETWORK_CONNECTION during CreateMultipartUpload operation: curlCode: 7, Could not connect to server",
-        "AWS Error UNKNOWN (HTTP status 503) during CreateMultipartUpload operation: No response body.",
-        "AWS Error UNKNOWN (HTTP status 429) during CreateMultipartUpload operation: Unable to parse ExceptionName",
-    ):
-        failing_once(remote, words)
-        remote.put(file, "file", patience=20)
-    assert remote.sizes() == {"file": 4}
-    failing_once(remote, "AWS Error SLOW_DOWN during CreateMultipartUpload operation: SlowDown")
-    with pytest.raises(StorageAway, match="writing file failed"):
-        remote.put(file, "file")
 
 
 @pytest.mark.parametrize(
@@ -166,11 +88,10 @@ def test_what_does_not_pass_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:  # fmt: skip
     """The bucket is there when the run begins; then a right, a token or the bucket is gone."""
-    storage = open_storage(place)
+    storage = open_storage(place, on_away=pytest.fail)
     body = f"<Error><Code>{code}</Code><Message>{code} it is</Message></Error>".encode()
     endpoint = store_that_says(lambda: (status, body))
-    monkeypatch.setattr("workers.storage.object_store.on_away", lambda reason: pytest.fail(reason))
-    remote = storage._remote
+    remote = storage.store
     assert remote is not None
     from pyarrow import fs
 
@@ -180,43 +101,10 @@ def test_what_does_not_pass_is_not_waited_for(
         remote.put(tmp_path / "file", "file", patience=30)
     assert not isinstance(caught.value, StorageAway)
     with pytest.raises(RunError, match="cannot write to storage s3://bucket/"):
-        storage.prepare(spec)
+        prepare(storage, spec)
     if status == 403:
-        with pytest.raises(RunError, match="ACCESS_DENIED"):
+        with pytest.raises(RunError, match="ACCESS_DENIED"), usable(storage):
             storage.take_up_log(storage.driver_log("1"))
-
-
-def test_a_full_disk_of_this_node_is_not_the_store_being_away(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remote = Remote(place)
-    (tmp_path / "file").write_bytes(b"x")
-    remote.put(tmp_path / "file", "file")
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        remote.get("file", tmp_path / "back", patience=30)
-    assert not isinstance(caught.value, StorageAway)
-
-
-def test_google_s_store_that_is_away_is_tried_again(
-    store_that_says: Callable[..., str], caplog: pytest.LogCaptureFixture
-) -> None:
-    # Google's client tries again by itself too: until ours has, the store is away.
-    endpoint = store_that_says(
-        lambda: (200, b'{"kind": "storage#bucket", "name": "b"}') if "trying again" in caplog.text else (503, b"")
-    )
-    address = "gs://anonymous@b/x?endpoint_override={}&scheme=http&retry_limit_seconds=1"
-    remote = Remote(address.format(endpoint), patience=60)
-    assert remote.sizes() == {}
-    with pytest.raises(StorageAway):
-        Remote(address.format("127.0.0.1:9"))
-    refusing = store_that_says(lambda: (403, b'{"error": {"code": 403, "message": "no right"}}'))
-    with pytest.raises(RunError, match="PERMISSION_DENIED"):
-        Remote(address.format(refusing), patience=300)
 
 
 def test_a_context_reaches_other_processes_without_its_connection(place: str, spec: ExperimentSpec) -> None:
@@ -243,18 +131,6 @@ def test_parquet_has_every_point_once_as_measured_last(tmp_path: Path) -> None:
     assert [values for *_, values in found[1:]] == [{"h_r": 2.5}, {"h_r": 3.0, "knn_top1": 0.5}]
 
 
-def test_a_write_that_breaks_off_leaves_what_was_there(place: str, tmp_path: Path) -> None:
-    remote, file = Remote(place), tmp_path / "file"
-    for content in (b"first", b""):
-        file.write_bytes(content)
-        remote.put(file, "file")
-        assert remote.sizes() == {"file": len(content)}
-    file.unlink()
-    with pytest.raises(FileNotFoundError):
-        remote.put(file, "file")
-    assert remote.sizes() == {"file": 0}
-
-
 def test_an_address_keeps_its_keys_to_itself(s3: S3, caplog: pytest.LogCaptureFixture) -> None:
     for place in ("s3://id:top/secret@nobucket/x?scheme=http&secret_thing=top", "hdfs://id:top/secret@b/x"):
         with pytest.raises(RunError) as caught:
@@ -262,31 +138,16 @@ def test_an_address_keeps_its_keys_to_itself(s3: S3, caplog: pytest.LogCaptureFi
         assert "top" not in f"{caught.value} {caught.value.__cause__} {caplog.text}"
 
 
-def test_a_store_that_is_away_when_it_is_opened_is_tried_again(
-    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An end that is asked for meanwhile ends the wait."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-
-    def before_retry() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("workers.storage.object_store.before_retry", before_retry)
-    with pytest.raises(KeyboardInterrupt):
-        Remote(place, patience=300)
-    assert "opening the storage failed" in caplog.text
-
-
 def test_logs_and_checkpoints_in_an_object_store(
     place: str, spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = open_storage(place)
-    storage.prepare(spec)
+    prepare(storage, spec)
     log = storage.trial_log(3)
     for part in ("one\n", "one\ntwo\n"):  # killed before it could push; the next attempt on this node does
         log.parent.mkdir(parents=True)
         log.write_text(part)
-        storage.prepare(spec)
+        prepare(storage, spec)
         assert not log.exists()
     other = other_node(place, tmp_path, monkeypatch)
     log = other.trial_log(3)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import random
 import secrets
@@ -15,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from array import array
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from moto.server import ThreadedMotoServer
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
@@ -187,34 +184,6 @@ class FakeService:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
-
-
-class S3:
-    """A real S3 server on this machine (moto's), with one bucket."""
-
-    def __init__(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server.start()
-        self.address = "{}:{}".format(*self._server.get_host_and_port())
-        self.url = f"http://{self.address}"
-        request = urllib.request.Request(
-            f"{self.url}/bucket", method="PUT", headers={"Authorization": "AWS4 x/x/x/s3/"}
-        )
-        urllib.request.urlopen(request, timeout=30).close()
-
-    def environment(self) -> dict[str, str]:
-        """What pyarrow, as every AWS client, reads."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-    def stop(self) -> None:
-        self._server.stop()
 
 
 class RayHead:

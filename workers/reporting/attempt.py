@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
-from workers.reporting.reporter import Backoff, replay
+from workers.reporting.reporter import replay
 
 logger = logging.getLogger(__name__)
 
@@ -131,22 +132,17 @@ class Attempt:
                 changed = list(self._changed.values())
             told = portion(changed)
             last = len(told) == len(changed)
-            report = Report(trials=told, outcome=outcome if last else None)
             try:
-                connection.post(report, timeout=min(10.0, deadline - time.monotonic()))
+                _post(connection, Report(trials=told, outcome=outcome if last else None), deadline, backoff)
             except Unavailable as error:
-                wait = backoff.next(error)
-                if time.monotonic() + wait >= deadline:
-                    logger.warning("outcome %r not delivered: %s", outcome.state, error)
-                    return False
-                time.sleep(wait)
+                logger.warning("outcome %r not delivered: %s", outcome.state, error)
+                return False
             except Refused as error:
                 logger.error("the service refused the outcome %r: %s", outcome.state, error)
                 return False
-            else:
-                self._delivered(told)
-                if last:
-                    return True
+            self._delivered(told)
+            if last:
+                return True
 
     def _run(self, connection: Connection) -> None:
         backoff, away = Backoff(longest=5.0), False
@@ -168,7 +164,7 @@ class Attempt:
             except Unavailable as error:
                 if not away:
                     logger.warning("service away (%s); the run goes on", error)
-                away, pause = True, backoff.next(error)
+                away, pause = True, backoff.next(error.retry_after)
             else:
                 if away:
                     logger.warning("service back")
@@ -187,6 +183,16 @@ class Attempt:
             for update in updates:
                 if self._changed.get(update.number) is update:
                     del self._changed[update.number]
+
+
+def _post(connection: Connection, report: Report, deadline: float, backoff: Backoff) -> None:
+    retry(
+        lambda: connection.post(report, timeout=min(10.0, deadline - time.monotonic())),
+        Unavailable,
+        deadline=deadline,
+        backoff=backoff,
+        asked=lambda error: error.retry_after,
+    )
 
 
 def portion(updates: Sequence[TrialUpdate]) -> list[TrialUpdate]:

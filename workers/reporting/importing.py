@@ -13,12 +13,13 @@ from typing import Any
 
 import httpx
 
+from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
 from workers.errors import RunError
 from workers.reporting.attempt import portion, shortened
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
-from workers.reporting.reporter import Backoff
-from workers.storage.folder import Storage, open_storage, read_json
+from workers.storage.folder import Storage, read_json
+from workers.storage.opening import open_storage
 from workers.storage.points import read_points
 from workers.storage.results import commonest_error, read_results, run_succeeded
 from workers.storage.spool import to_report
@@ -108,21 +109,20 @@ def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _post(connection: Connection, report: Report) -> None:
-    backoff, deadline = Backoff(longest=5.0), time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            connection.post(report)
-        except Unavailable as error:
-            wait = backoff.next(error)
-            if time.monotonic() + wait > deadline:
-                raise RunError(f"the service went away ({error}); import again to go on") from error
-            time.sleep(wait)
-        except Superseded as error:
-            raise RunError(f"this import was overtaken by another one, or cancelled: {error}") from error
-        except Refused as error:
-            raise RunError(f"the service refused a part of the results: {error}") from error
-        else:
-            return
+    try:
+        retry(
+            lambda: connection.post(report),
+            Unavailable,
+            deadline=time.monotonic() + _PATIENCE_SECONDS,
+            backoff=Backoff(longest=5.0),
+            asked=lambda error: error.retry_after,
+        )
+    except Unavailable as error:
+        raise RunError(f"the service went away ({error}); import again to go on") from error
+    except Superseded as error:
+        raise RunError(f"this import was overtaken by another one, or cancelled: {error}") from error
+    except Refused as error:
+        raise RunError(f"the service refused a part of the results: {error}") from error
 
 
 def _update(result: TrialResult) -> TrialUpdate:

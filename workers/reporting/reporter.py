@@ -6,7 +6,6 @@ the service is, or whether it is there at all, never reaches it. Trial states an
 
 import logging
 import math
-import random
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from adadim_core.retrying import Backoff
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
 from workers.storage.spool import Point, Spool, SpoolReader, to_report
 
@@ -26,24 +26,6 @@ FLUSH_SECONDS = 3.0
 """How long an ending process waits for the service to take its last points. The driver delivers the rest."""
 MAX_VALUES = 5_000
 """Measured values in one delivery: about 100 KB."""
-
-
-class Backoff:
-    """Waiting times between retries: exponential with jitter, so that many trials do not return at once."""
-
-    def __init__(self, first: float = 0.25, longest: float = 15.0) -> None:
-        self._first, self._longest, self._failures = first, longest, 0
-
-    def next(self, error: Unavailable) -> float:
-        """Seconds to wait after one more failure. The service's own wish counts if it has one."""
-        bound = min(self._first * 2**self._failures, self._longest)
-        self._failures = min(self._failures + 1, 16)
-        if error.retry_after is not None:
-            return error.retry_after + random.uniform(0, 0.5)
-        return random.uniform(bound / 2, bound)
-
-    def reset(self) -> None:
-        self._failures = 0
 
 
 class PointReporter:
@@ -95,7 +77,7 @@ class PointReporter:
                 if not away:
                     logger.warning("cannot deliver (%s); points wait in the spool", error)
                 away, more = True, True
-                self._pause(backoff.next(error))
+                self._pause(backoff.next(error.retry_after))
             else:
                 if away:
                     logger.warning("delivering again, what waited too")
@@ -144,7 +126,7 @@ def replay(folder: Path, connection: Connection, *, timeout: float, limit: float
         try:
             deliver(connection, readers, deadline=deadline)
         except Unavailable as error:
-            time.sleep(max(min(backoff.next(error), deadline - time.monotonic()), 0))
+            time.sleep(max(min(backoff.next(error.retry_after), deadline - time.monotonic()), 0))
         else:
             backoff.reset()
             deadline = min(time.monotonic() + timeout, end)

@@ -6,8 +6,9 @@ Owns which of several values of a point stands: the one measured last.
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from adadim_core.storage.atomic import write_atomically
 from workers.errors import RunError
 from workers.storage.folder import Storage
 from workers.storage.spool import Point, SpoolReader
@@ -27,15 +28,17 @@ def write_points(storage: Storage, trials: Iterable[int]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    part = storage.parquet.with_name(f"{storage.parquet.name}.part")
     schema = _schema(pa)
-    with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
-        for trial in trials:
-            rows = list(_rows(storage, trial))
-            if rows:
-                columns = [list(column) for column in zip(*rows, strict=True)]
-                writer.write_table(pa.table(columns, schema=schema), row_group_size=_ROWS)
-    part.replace(storage.parquet)
+
+    def write(file: BinaryIO) -> None:
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for trial in trials:
+                rows = list(_rows(storage, trial))
+                if rows:
+                    columns = [list(column) for column in zip(*rows, strict=True)]
+                    writer.write_table(pa.table(columns, schema=schema), row_group_size=_ROWS)
+
+    write_atomically(storage.parquet, write)
     storage.push(storage.parquet)
 
 

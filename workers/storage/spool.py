@@ -8,13 +8,13 @@ record after everything in it was delivered.
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adadim_core.spec.report import Report, Series, decode_float, encode_float
+from adadim_core.storage.atomic import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -122,10 +122,8 @@ class SpoolReader:
     def acknowledge(self, offset: int) -> None:
         """Remember that everything before `offset` was delivered."""
         self.offset = offset
-        part = self._ack.with_name(f"{self._ack.name}.{os.getpid()}-{threading.get_ident()}.part")
         try:
-            part.write_text(str(offset))
-            part.replace(self._ack)
+            write_text(self._ack, str(offset), durable=False)
         except OSError:
             logger.warning("cannot write %s: points may be delivered twice, which does no harm", self._ack)
 

@@ -29,8 +29,8 @@ from adadim_core.spec import TrialPlan
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import TrialState
 from adadim_core.spec.scheduler import PopulationBasedTraining
+from adadim_core.storage.object_store import StorageAway
 from workers.context import RunContext
-from workers.storage.object_store import StorageAway
 from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 from workers.sweep.cluster import RoomWatch
