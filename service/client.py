@@ -108,6 +108,12 @@ class Client:
         body = {"changes": changes or {}, "priority": priority}
         return self._json("POST", f"/experiments/{experiment_id}/clone", json=body)
 
+    def extend(
+        self, experiment_id: int, *, seeds: int | list[int] | None = None, trials: int | None = None
+    ) -> dict[str, Any]:
+        """Queue an ended sweep again with more seeds or configurations: only the trials it lacks run."""
+        return self._json("POST", f"/experiments/{experiment_id}/extend", json={"seeds": seeds, "trials": trials})
+
     def history(self, experiment_id: int) -> list[dict[str, Any]]:
         """Every transition of an experiment, oldest first."""
         return self._all(f"/experiments/{experiment_id}/history", limit=1000)

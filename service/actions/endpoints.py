@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.actions import service
 from service.auth.dependencies import Submitter
@@ -12,7 +13,7 @@ from service.context import Context, CurrentContext
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId, IdempotencyKey, Owner
 from service.experiments.lifecycle import ActionName
-from service.experiments.schemas import ActionRead, CloneRequest, ExperimentDetail, ExperimentRead
+from service.experiments.schemas import ActionRead, CloneRequest, ExperimentDetail, ExperimentRead, ExtendRequest
 from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
@@ -21,8 +22,12 @@ router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RES
 async def _act(context: Context, name: ActionName, experiment_id: int, principal: Principal) -> ActionRead:
     async with context.database.transaction() as session:
         done = await service.act(session, name, experiment_id, by=principal.name)
-        await session.refresh(done.experiment)
-        shown = ExperimentRead.model_validate(done.experiment)
+        return await _shown(session, done)
+
+
+async def _shown(session: AsyncSession, done: service.Done) -> ActionRead:
+    await session.refresh(done.experiment)
+    shown = ExperimentRead.model_validate(done.experiment)
     return ActionRead(**shown.model_dump(), changed=done.changed, message=done.message)
 
 
@@ -48,6 +53,21 @@ async def resume_experiment(experiment_id: ExperimentId, principal: Owner, conte
 async def retry_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
     """Queue a failed or cancelled experiment again: trials that did not finish go on from their checkpoints."""
     return await _act(context, "retry", experiment_id, principal)
+
+
+@router.post("/experiments/{experiment_id}/extend")
+async def extend_experiment(
+    experiment_id: ExperimentId, extension: ExtendRequest, principal: Owner, context: CurrentContext
+) -> ActionRead:
+    """Queue an ended sweep again with more seeds or more configurations: only the trials it lacks run."""
+    async with context.database.transaction() as session:
+        source = await experiments.find(session, experiment_id)
+    more = await asyncio.to_thread(
+        service.extended, source, extension.seeds, extension.trials, context.settings.max_trials
+    )
+    async with context.database.transaction() as session:
+        done = await service.extend(session, experiment_id, source.spec, more, by=principal.name)
+        return await _shown(session, done)
 
 
 @router.post("/experiments/{experiment_id}/clone", status_code=201)

@@ -9,11 +9,14 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import SpecError, plan_trials, validate_spec
+from adadim_core.spec import SpecError, extension, plan_summary, plan_trials, validate_spec
 from adadim_core.spec.experiment import set_paths
+from adadim_core.spec.seeds import SEED_PATH
 from service.database import notify
 from service.database.tables import Experiment
 from service.errors import ConflictError, FieldError, InvalidError
+from service.events import repository as events
+from service.experiments import repository
 from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
 from service.experiments.service import Submission, change_state, check_spec, find, invalid_spec
 from service.trials import repository as trials
@@ -38,13 +41,56 @@ async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by
     action, state = ACTIONS[name], experiment.state
     if state in action.already:
         return Done(experiment, False, f"Experiment {experiment.id} is {state} already; nothing was done.")
+    if name == "retry" and state in action.moves:
+        await _begin_again(session, experiment)
+    return await _move(session, experiment, name, f"{action.done} by {by}", by)
+
+
+async def extend(
+    session: AsyncSession, experiment_id: int, before: Mapping[str, Any], more: Submission, *, by: str
+) -> Done:
+    """Queue an ended sweep again with the trials that `more` plans beyond those of the spec `before`. Idempotent.
+
+    Trials that finished are left as they are, and all keep their numbers.
+
+    Raises NotFoundError, or ConflictError saying what to do instead.
+    """
+    experiment, spec = await find(session, experiment_id, lock=True), more.spec.model_dump(mode="json")
+    if experiment.spec == spec:
+        return Done(experiment, False, f"Experiment {experiment.id} has {plan_summary(more.spec)}; nothing was done.")
+    if experiment.spec != before:
+        raise ConflictError(f"Experiment {experiment.id} was extended just now; look at it and ask again.")
+    if experiment.state in ACTIONS["extend"].moves:
+        await _add_trials(session, experiment, more)
+        await _begin_again(session, experiment)
+    return await _move(session, experiment, "extend", f"extended by {by} to {plan_summary(more.spec)}", by)
+
+
+async def _add_trials(session: AsyncSession, experiment: Experiment, more: Submission) -> None:
+    """Store a grown spec and the trials it adds."""
+    known = {row.number for row in await trials.outline(session, experiment.id)}
+    added = [plan for plan in more.trials if plan.number not in known]
+    await repository.add_trials(session, experiment.id, added)
+    for plan in added:
+        await events.append(session, experiment.id, "trial", {"number": plan.number, "state": "pending"})
+    seed = more.trials[0].params.get(SEED_PATH)
+    if seed is not None:  # the trials of a sweep of one seed do not say it
+        await trials.complete_params(session, experiment.id, {SEED_PATH: seed})
+    experiment.spec, experiment.spec_text, experiment.trial_count = (
+        more.spec.model_dump(mode="json"),
+        more.text,
+        len(more.trials),
+    )
+
+
+async def _move(session: AsyncSession, experiment: Experiment, name: ActionName, reason: str, by: str) -> Done:
+    """Bring a locked experiment to the state an action leads to."""
+    action, state = ACTIONS[name], experiment.state
     if state not in action.moves:
         raise ConflictError(f"Cannot {name} experiment {experiment.id}: {action.advice[state]}.")
     experiment.desired_state = action.desired
-    if name == "retry":
-        await _begin_again(session, experiment)
     try:
-        await change_state(session, experiment, action.moves[state], reason=f"{action.done} by {by}", by=by)
+        await change_state(session, experiment, action.moves[state], reason=reason, by=by)
     except IllegalTransition as error:
         raise ConflictError(f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
     experiment.due_at = None if experiment.state == "paused" else func.now()
@@ -72,6 +118,31 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
     except SpecError as error:  # an earlier version took it
         raise invalid_spec(error) from None
     return Submission(spec, source.spec_text, plan_trials(spec))
+
+
+def extended(
+    source: Experiment, seeds: int | list[int] | None, configurations: int | None, max_trials: int
+) -> Submission:
+    """A sweep's spec anew, with more seeds or configurations. Takes a second for the largest.
+
+    Raises InvalidError saying why it cannot be extended so.
+    """
+    try:
+        before = validate_spec(source.spec)
+        document = extension.extended(before, seeds=seeds, trials=configurations)
+    except SpecError as error:  # an earlier version took it
+        raise invalid_spec(error) from None
+    except ValueError as error:
+        raise InvalidError(f"Experiment {source.id} cannot be extended: {error}.", title="Invalid extension") from None
+    more = check_spec(document, max_trials)
+    if not extension.continues(before, more.spec):
+        raise InvalidError(
+            f"Experiment {source.id} has {plan_summary(before)}; with {plan_summary(more.spec)} its trials would not "
+            "keep their numbers. Give at least the seeds and configurations it has; where it has several seeds, no "
+            "more configurations.",
+            title="Invalid extension",
+        )
+    return more
 
 
 def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands on experiments that exist: cancel, pause, resume, retry, clone, delete, history."""
+"""Commands on experiments that exist: cancel, pause, resume, retry, extend, clone, delete, history."""
 
 from typing import Annotated, Any
 
@@ -40,6 +40,22 @@ def resume(experiment: ExperimentArgument) -> None:
 def retry(experiment: ExperimentArgument) -> None:
     """Queue a failed or cancelled experiment again; it goes on from its checkpoints."""
     _act("retry", experiment)
+
+
+@app.command()
+def extend(
+    experiment: ExperimentArgument,
+    *,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of every configuration from now on; of a race at most.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Configurations from now on.")] = None,
+) -> None:
+    """Queue an ended sweep again with more seeds or configurations: only the trials it lacks run."""
+    with readable_errors(), connect() as client:
+        if seeds is None and trials is None:
+            raise ClientError("say what to add: --seeds 5, or --trials 20")
+        console.print(client.extend(experiment, seeds=seeds, trials=trials)["message"], highlight=False)
 
 
 @app.command()

@@ -67,13 +67,14 @@ TRANSITIONS: Mapping[tuple[str | None, str], Guard] = {
     ("pausing", "paused"): _over("pause"),
     ("pausing", "running"): _wants("run"),
     ("paused", "queued"): _over("run"),
-    # cancel and retry
+    # cancel, retry and extend
     ("queued", "cancelling"): _wants("cancel"),
     ("starting", "cancelling"): _wants("cancel"),
     ("running", "cancelling"): _wants("cancel"),
     ("pausing", "cancelling"): _wants("cancel"),
     ("paused", "cancelling"): _wants("cancel"),
     ("cancelling", "cancelled"): _over("cancel"),
+    ("succeeded", "queued"): _over("run"),
     ("failed", "queued"): _over("run"),
     ("cancelled", "queued"): _over("run"),
     # delete: the row goes when job and artefacts are gone
@@ -103,7 +104,7 @@ def check_transition(source: str | None, target: str, facts: Facts) -> None:
         raise IllegalTransition(f"{source} -> {target} is not allowed while {facts}")
 
 
-ActionName = Literal["cancel", "pause", "resume", "retry", "delete"]
+ActionName = Literal["cancel", "pause", "resume", "retry", "extend", "delete"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ _UNDER_WAY: dict[str, str] = {
     "deleting": "it is being deleted",
 }
 _ENDED = {
-    "succeeded": "it has succeeded; clone it to run it again",
+    "succeeded": "it has succeeded; extend it with more seeds, or clone it to run it again",
     "failed": "it has failed; retry goes on from its checkpoints",
     "cancelled": "it was cancelled; retry goes on from its checkpoints",
 }
@@ -162,9 +163,22 @@ ACTIONS: Mapping[ActionName, Action] = {
         already=frozenset({"queued", "starting", "running"}),
         advice=_UNDER_WAY
         | {
-            "succeeded": "it has succeeded; clone it to run it again",
+            "succeeded": "it has succeeded; extend it with more seeds, or clone it to run it again",
             "pausing": "it is paused; resume it",
             "paused": "it is paused; resume it",
+        },
+    ),
+    "extend": Action(
+        "run",
+        "extended",
+        moves={"succeeded": "queued", "failed": "queued", "cancelled": "queued"},
+        already=frozenset(),  # what it has already the spec says, and not the state
+        advice=_UNDER_WAY
+        | dict.fromkeys(("queued", "starting", "running"), "it has not ended; extend it when it has")
+        | {
+            "cancelling": "it is being cancelled; wait until it is cancelled, then extend it",
+            "pausing": "it is paused; resume it, and extend it when it has ended",
+            "paused": "it is paused; resume it, and extend it when it has ended",
         },
     ),
     "delete": Action(

@@ -40,10 +40,15 @@ async def add(session: AsyncSession, experiment: Experiment, trials: Sequence[Tr
     """Store an experiment and its planned trials."""
     session.add(experiment)
     await session.flush()
-    await session.execute(
-        insert(Trial), [{"experiment_id": experiment.id, "number": t.number, "params": t.params} for t in trials]
-    )
+    await add_trials(session, experiment.id, trials)
     return experiment
+
+
+async def add_trials(session: AsyncSession, experiment_id: int, trials: Sequence[TrialPlan]) -> None:
+    """Store planned trials."""
+    await session.execute(
+        insert(Trial), [{"experiment_id": experiment_id, "number": t.number, "params": t.params} for t in trials]
+    )
 
 
 async def get(session: AsyncSession, experiment_id: int, *, lock: bool = False) -> Experiment | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from adadim_core.spec.report import JsonFloat
+from adadim_core.spec.search import MAX_TRIALS
 from service.experiments.states import DesiredState, ExperimentState
 from service.queue.schemas import WaitingRead
 
@@ -69,6 +70,21 @@ class CloneRequest(BaseModel):
     """Dotted path of a spec field to its new value."""
     priority: Priority | None = None
     """Default: that of the experiment it is cloned from."""
+
+
+class ExtendRequest(BaseModel):
+    """What an extension of a sweep adds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    seeds: (
+        Annotated[int, Field(ge=1, le=MAX_TRIALS)]
+        | Annotated[list[int], Field(min_length=1, max_length=MAX_TRIALS)]
+        | None
+    ) = None
+    """Seeds of every configuration from now on: how many, or all of them; of a race how many at most."""
+    trials: Annotated[int | None, Field(ge=1, le=MAX_TRIALS)] = None
+    """Configurations from now on."""
 
 
 class TransitionRead(BaseModel):

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Trial
@@ -57,6 +58,14 @@ async def interrupt_running(session: AsyncSession, experiment_id: int) -> None:
 async def take_up_again(session: AsyncSession, experiment_id: int) -> None:
     """The experiment is to go on after its end: trials that did not finish wait for it."""
     await _move(session, experiment_id, ("stopped", "failed"), "interrupted", ended_at=None, error=None)
+
+
+async def complete_params(session: AsyncSession, experiment_id: int, values: dict[str, Any]) -> None:
+    """Give trials values that they do not say yet; what they say stays."""
+    known = literal(values, JSONB)
+    await session.execute(
+        update(Trial).where(Trial.experiment_id == experiment_id).values(params=known.op("||")(Trial.params))
+    )
 
 
 async def _move(session: AsyncSession, experiment_id: int, states: tuple[str, ...], state: str, **values: Any) -> None:

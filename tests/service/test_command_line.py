@@ -167,6 +167,17 @@ async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Ru
     refused(await adadim("clone", str(source["id"]), "--set", "training.epochs=-1"), "/training/epochs")
 
 
+async def test_an_ended_sweep_is_extended(adadim: Adadim, service: Running) -> None:
+    number = str((await service.submit(SPEC))["id"])
+    refused(await adadim("extend", number, "--seeds", "3"), "it has not ended; extend it when it has")
+    refused(await adadim("extend", number), "say what to add")
+    async with service.context.database.transaction() as session:
+        (await session.get_one(Experiment, int(number))).state = "succeeded"
+    result = await adadim("extend", number, "--seeds", "3")
+    assert "was succeeded; it is queued now" in result.output
+    assert "extended by ada to 2 configurations x 3 seeds = 6 trials" in (await adadim("history", number)).output
+
+
 async def test_delete_asks_first(adadim: Adadim, service: Running) -> None:
     number = str((await service.submit("name: dear"))["id"])
     kept = await adadim("delete", number, input="n\n")

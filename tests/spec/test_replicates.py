@@ -18,6 +18,7 @@ from adadim_core.spec import (
     trial_label,
     validate_spec,
 )
+from adadim_core.spec.extension import continues, extended
 
 Problems = Callable[..., list[Problem]]
 GRID = {"objective.weighting": {"choice": [{"policy": "adaptive"}, {"policy": "fixed", "alpha": 0.5}]}}
@@ -71,6 +72,36 @@ def test_more_seeds_leave_the_trials_there_are_as_they_are(document: dict[str, A
         assert (new.number, new.configuration) == (old.number, old.configuration)
         assert seed_of(after, new.params) == seed_of(before, old.params)
         assert configuration_of(new.params) == configuration_of(old.params)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_sweeps(), st.integers(-2, 3), st.integers(-2, 3))
+def test_a_sweep_continues_another_where_its_plan_begins_with_the_others(
+    document: dict[str, Any], seeds: int, trials: int
+) -> None:
+    before, search = validate_spec(document), document["search"]
+    count = len(planned_seeds(before))
+    more: dict[str, Any] = {"seeds": max(count + seeds, 1)}
+    if "trials" in search:
+        more["trials"] = max(search["trials"] + trials, 1)
+    after = validate_spec(extended(before, **more))
+    rows = [
+        [(p.number, p.configuration, seed_of(s, p.params), configuration_of(p.params)) for p in plan_trials(s)]
+        for s in (before, after)
+    ]
+    assert continues(before, after) == (rows[1][: len(rows[0])] == rows[0])
+    assert continues(before, before)
+
+
+def test_a_sweep_that_differs_in_anything_else_does_not_continue_another() -> None:
+    before = spec(seeds=2)
+    assert continues(before, spec(seeds=3))
+    assert not continues(spec(seeds=3), before)
+    assert not continues(before, spec(seeds=3, mode="min"))
+    assert not continues(before, spec(seeds=3, seed=1))
+    race = {"scheduler": {"name": "race"}}
+    assert continues(spec(seeds={"first": 3, "most": 9}, **race), spec(seeds={"first": 3, "most": 12}, **race))
+    assert not continues(spec(seeds={"first": 3, "most": 9}, **race), spec(seeds={"first": 4, "most": 12}, **race))
 
 
 def test_one_seed_is_the_specs_own_and_goes_without_saying() -> None:

@@ -113,6 +113,38 @@ def test_a_folder_of_another_experiment_is_left_alone(spec: ExperimentSpec, tmp_
     prepare(storage, spec)
 
 
+def test_a_folder_takes_the_same_spec_with_more_seeds_or_configurations(tmp_path: Path) -> None:
+    """R02: what is there is not trained again."""
+
+    def sweep(**search: Any) -> ExperimentSpec:
+        space = {"training.lr": {"uniform": [0.01, 0.1]}}
+        return validate_spec(tiny_spec(search={"algorithm": "random", "space": space} | search))
+
+    storage = Storage(tmp_path)
+    for search in ({"trials": 3}, {"trials": 5}, {"trials": 5, "seeds": 2}, {"trials": 5, "seeds": 3}):
+        prepare(storage, sweep(**search))
+    for search in ({"trials": 5, "seeds": 2}, {"trials": 6, "seeds": 3}, {"trials": 5, "seeds": 4, "mode": "min"}):
+        with pytest.raises(RunError, match="another spec"):
+            prepare(storage, sweep(**search))
+    assert (read_json(tmp_path / "spec.json") or {})["search"]["seeds"] == 3
+
+
+def test_the_trials_of_a_sweep_that_has_grown_say_the_seed_they_trained_with(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path)
+    for number, lr in enumerate((0.1, 0.01, 0.001)):
+        write_result(storage, TrialResult(number, {"training.lr": lr}, "succeeded", 2, 2, {"knn_top1": 0.5}))
+    document = spec.model_dump(mode="json")
+    grown = validate_spec({**document, "search": {**document["search"], "seeds": 2}})
+    ran: list[int] = []
+    monkeypatch.setattr(workers.run, "_train", lambda _, plans, *__: ran.extend(plan.number for plan in plans))
+    run_experiment(grown, storage, None, Attempt(None, lambda *_, **__: None), Interruption())
+    assert ran == [3, 4, 5]
+    trials = (read_json(storage.results) or {})["trials"]
+    assert [trial["params"]["training.seed"] for trial in trials] == [0, 0, 0, 1, 1, 1]
+
+
 def test_an_experiment_of_an_earlier_version_goes_on(spec: ExperimentSpec, tmp_path: Path) -> None:
     """Its stored spec lacks what came with a default since."""
     storage = Storage(tmp_path)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec, SpecError, validate_spec
+from adadim_core.spec.extension import continues
 from adadim_core.storage.object_store import StorageAway
 from workers.errors import RunError
 from workers.storage.folder import PATIENCE_SECONDS, Storage, read_json
@@ -78,11 +79,11 @@ def usable(storage: Storage) -> Iterator[None]:
 
 
 def _check_same(storage: Storage, spec: ExperimentSpec, stored: Any) -> None:
-    """Raise RunError if the stored spec is another one."""
+    """Raise RunError if the stored spec is another one, and not one that this one adds trials to."""
     try:
         # Read anew: one that an earlier version stored lacks fields that came with a default since.
         given = spec.model_dump(mode="json")
-        same = validate_spec({**stored, **{name: given[name] for name in _FREE}}).model_dump(mode="json") == given
+        same = continues(validate_spec({**stored, **{name: given[name] for name in _FREE}}), spec)
     except SpecError as error:
         raise RunError(
             f"{storage.place} holds results of another spec, one that is not valid any more (see spec.json there): "
@@ -90,8 +91,8 @@ def _check_same(storage: Storage, spec: ExperimentSpec, stored: Any) -> None:
         ) from error
     if not same:
         raise RunError(
-            f"{storage.place} holds results of another spec (see spec.json there); give another --storage, "
-            "or the same spec to continue it"
+            f"{storage.place} holds results of another spec (see spec.json there); give another --storage, or the "
+            "same spec to continue it, with more search.seeds or search.trials at most"
         )
 
 

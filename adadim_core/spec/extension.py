@@ -1,0 +1,59 @@
+"""More seeds or more configurations for a sweep that has ended: what of its spec may grow without moving its trials.
+
+Owns the rule that the trials there are keep their numbers and values. Running the new ones is workers'.
+"""
+
+from typing import Any
+
+from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.plan import configuration_of, plan_trials, seed_of
+from adadim_core.spec.seeds import SEED_PATH, SeedRange
+
+
+def extended(
+    spec: ExperimentSpec, *, seeds: int | list[int] | None = None, trials: int | None = None
+) -> dict[str, Any]:
+    """A sweep's spec with more seeds or more configurations, as a document that is yet to be validated.
+
+    Args:
+        spec: The sweep.
+        seeds: Its seeds from now on: how many, or all of them; for a race how many at most. None: as before.
+        trials: Its configurations from now on. None: as before.
+
+    Raises:
+        ValueError: it is no sweep, or one whose trials do not hold with others beside them.
+    """
+    search = spec.search
+    if search is None:
+        raise ValueError("a single run cannot be extended; clone it with a search section")
+    if seeds is not None and SEED_PATH in search.space:
+        raise ValueError(f"its space lists {SEED_PATH}; clone it with search.seeds instead")
+    document = spec.model_dump(mode="json")
+    if isinstance(search.seeds, SeedRange) and seeds is not None:
+        if isinstance(seeds, list):
+            raise ValueError("a race takes the number of seeds at most, not a list of them")
+        document["search"]["seeds"]["most"] = seeds
+    elif seeds is not None:
+        document["search"]["seeds"] = seeds
+    if trials is not None:
+        document["search"]["trials"] = trials
+    return document
+
+
+def continues(before: ExperimentSpec, after: ExperimentSpec) -> bool:
+    """Whether `after` is `before` with trials added at the end of its plan, or none, and else the same."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    if before.search is not None and after.search is not None:
+        new["search"]["trials"] = old["search"]["trials"]
+        if isinstance(before.search.seeds, SeedRange) and isinstance(after.search.seeds, SeedRange):
+            new["search"]["seeds"]["most"] = before.search.seeds.most
+        else:
+            new["search"]["seeds"] = old["search"]["seeds"]
+    return new == old and _rows(after)[: len(_rows(before))] == _rows(before)
+
+
+def _rows(spec: ExperimentSpec) -> list[tuple[int, int, dict[str, Any]]]:
+    """Every trial in the order of its number: its configuration, its seed, its values."""
+    return [
+        (plan.configuration, seed_of(spec, plan.params), configuration_of(plan.params)) for plan in plan_trials(spec)
+    ]
