@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from processor_time import ProcessorTime, spent
 from sqlalchemy import text
 
 from service.attempts import repository as attempts
+from service.cluster.ports import free_ports
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.tables import Experiment
@@ -32,7 +32,7 @@ class Bench:
         self.directory, self.scale = directory, scale
         self.postgres = EmbeddedPostgres(directory / "postgres")
         self.failed: list[str] = []
-        self.ports = [_free_port() for _ in range(replicas)]
+        self.ports = free_ports(replicas)
         self.port = self.ports[0]
 
     async def start(self) -> None:
@@ -125,12 +125,6 @@ class Bench:
     async def scalar(self, sql: str, **values: Any) -> Any:
         async with self.database.transaction() as session:
             return (await session.execute(text(sql), values)).scalar_one()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 async def _answers(port: int) -> None:

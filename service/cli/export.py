@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from adadim_core.storage.atomic import write_atomically
 from service.client import Client, ClientError
 
 Form = Literal["csv", "parquet", "tensorboard"]
@@ -22,14 +23,8 @@ def export_points(client: Client, experiment_id: int, form: Form, output: Path |
         count = _tensorboard(_lines(client.export(experiment_id, "csv")), folder)
         return f"{count} points in {folder}; see them with: tensorboard --logdir {folder}"
     path = output or Path(f"experiment-{experiment_id}.{form}")
-    part = path.with_name(path.name + ".part")  # a transfer that breaks off leaves no file that looks whole
-    try:
-        with part.open("wb") as file:
-            for piece in client.export(experiment_id, form):
-                file.write(piece)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    # A transfer that breaks off leaves no file that looks whole.
+    write_atomically(path, lambda file: file.writelines(client.export(experiment_id, form)))
     return f"{path}: {path.stat().st_size} bytes"
 
 

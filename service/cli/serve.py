@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 
+from adadim_core.storage.atomic import write_text
 from service.app import create_app
 from service.cluster.claim import Claim, DatabaseInUse
 from service.context import Context
@@ -49,7 +50,7 @@ def serve(settings: Settings) -> None:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
-        record.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+        write_text(record, json.dumps({"url": url, "pid": os.getpid()}))
         records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
         try:
             tracer = tracing.configure()

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,9 @@ from pathlib import Path
 
 import psutil
 
+from adadim_core.storage.atomic import write_text
 from service.cluster.jobs import ClusterUnavailable, RayJobs
+from service.cluster.ports import free_ports
 from service.secret import new_token, read_secret, write_secret
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class LocalRay:
         return head
 
     async def _launch(self) -> _Head:
-        dashboard, *others = _free_ports(4)
+        dashboard, *others = free_ports(4)
         token = self._token()
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
@@ -133,7 +134,7 @@ class LocalRay:
                 lambda: subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             )
         head = _Head(process.pid, psutil.Process(process.pid).create_time(), f"http://127.0.0.1:{dashboard}")
-        self._record.write_text(json.dumps(asdict(head)))
+        write_text(self._record, json.dumps(asdict(head)))
         # Asked by a client of its own: the service's stays disconnected, and queued work queued, until Ray answers.
         probe = RayJobs()
         await probe.connect(head.address, token)
@@ -209,16 +210,3 @@ def _is_running(head: _Head) -> bool:
         return abs(process.create_time() - head.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, outside the range Ray reserves for its workers (10002 to 19999)."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            candidate = held.enter_context(socket.socket())
-            candidate.bind(("127.0.0.1", 0))
-            port = candidate.getsockname()[1]
-            if not 10002 <= port <= 19999:
-                ports.append(port)
-    return ports

@@ -6,7 +6,6 @@ A part is what a supervisor (Kubernetes, compose, systemd) restarts as a whole: 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,23 +16,11 @@ import httpx
 import psutil
 
 from service.client import Client
+from service.cluster.ports import free_ports
 
 RAY_TOKEN = "a-token-for-the-ray-cluster-of-the-chaos-test"
 MARKER = "ADADIM_CHAOS"
 """Environment variable of every process of the test; its value names the part."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, outside the range Ray gives its workers and that of outgoing connections."""
-    with contextlib.ExitStack() as held:
-        found: list[int] = []
-        candidate = 20_000 + os.getpid() % 5_000
-        while len(found) < count:
-            candidate += 1
-            with contextlib.suppress(OSError):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", candidate))
-                found.append(candidate)
-        return found
 
 
 class Part:

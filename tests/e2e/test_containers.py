@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from service.client import Client
+from service.cluster.ports import free_ports
 from service.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import sweep, wait_for
 
@@ -27,7 +28,7 @@ RAY_TOKEN = "a-token-for-the-ray-cluster-0123456789"
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_container_command_works_as_a_process_and_together_they_run_an_experiment(tmp_path: Path) -> None:
-    ports = dict(zip(("8080", "8265", "6379", "agent-head", "agent-worker", "client"), _free_ports(6), strict=True))
+    ports = dict(zip(("8080", "8265", "6379", "agent-head", "agent-worker", "client"), free_ports(6), strict=True))
     with contextlib.ExitStack() as stack:
         database_url = stack.enter_context(_postgres(tmp_path / "postgres"))
 
@@ -139,11 +140,3 @@ def _answers(port: int) -> bool:
 
 def _read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for candidate in sockets:
-            candidate.bind(("127.0.0.1", 0))
-        return [candidate.getsockname()[1] for candidate in sockets]

@@ -5,7 +5,6 @@ attempt; its job is the record of the stand-in for Ray, so that nothing has to b
 import json
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from service.client import Client, ClientError
+from service.cluster.ports import free_ports
 from tests.e2e.conftest import ServiceProcess, run_service, sweep, wait_for
 from tests.service.service_harness import RAY_TOKEN, RayStandIn
 
@@ -80,14 +80,12 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     ray = RayStandIn()
-    with socket.socket() as free:  # a port of its own: pages find the service again after a restart
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    [port] = free_ports(1)  # one of its own: pages find the service again after a restart
     for service in run_service(
         tmp_path_factory,
         RAY_ADDRESS=ray.address,
         RAY_AUTH_TOKEN=RAY_TOKEN,
-        ADADIM_PORT=port,
+        ADADIM_PORT=str(port),
         ADADIM_STORAGE=str(tmp_path_factory.mktemp("storage")),
         ADADIM_SLOTS="20",
     ):

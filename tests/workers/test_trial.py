@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.train
+from ray import cloudpickle
 from ray.exceptions import RayActorError
 from worker_harness import tiny_spec
 
@@ -23,7 +25,7 @@ from workers.sweep.queue import TrialQueue
 from workers.sweep.tuner import SweepCallbacks, _TuneEvents
 from workers.trial.actor import TrialActor
 from workers.trial.distributed import DistributedTrialActor, _is_lost, cause
-from workers.trial.failures import Diverged, Failures
+from workers.trial.failures import Diverged, Failures, device_is_lost
 
 Actor = Callable[..., TrialActor]
 
@@ -242,6 +244,7 @@ def test_failures_count_over_processes_and_are_not_forgotten(
     actor: Actor, context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lost GPU takes its process along: before the next step, in which Tune would start that trial again."""
+    monkeypatch.setattr("workers.trial.actor.device_is_lost", lambda: True)
     monkeypatch.setattr("workers.trial.run.TrialRun.step", broken("CUDA error: an illegal memory access"))
     with pytest.raises(Exited):
         actor().step()
@@ -262,11 +265,9 @@ def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tm
     queue = TrialQueue(context.spec, context.storage, [], [], lambda: 1)
     watch: Any = None
     events = _TuneEvents(context, queue, Budget(None, context.storage), watch, callbacks)
-    error = tmp_path / "error.txt"
-    error.write_text(
-        "Failure # 1 (occurred at 12:00)\nfirst\nFailure # 2 (occurred at 13:00)\nThe actor died.\nOut of memory\n"
-    )
-    trial: Any = SimpleNamespace(config={"trial": 4, "params": {}}, last_result=None, error_file=str(error))
+    error = tmp_path / "error.pkl"
+    error.write_bytes(cloudpickle.dumps(RayActorError(error_msg="The actor died.\nOut of memory\n")))
+    trial: Any = SimpleNamespace(config={"trial": 4, "params": {}}, last_result=None, pickled_error_file=str(error))
     events.on_trial_recover(iteration=7, trials=[], trial=trial)
     events.on_trial_error(iteration=7, trials=[], trial=trial)
     assert events.lost == {4}
@@ -293,12 +294,62 @@ def test_only_the_best_checkpoint_stays(context: RunContext) -> None:
     assert not list(storage.trial(0).iterdir())
 
 
+def test_a_device_that_takes_no_work_any_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked: one whose memory was full takes work again."""
+    import torch
+
+    def synchronize() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    assert not device_is_lost(), "there is none"
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    assert not device_is_lost()
+    monkeypatch.setattr("torch.cuda.synchronize", synchronize)
+    assert device_is_lost()
+
+
+GLOO = """
+import os, sys
+import torch, torch.distributed as dist
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", store=dist.FileStore(sys.argv[2], 2), rank=rank, world_size=2)
+dist.barrier()
+if rank == 1:
+    os._exit(9)
+try:
+    while True:
+        dist.all_reduce(torch.ones(3))
+except RuntimeError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_what_gloo_says_of_a_process_that_died_is_known(tmp_path: Path) -> None:
+    """It has no class of its own: a torch that says it in other words must not pass unseen."""
+    command = [sys.executable, "-c", GLOO]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    output, _ = processes[0].communicate(timeout=120)
+    processes[1].wait(60)
+    name, _, words = output.strip().partition(" ")
+    assert name == "RuntimeError" or name.startswith("Dist")
+    error = RuntimeError(words) if name == "RuntimeError" else getattr(__import__("torch").distributed, name)(words)
+    assert _is_lost(error)
+
+
 def test_what_began_a_failure_of_several_processes_is_told_from_what_followed() -> None:
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+    from torch.distributed import DistBackendError
 
     followed = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
     died, raised = WorkerHealthCheckFailedError("a check failed", RayActorError()), ValueError("a bug")
     assert cause([followed, died]) is died
     assert cause([followed, died, raised]) is raised
     assert cause([]) is None
-    assert [_is_lost(error) for error in (followed, died, raised, Diverged())] == [True, True, False, False]
+    assert all(map(_is_lost, (followed, died, DistBackendError("NCCL error"), RayActorError())))
+    assert not any(map(_is_lost, (raised, Diverged(), RuntimeError("CUDA out of memory"))))
+    assert not _is_lost(ray.train.WorkerGroupError("it failed", {}))

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -24,6 +23,7 @@ import psutil
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import encode_float
+from service.cluster.ports import free_ports
 from workers.reporting.connection import ServiceAddress
 from workers.storage.spool import SpoolReader
 
@@ -190,7 +190,7 @@ class RayHead:
     """A local Ray head of 2 CPUs, as `ray start --head` makes it, with token authentication on."""
 
     def __init__(self) -> None:
-        self.port, self.dashboard_port, *ports = _free_ports(5)
+        self.port, self.dashboard_port, *ports = free_ports(5)
         self.token = secrets.token_hex(16)
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: Ray puts sockets under it
         command = [
@@ -268,7 +268,7 @@ class RayNode:
 
     def __init__(self, head: RayHead, environment: dict[str, str]) -> None:
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-        ports = _free_ports(2)
+        ports = free_ports(2)
         command = [
             *(str(Path(sys.executable).with_name("ray")), "start", f"--address=127.0.0.1:{head.port}", "--block"),
             *("--num-cpus=1", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"),
@@ -390,14 +390,3 @@ def spooled_steps(storage: Path, trial: int) -> list[list[int]]:
     """Steps of a trial's points: one list a process that measured any, in the order in which they began."""
     runs = [SpoolReader(file).read(100_000)[0] for file in (storage / "points").glob(f"{trial:04d}-*.jsonl")]
     return [[point.step for point in run] for run in sorted(filter(None, runs), key=lambda run: run[0].time)]
-
-
-def _free_ports(count: int) -> list[int]:
-    """Free ports outside 10002-19999, which Ray keeps for its workers."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            if port not in ports and probe.connect_ex(("127.0.0.1", port)) != 0:
-                ports.append(port)
-    return ports

@@ -22,7 +22,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a metric ma
 # How many start at once is the queue's decision; Tune's own would start them one after the other.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
 from adadim_core.spec import TrialPlan
@@ -195,9 +195,7 @@ class _TuneEvents(tune.Callback):
             self.lost.add(number)
             self._update(trial, "pending", trial.last_result)
             return
-        # Tune's own way of asking for the error looks where the file is only later.
-        accounts = Path(trial.error_file).read_text() if trial.error_file else ""
-        error = accounts.rpartition("Failure #")[2].partition("\n")[2].strip() or "its process died"
+        error = _last_error(trial)
         if account := Failures(self._context, number).account:
             error += f"\n\nbefore that it raised:\n{account}"
         self._update(trial, "failed", trial.last_result, error=error)
@@ -230,6 +228,13 @@ class _TuneEvents(tune.Callback):
                 reason=reason,
             )
         )
+
+
+def _last_error(trial: Trial) -> str:
+    """What Ray said when it gave a trial up."""
+    # Tune's own way of asking looks in the storage, where the file is only later.
+    file = Path(trial.pickled_error_file or "none")
+    return str(cloudpickle.loads(file.read_bytes())).strip() if file.is_file() else "its process died"
 
 
 def _name(trial: Trial) -> str:

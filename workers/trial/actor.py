@@ -13,7 +13,7 @@ from ray.train._internal.session import _TrainingResult
 from adadim_core.spec import TrialPlan
 from workers.context import RunContext
 from workers.reporting.reporter import FLUSH_SECONDS, PointReporter
-from workers.trial.failures import Diverged, Failures, describe
+from workers.trial.failures import Diverged, Failures, describe, device_is_lost
 from workers.trial.log_tail import LogTail
 from workers.trial.run import TrialRun, finished_step
 from workers.trial.stop_signal import stop_signal
@@ -66,7 +66,7 @@ class TrialActor(tune.Trainable):
                 return self._run.result(self._run.end_early(self._early) if self._early else self._run.step())
             except Exception as error:  # noqa: BLE001 - whatever training raises fails this trial only
                 self._end()
-                self._device_lost = "CUDA error" in str(error)
+                self._device_lost = device_is_lost()
                 failures = Failures(self._context, number)
                 failures.add(describe(error, self._log.lines()))
                 if failures.count > self._context.spec.resources.max_failures or isinstance(error, Diverged):
@@ -103,7 +103,8 @@ class TrialActor(tune.Trainable):
         """Tune lets another trial have this process, and gives this trial one later, perhaps on another node.
 
         In place of `save_checkpoint`: what that returns Tune would store in a folder all nodes share, if there is one.
-        Without a checkpoint of Tune's there is nothing to restore; the first step goes on from the trial's own.
+        Without a checkpoint of Tune's there is nothing to restore; the first step goes on from the trial's own. Tune
+        wants an object of its own for an answer, which has no public name.
         """
         if self._run is not None:
             self._run.save()

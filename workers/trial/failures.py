@@ -1,5 +1,6 @@
 """What a trial raised: how often in this run, counted across its processes, and the account of it for people."""
 
+import sys
 import traceback
 from collections.abc import Sequence
 
@@ -32,6 +33,21 @@ class Failures:
         """The trial raised once more."""
         self.count, self.account = self.count + 1, account
         self._storage.write_json(self._file, {"run": self._run, "count": self.count, "account": account})
+
+
+def device_is_lost() -> bool:
+    """Whether the GPU of this process takes no work any more, as after an illegal access: every later call fails too.
+
+    The device is asked, not the error that was raised: of one that is just full, training may go on.
+    """
+    torch = sys.modules.get("torch")  # the driver imports this module, and does without torch
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:

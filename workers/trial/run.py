@@ -273,6 +273,7 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
 
     torch.set_num_threads(spec.resources.cpus_per_worker)  # concurrent trials must not fight for a node's cores
     # Building an optimiser would import torch's compiler, only to keep it off: a second or two before the first point.
+    # There is no public way to say so. tests/workers/test_trial.py fails where a torch takes no notice of this one.
     add = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
     setattr(add, "__dynamo_disable", add)
     trainer = Trainer(spec, device=device, report=report)

@@ -1,7 +1,9 @@
 """The driver's word to all processes of a run that it is ending: save and train no further.
 
 Owns how it travels: a key in the cluster's own store, which every trial process looks at twice a second. An actor
-within an epoch takes no calls, and a folder may not be shared.
+within an epoch takes no calls, and a folder may not be shared. Ray's functions for that store have private names; an
+actor that holds the word, which is the public way, would cost a process more in every run.
+tests/workers/test_early_ends.py and test_runs.py interrupt real runs, whose trials must hear of it.
 """
 
 import functools
