@@ -32,7 +32,7 @@ def pick_device(device: torch.device | str | None) -> torch.device:
 
 def load_images(spec: DataSpec) -> ImageDataset:
     """The data set a spec names, on the CPU. Raises DataError."""
-    return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size)
+    return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size, bad_files=spec.bad_files)
 
 
 def share_of_batch(spec: TrainingSpec, data: ImageDataset) -> slice:

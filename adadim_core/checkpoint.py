@@ -28,6 +28,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint or an exported encoder cannot be used. The message says which file and why."""
 
 
+class DataChangedError(CheckpointError):
+    """The images are not those that the training began with."""
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write the state to a file that is the whole new one or not there; what was there is kept as the one before it.
 

@@ -1,9 +1,10 @@
-"""How good the representation is: weighted k-nearest-neighbour classification by R.
+"""How good the representation is: classification and ranking of held-out images by weighted k nearest neighbours in R.
 
 Owns the classifier and the embedding of whole data sets. Does not own when it runs (trainer).
 """
 
 import math
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
 
@@ -53,7 +54,7 @@ def embed(encoder: nn.Module, images: Images, *, batch_size: int, rows: Tensor |
 
 
 def require_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless these are representations with labels that a classifier may learn from."""
+    """Raise ValueError unless these are representations with one label each that a classifier may learn from."""
     if bank.ndim != 2 or queries.ndim != 2 or bank.shape[1] != queries.shape[1]:
         raise ValueError(f"bank (N, D) and queries (M, D) are needed, not {(*bank.shape,)} and {(*queries.shape,)}")
     if not len(bank) or not len(queries):
@@ -98,15 +99,86 @@ def knn_accuracy(
     bank_labels = bank_labels.long()
     if not bool(bank.isfinite().all() & queries.isfinite().all()):
         return math.nan
-    # The scale goes onto the products: rows scaled to length one would be a second bank.
-    inverse_N = 1 / torch.linalg.vector_norm(bank, dim=1).clamp(min=1e-12)
-    k, classes = min(k, len(bank)), int(bank_labels.max()) + 1
-    chunk = max(1, min(_QUERIES, _SIMILARITIES // len(bank)))
+    classes = int(bank_labels.max()) + 1
     correct = torch.zeros((), device=bank.device)
-    for q_BD, label_B in zip(torch.split(queries, chunk), torch.split(labels, chunk), strict=True):
-        similarity_Bk, index_Bk = (normalize(q_BD, dim=1) @ bank.T).mul_(inverse_N).topk(k, dim=1)
-        # Relative to the nearest: the same votes up to a common factor, and no overflow at low temperatures.
-        votes_Bk = ((similarity_Bk - similarity_Bk[:, :1]) / temperature).exp()
-        score_BC = votes_Bk.new_zeros((len(q_BD), classes)).scatter_add_(1, bank_labels[index_Bk], votes_Bk)
+    chunks = _neighbours(bank, queries, k=k, temperature=temperature)
+    for (votes_Bk, index_Bk), label_B in zip(chunks, torch.split(labels, _chunk(bank)), strict=True):
+        score_BC = votes_Bk.new_zeros((len(label_B), classes)).scatter_add_(1, bank_labels[index_Bk], votes_Bk)
         correct += (score_BC.argmax(dim=1) == label_B).sum()
     return float(correct.item()) / len(queries)
+
+
+@torch.no_grad()
+def knn_mean_average_precision(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    labels: Tensor,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """How well the k nearest neighbours rank the queries by each of several labels: mean of the average precisions.
+
+    A query's score for a label is the share of its neighbours' votes, weighted as in `knn_accuracy`, that have the
+    label. The average precision of a label is the mean, over the queries that have it, of the precision among the
+    queries that score at least as high; equal scores come in together. Labels that all queries have, or none, do not
+    count.
+
+    Args:
+        bank: representations with known labels; k is limited to N.
+        bank_labels: (N, K), 1 where the image has the label.
+        queries: representations to rank.
+        labels: (M, K), their true labels.
+
+    Returns:
+        A share in [0, 1], or NaN where a representation is not finite or no label counts.
+
+    Raises:
+        ValueError: shapes do not fit each other, or k < 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    fit = bank.ndim == queries.ndim == bank_labels.ndim == labels.ndim == 2
+    if not fit or len(bank) != len(bank_labels) or len(queries) != len(labels):
+        raise ValueError("a row of labels is needed for each row of bank (N, D) and queries (M, D)")
+    if bank.shape[1] != queries.shape[1] or bank_labels.shape[1] != labels.shape[1]:
+        raise ValueError("bank and queries need the same dimensions and the same labels")
+    if not bool(bank.isfinite().all() & queries.isfinite().all()):
+        return math.nan
+    bank_labels_NK = bank_labels.to(bank.dtype)
+    scores_MK = torch.cat(
+        [
+            torch.einsum("bk,bkl->bl", votes_Bk / votes_Bk.sum(dim=1, keepdim=True), bank_labels_NK[index_Bk])
+            for votes_Bk, index_Bk in _neighbours(bank, queries, k=k, temperature=temperature)
+        ]
+    )
+    counted = (labels.min(dim=0).values != labels.max(dim=0).values).nonzero().flatten()
+    if not len(counted):
+        return math.nan
+    found = [_average_precision(scores_MK[:, label], labels[:, label] > 0) for label in counted.tolist()]
+    return float(torch.stack(found).mean().item())
+
+
+def _average_precision(scores: Tensor, relevant: Tensor) -> Tensor:
+    order = scores.argsort(descending=True)
+    scores_M, relevant_M = scores[order], relevant[order].double()
+    # A query's rank is that of the last one with its score.
+    rank_M = torch.searchsorted(-scores_M, -scores_M, right=True)
+    precision_M = relevant_M.cumsum(dim=0)[rank_M - 1] / rank_M
+    return (precision_M * relevant_M).sum() / relevant_M.sum()
+
+
+def _chunk(bank: Tensor) -> int:
+    return max(1, min(_QUERIES, _SIMILARITIES // len(bank)))
+
+
+def _neighbours(bank: Tensor, queries: Tensor, *, k: int, temperature: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Votes and rows of the k nearest neighbours, for chunk after chunk of the queries."""
+    # The scale goes onto the products: rows scaled to length one would be a second bank.
+    inverse_N = 1 / torch.linalg.vector_norm(bank, dim=1).clamp(min=1e-12)
+    k = min(k, len(bank))
+    for q_BD in torch.split(queries, _chunk(bank)):
+        similarity_Bk, index_Bk = (normalize(q_BD, dim=1) @ bank.T).mul_(inverse_N).topk(k, dim=1)
+        # Relative to the nearest: the same votes up to a common factor, and no overflow at low temperatures.
+        yield ((similarity_Bk - similarity_Bk[:, :1]) / temperature).exp(), index_Bk

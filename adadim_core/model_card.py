@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from adadim_core.data import DataSummary
 from adadim_core.models import Encoder
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.base import KIND_FIELDS
@@ -34,6 +35,10 @@ Weights are in `encoder.safetensors`, the construction is in `encoder.json`.{reg
 
 {progress}, on `{dataset}`, with torch {torch}. Accuracies are on the held-out images of that data set.{collapsed}
 
+```text
+{data}
+```
+
 What the spec sets beside the defaults:
 
 ```yaml
@@ -54,7 +59,7 @@ def model_card(
     encoder: Encoder,
     figures: Mapping[str, float],
     *,
-    dataset: str,
+    data: DataSummary,
     step: int,
     epoch: int,
     collapsed: int | None,
@@ -65,7 +70,7 @@ def model_card(
         spec: of the trial.
         encoder: what is exported.
         figures: last value of every metric.
-        dataset: name of what it was trained on.
+        data: the facts about what it was trained on.
         step, epoch: steps and whole epochs trained.
         collapsed: step at which the collapse watch flagged the trial; None: it did not.
     """
@@ -87,7 +92,8 @@ def model_card(
         size=config.image_size,
         registered=registered,
         progress=f"{epoch} of {spec.training.epochs} epochs ({step} steps)",
-        dataset=dataset,
+        dataset=data.dataset,
+        data="\n".join(data.lines()),
         torch=torch.__version__,
         collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
         spec=yaml.safe_dump(

@@ -19,7 +19,7 @@ from adadim_core.batches import Batches
 from adadim_core.building import build_model, compile_in_place, load_images, pick_device
 from adadim_core.checkpoint import remove_checkpoint, write_checkpoint
 from adadim_core.data import ImageDataset
-from adadim_core.evaluation import embed, knn_accuracy
+from adadim_core.evaluation import embed, knn_accuracy, knn_mean_average_precision
 from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
@@ -91,7 +91,7 @@ class Trainer:
         if spec.training.compile:
             compile_in_place(self._model, self._views_to_compile_with(), self._training.dtype)
         self._alpha_policy = AlphaPolicy(spec.objective.weighting)
-        self._probe = self._build_probe() if spec.evaluation.linear_probe == "online" else None
+        self._probe = self._build_probe()
         self._reports = Reports(
             report, spec.training.collapse, steps_per_epoch=self.steps_per_epoch, device=self.device
         )
@@ -170,10 +170,13 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """How well R classifies the held-out images, by metric name: shares in [0, 1].
 
-        `knn_top1` by weighted k nearest neighbours; `linear_top1` where the spec asks for a linear probe: by the one
-        trained so far (online), or by one fitted now, once the trial is done (offline).
+        `knn_top1` by weighted k nearest neighbours, `knn_map` where images have several labels; `linear_top1` where
+        the spec asks for a linear probe: by the one trained so far (online), or by one fitted now, once the trial is
+        done (offline). Nothing where the labels allow none of them (`ImageDataset.accuracy_metrics`).
         """
         settings, data = self.spec.evaluation, self._data
+        if not data.accuracy_metrics:
+            return {}
         encoder = self._model.encoder
         # Without gradients, so never more memory than a step, which has two views of each image of a part.
         share = self._batches.share
@@ -183,7 +186,10 @@ class Trainer:
             bank_ND = embed(encoder, data.train_images, batch_size=batch_size, rows=data.labelled_rows)
             queries_MD = embed(encoder, data.test_images, batch_size=batch_size)
         labelled = (bank_ND, data.train_labels[data.labelled_rows], queries_MD, data.test_labels)
-        values = {"knn_top1": knn_accuracy(*labelled, k=settings.knn_k, temperature=settings.knn_temperature)}
+        k, temperature = settings.knn_k, settings.knn_temperature
+        if "knn_map" in data.accuracy_metrics:
+            return {"knn_map": knn_mean_average_precision(*labelled, k=k, temperature=temperature)}
+        values = {"knn_top1": knn_accuracy(*labelled, k=k, temperature=temperature)}
         if self._probe is not None:
             values["linear_top1"] = self._probe.accuracy(queries_MD, data.test_labels)
         elif settings.linear_probe == "offline" and self.done:
@@ -300,7 +306,9 @@ class Trainer:
         images = torch.zeros(shape, dtype=torch.uint8, device=self.device)
         return split_views(self._batches.views(images, "compilation"), self.spec.training.accumulate)[0]
 
-    def _build_probe(self) -> OnlineProbe:
+    def _build_probe(self) -> OnlineProbe | None:
+        if self.spec.evaluation.linear_probe != "online" or "linear_top1" not in self._data.accuracy_metrics:
+            return None
         classes = int(max(self._data.train_labels.max(), self._data.test_labels.max())) + 1
         return OnlineProbe(self._model.encoder.features, classes, self.device)
 
@@ -311,7 +319,11 @@ class Trainer:
             self._alpha_policy,
             self._reports.collapse,
             self._probe,
-            {"images": len(self._data.train_images), "batch_size": self._batches.size},
+            {
+                "images": len(self._data.train_images),
+                "batch_size": self._batches.size,
+                "fingerprint": self._data.summary.fingerprint,
+            },
         )
 
     def _continue_from(self, position: Position) -> None:
@@ -366,7 +378,7 @@ class Trainer:
             self.spec,
             encoder,
             self._reports.last,
-            dataset=self._data.name,
+            data=self._data.summary,
             step=self.step,
             epoch=self.epoch,
             collapsed=self.collapsed_at,

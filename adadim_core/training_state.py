@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adadim_core import distributed
-from adadim_core.checkpoint import CheckpointError, read_latest_checkpoint
+from adadim_core.checkpoint import CheckpointError, DataChangedError, read_latest_checkpoint
 from adadim_core.collapse import CollapseWatch
 from adadim_core.optimizers import load_optimizer_state
 from adadim_core.probe import OnlineProbe
@@ -30,8 +30,8 @@ class Parts:
     alpha_policy: AlphaPolicy
     collapse: CollapseWatch
     probe: OnlineProbe | None
-    data: Mapping[str, int]
-    """What the order of the images follows from, beside the seed."""
+    data: Mapping[str, int | str]
+    """Number and fingerprint of the images, and the batch size: what the batches follow from, beside the seed."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def restore(parts: Parts, state: Mapping[str, Any]) -> Position:
 
     Raises:
         CheckpointError: the state is of another version or does not fit; the networks stay as they were.
+        DataChangedError: the state was trained on other images.
     """
     if state.get("version") != _VERSION:
         raise CheckpointError(f"the state has version {state.get('version')!r}, not {_VERSION}")
     try:
-        if state["data"] != parts.data:
-            raise CheckpointError(f"the state was trained on {state['data']}, not on {dict(parts.data)}")
+        _require_same_data(parts.data, state["data"])
         _require_same_tensors(parts.model.state_dict(), state["model"])
         load_optimizer_state(parts.optimizer, state["optimizer"])
         parts.model.load_state_dict(state["model"])
@@ -105,6 +105,18 @@ def restore_from_file(parts: Parts, path: Path, device: torch.device) -> Positio
     if failure is not None:
         raise failure
     return position
+
+
+def _require_same_data(own: Mapping[str, int | str], given: Mapping[str, int | str]) -> None:
+    """Raise DataChangedError where a state was trained on other images, CheckpointError where in other batches."""
+    if own["batch_size"] != given["batch_size"]:
+        raise CheckpointError(f"the state was trained in batches of {given['batch_size']}, not of {own['batch_size']}")
+    # States of earlier versions have no fingerprint.
+    if own["images"] != given["images"] or own["fingerprint"] != given.get("fingerprint", own["fingerprint"]):
+        before, now = (
+            f"{data['images']} images (fingerprint {data.get('fingerprint', 'unknown')})" for data in (given, own)
+        )
+        raise DataChangedError(f"the data changed since this training began: then {before}, now {now}")
 
 
 def _require_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from adadim_core.data.errors import DataError
+from adadim_core.data.skipped import ARCHIVED_LINK, NO_FILE, OUTSIDE, Skipped
 
 _OPENERS: dict[bytes, Callable[[Path], object]] = {
     b"\x1f\x8b": gzip.open,
@@ -61,10 +62,14 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
             yield content
 
 
-def tar_members(path: Path) -> Iterator[tuple[Member, Callable[[], bytes]]]:
+def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Member, Callable[[], bytes]]]:
     """The files of a tar archive, compressed or not, in its order, each with a function that reads it.
 
     Read a member before going on to the next, or not at all. Look at its size first. Symbolic links are passed over.
+
+    Args:
+        path: the archive.
+        skipped: told of what is passed over.
 
     Raises:
         DataError: the file is no tar archive, truncated or damaged, or holds hard links.
@@ -84,6 +89,9 @@ def tar_members(path: Path) -> Iterator[tuple[Member, Callable[[], bytes]]]:
                 if info.isreg() and not info.issparse() and inside:
                     member = Member(parts, info.offset_data, info.size)
                     yield member, partial(stream.take, member.offset, member.size)
+                elif skipped is not None and not info.isdir():
+                    reason = ARCHIVED_LINK if info.issym() else NO_FILE if inside else OUTSIDE
+                    skipped.add(reason, info.name)
         if stream.last != bytes(_BLOCK):
             # tarfile takes whatever it does not understand for the end.
             raise DataError(f"{path} is truncated or damaged: the archive has no end")

@@ -1,75 +1,73 @@
-"""From sources to a data set: decides what is held in memory, measures the channels, holds out images.
+"""From what a loader found to a data set: decides what is held in memory, measures the channels.
 
 The choice between memory and stream changes no number: statistics come from the same sample either way.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adadim_core.augmentation import Augmentation
-from adadim_core.data.dataset import UNLABELLED, ImageDataset, Images
-from adadim_core.data.errors import DataError
+from adadim_core.data.bad_files import name_bad, without_bad
+from adadim_core.data.dataset import ImageDataset, Images
+from adadim_core.data.errors import BadFileError, DataError
+from adadim_core.data.labels import Labels
 from adadim_core.data.memory import memory_limit
+from adadim_core.data.raw import RawDataset
 from adadim_core.data.sources import ImageSource
 from adadim_core.data.streaming import StreamedImages, decode_rows
+from adadim_core.data.summary import summarize
 
-Labels = NDArray[np.int64]
-
-MAX_CLASSES = 100_000
+BadFiles = Literal["fail", "skip"]
 
 _SAMPLE = 4096
 _CHUNK = 2**23
 
 
-def assemble(
-    name: str,
-    train: ImageSource,
-    train_labels: NDArray[np.integer],
-    test: ImageSource,
-    test_labels: NDArray[np.integer],
-    augmentation: Augmentation,
-) -> ImageDataset:
+def assemble(raw: RawDataset, *, path: str | None = None, bad_files: BadFiles = "fail") -> ImageDataset:
     """The data set, in memory where it fits there (`memory_limit`), otherwise streamed.
 
+    Args:
+        raw: what a loader found.
+        path: where, for the summary.
+        bad_files: what to do about files that cannot be decoded. skip: look at all files first, and leave those out.
+
     Raises:
-        DataError: the parts do not belong together, or an image cannot be read.
+        DataError: the parts do not belong together, or an image cannot be read. Where the set is held in memory all
+            such images are named.
     """
-    _check("training", train, train_labels, lowest=UNLABELLED)
-    _check("test", test, test_labels, lowest=0)
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(f"training images are {_size(train)}, test images {_size(test)}; set data.image_size")
-    if not (train_labels != UNLABELLED).any():
-        raise DataError("no training image has a label, so there is nothing to evaluate R with")
-    held = math.prod(train.shape) + math.prod(test.shape) <= memory_limit()
-    train_images, test_images = (_images(source, held=held) for source in (train, test))
-    mean, std = channel_statistics(train_images)
+    train, test = raw.train, raw.test
+    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(
+            f"training images are {_size(train.images)}, test images {_size(test.images)}; set data.image_size"
+        )
+    if bad_files == "skip":
+        raw = without_bad(raw)
+    parts = [part for part in (raw.train, raw.test) if part is not None]
+    held = sum(math.prod(part.images.shape) for part in parts) <= memory_limit()
+    try:
+        images = [_images(part.images, held=held) for part in parts]
+        mean, std = channel_statistics(images[0])
+        summary = summarize(raw, path)
+    except BadFileError as error:
+        raise (name_bad(raw) if held else None) or error from error
+    labels = [_labels(part.labels) for part in parts]
+    if len(parts) == 1:  # nothing is held out
+        images.append(torch.empty((0, *raw.train.images.shape[1:]), dtype=torch.uint8))
+        labels.append(labels[0][:0])
     return ImageDataset(
-        name=name,
-        train_images=train_images,
-        train_labels=torch.from_numpy(train_labels.astype(np.int64)),
-        test_images=test_images,
-        test_labels=torch.from_numpy(test_labels.astype(np.int64)),
+        name=raw.name,
+        train_images=images[0],
+        train_labels=labels[0],
+        test_images=images[1],
+        test_labels=labels[1],
         mean=mean,
         std=std,
-        augmentation=augmentation,
-    )
-
-
-def hold_out(labels: NDArray[np.integer], share: float) -> NDArray[np.bool_]:
-    """Mask of held-out rows, the same share of each class.
-
-    RandomState is frozen by NumPy, so the split is the same in every version.
-    """
-    rng = np.random.RandomState(0)
-    mask = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        mask[rows[: round(len(rows) * share)]] = True
-    return mask
+        augmentation=raw.augmentation,
+    ).known_as(summary)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -92,17 +90,10 @@ def _images(source: ImageSource, *, held: bool) -> Tensor | StreamedImages:
     return decode_rows(source, list(range(source.shape[0]))) if held else StreamedImages(source)
 
 
-def _check(part: str, source: ImageSource, labels: NDArray[np.integer], lowest: int) -> None:
-    if not source.shape[0]:
-        raise DataError(f"there are no {part} images")
-    if len(labels) != source.shape[0]:
-        raise DataError(f"there are {source.shape[0]} {part} images but {len(labels)} labels")
-    if labels.min() < lowest or labels.max() >= MAX_CLASSES:
-        raise DataError(
-            f"{part} labels go from {labels.min()} to {labels.max()}, not from {lowest} to fewer than {MAX_CLASSES}"
-        )
+def _labels(labels: Labels) -> Tensor:
+    return torch.from_numpy(labels.astype(np.uint8 if labels.ndim == 2 else np.int64))
 
 
 def _size(source: ImageSource) -> str:
     _, channels, height, width = source.shape
-    return f"{width} x {height} pixels of {channels} channels"
+    return f"{width} x {height} with {channels} channel{'s' * (channels > 1)}"

@@ -47,12 +47,49 @@ _KNOWN = {
 }
 
 
-# Byte arrays, whose room is taken before their content is read. The published files are older than those.
-_REFUSED = {pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]}
+# Byte arrays, whose room is taken before their content is read, and sets, which hash what they hold. The published
+# files are older than those.
+_REFUSED = {
+    code[0]
+    for code in (
+        pickle.BYTEARRAY8,
+        pickle.NEXT_BUFFER,
+        pickle.READONLY_BUFFER,
+        pickle.EMPTY_SET,
+        pickle.ADDITEMS,
+        pickle.FROZENSET,
+    )
+}
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined, unused-ignore]
-    dispatch = {code: step for code, step in pickle._Unpickler.dispatch.items() if code not in _REFUSED}  # type: ignore[attr-defined, unused-ignore]
+class _Batch(dict[Any, Any]):
+    """The dictionaries of a pickle. Its keys are names: hashing tuples of tuples of one tuple takes for ever."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) not in (bytes, str):
+            raise pickle.UnpicklingError(f"it has a {type(key).__name__} for a key")
+        super().__setitem__(key, value)
+
+
+_Interpreter: Any = vars(pickle)["_Unpickler"]
+"""The one in Python, of which the type stubs know little."""
+
+
+class _Unpickler(_Interpreter):  # type: ignore[misc]
+    dispatch = {code: step for code, step in _Interpreter.dispatch.items() if code not in _REFUSED}
+
+    def load_empty_dictionary(self) -> None:
+        self.append(_Batch())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        batch = _Batch()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            batch[key] = value
+        self.append(batch)
+
+    dispatch[pickle.EMPTY_DICT[0]] = load_empty_dictionary
+    dispatch[pickle.DICT[0]] = load_dict
 
     def find_class(self, module: str, name: str) -> type[_Record]:
         try:
@@ -74,10 +111,17 @@ def read_batch(data: bytes, name: Path | str, label_key: bytes) -> tuple[NDArray
     """
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-        return _pixels(batch[b"data"]), np.asarray(batch[label_key], dtype=np.int64)
+        return _pixels(batch[b"data"]), _labels(batch[label_key])
     except Exception as error:  # a damaged program fails in any way
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{name} is truncated, damaged or not a CIFAR batch ({reason})") from error
+
+
+def _labels(labels: Any) -> NDArray[np.int64]:
+    """A flat list of whole numbers. Of lists in lists NumPy would make arrays far larger than the file."""
+    if type(labels) is not list or not all(type(label) is int for label in labels):
+        raise TypeError("the labels are not a list of whole numbers")
+    return np.array(labels, dtype=np.int64)
 
 
 def _pixels(array: Any) -> NDArray[np.uint8]:
@@ -86,5 +130,7 @@ def _pixels(array: Any) -> NDArray[np.uint8]:
         raise TypeError(f"data is a {type(array).__name__}, not an array")
     _, shape, dtype, fortran, content = array.state
     if not isinstance(dtype, _Dtype) or dtype.arguments[0] not in (b"u1", "u1"):
+        raise TypeError("data is not an array of bytes")
+    if type(content) is not bytes or type(shape) is not tuple or not all(type(side) is int for side in shape):
         raise TypeError("data is not an array of bytes")
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")

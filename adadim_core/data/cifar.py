@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adadim_core.data import recipes
-from adadim_core.data.assembly import assemble
 from adadim_core.data.batch_pickle import read_batch
-from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.errors import DataError
 from adadim_core.data.official import find_files
+from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.sources import ArrayImages
 
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
+_LARGEST = 2**28
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -35,18 +35,16 @@ class _Version:
     parse: Callable[[bytes, str], Batch]
 
 
-def load_cifar10(path: Path, image_size: int | None) -> ImageDataset:
+def load_cifar10(path: Path, image_size: int | None) -> RawDataset:
     return _load("cifar10", _CIFAR10, path, image_size, classes=10)
 
 
-def load_cifar100(path: Path, image_size: int | None) -> ImageDataset:
+def load_cifar100(path: Path, image_size: int | None) -> RawDataset:
     """CIFAR-100 with its hundred fine classes."""
     return _load("cifar100", _CIFAR100, path, image_size, classes=100)
 
 
-def _load(
-    name: str, versions: tuple[_Version, ...], path: Path, image_size: int | None, *, classes: int
-) -> ImageDataset:
+def _load(name: str, versions: tuple[_Version, ...], path: Path, image_size: int | None, *, classes: int) -> RawDataset:
     files = find_files(
         path,
         [file for version in versions for file in (*version.train, version.test)],
@@ -61,7 +59,11 @@ def _load(
 
     def read(file: str) -> Batch:
         content = files[file]
-        return version.parse(content if isinstance(content, bytes) else content.read_bytes(), file)
+        if not isinstance(content, bytes):
+            if content.stat().st_size > _LARGEST:
+                raise DataError(f"{content} has {content.stat().st_size} bytes, more than such a file has")
+            content = content.read_bytes()
+        return version.parse(content, file)
 
     batches = [read(file) for file in version.train]
     test_pixels, test_labels = read(version.test)
@@ -75,12 +77,10 @@ def _load(
     for part, pixels, expected in (("training", train_pixels, TRAIN_IMAGES), ("test", test_pixels, TEST_IMAGES)):
         if pixels.shape != (expected, _PIXELS):
             raise DataError(f"the {part} files in {path} hold an array of {pixels.shape}, not ({expected}, {_PIXELS})")
-    return assemble(
+    return RawDataset(
         name,
-        ArrayImages(_as_images(train_pixels), image_size),
-        train_labels,
-        ArrayImages(_as_images(test_pixels), image_size),
-        test_labels,
+        Part(ArrayImages(_as_images(train_pixels), image_size), train_labels, ", ".join(version.train)),
+        Part(ArrayImages(_as_images(test_pixels), image_size), test_labels, version.test),
         recipes.photos(3, image_size or _SIDE),
     )
 

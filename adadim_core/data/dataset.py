@@ -1,20 +1,22 @@
-"""What a data set is to the rest: two labelled stacks of images, and the augmentation that suits them."""
+"""What a data set is to the rest: training and held-out images, their labels, and the augmentation that suits them."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from adadim_core.augmentation import Augmentation
 from adadim_core.data.errors import DataError
+from adadim_core.data.labels import UNLABELLED, Labels
+from adadim_core.data.raw import Part, RawDataset
+from adadim_core.data.sources import ArrayImages, ImageSource
 from adadim_core.data.streaming import StreamedImages
+from adadim_core.data.summary import DataSummary, summarize
 
 Images = Tensor | StreamedImages
 """(N, C, H, W) uint8. Both kinds have `len`, `shape`, `device` and take a tensor of rows in brackets."""
-
-UNLABELLED = -1
-"""The label of a training image whose class is not known."""
 
 _SHARE_OF_DEVICE = 0.5
 
@@ -27,11 +29,14 @@ class ImageDataset:
     train_images: Images
     """What the encoder is trained on."""
     train_labels: Tensor
-    """(N,) int64, from 0, or UNLABELLED. Training never sees them; the evaluation does."""
+    """(N,) int64, from 0, or UNLABELLED; (N, K) uint8 of zeros and ones where images have several labels.
+
+    Training never sees them; the evaluation does.
+    """
     test_images: Images
-    """(M, C, H, W), held out."""
+    """(M, C, H, W), held out. M may be 0: then nothing is evaluated."""
     test_labels: Tensor
-    """(M,) int64."""
+    """(M,) int64, from 0, or (M, K) uint8."""
     mean: tuple[float, ...]
     """Mean of each channel over the training images, in [0, 1]."""
     std: tuple[float, ...]
@@ -48,17 +53,18 @@ class ImageDataset:
         for part, images, labels, lowest in parts:
             if isinstance(images, Tensor) and images.dtype != torch.uint8:
                 raise DataError(f"{part}_images must be uint8, from 0 to 255, not {images.dtype}")
-            if len(images.shape) != 4 or 0 in images.shape:
+            if len(images.shape) != 4 or 0 in images.shape[(part == "test") :]:
                 raise DataError(f"{part}_images must be (N, C, H, W) with something in it, not {(*images.shape,)}")
-            if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            several = labels.ndim == 2 and labels.dtype == torch.uint8
+            if not (several or (labels.ndim == 1 and labels.dtype == torch.int64)) or len(labels) != len(images):
                 raise DataError(
-                    f"{part}_labels must be int64, one for each of {len(images)} images, not {labels.dtype} of shape "
-                    f"{(*labels.shape,)}"
+                    f"{part}_labels must be int64, one for each of {len(images)} images, or uint8, a row for each, not "
+                    f"{labels.dtype} of shape {(*labels.shape,)}"
                 )
-            if labels.min() < lowest:
-                raise DataError(f"{part}_labels must be at least {lowest}, not {labels.min()}")
-        if not self.labelled_rows.numel():
-            raise DataError("no training image has a label, so there is nothing to evaluate R with")
+            if labels.numel() and (int(labels.min()) < lowest or (several and int(labels.max()) > 1)):
+                raise DataError(f"{part}_labels must be {'0 or 1' if several else f'at least {lowest}'}")
+        if self.train_labels.shape[1:] != self.test_labels.shape[1:]:
+            raise DataError("train_labels and test_labels must both be classes, or as many labels an image")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             train, test = ((*images.shape[1:],) for images in (self.train_images, self.test_images))
             raise DataError(f"training and test images have different (C, H, W): {train} and {test}")
@@ -75,8 +81,29 @@ class ImageDataset:
 
     @property
     def labelled_rows(self) -> Tensor:
-        """Rows of the training images whose class is known: what a classifier of R may learn from."""
+        """Rows of the training images whose class or labels are known: what a classifier of R may learn from."""
+        if self.train_labels.ndim > 1:
+            return torch.arange(len(self.train_labels), device=self.train_labels.device)
         return (self.train_labels != UNLABELLED).nonzero().flatten()
+
+    @cached_property
+    def summary(self) -> DataSummary:
+        """The facts about the set: what was read, and its fingerprint."""
+        train = Part(_source(self.train_images), _array(self.train_labels), "given from Python")
+        test = Part(_source(self.test_images), _array(self.test_labels), "given from Python")
+        return summarize(RawDataset(self.name, train, test if len(test.labels) else None, self.augmentation), None)
+
+    def known_as(self, summary: DataSummary) -> "ImageDataset":
+        """This set, its facts given by who read it. A set made from it with `dataclasses.replace` has its own."""
+        vars(self)["summary"] = summary
+        return self
+
+    @property
+    def accuracy_metrics(self) -> tuple[str, ...]:
+        """Metrics of R that the labels allow to measure; the linear probe's is measured where the spec asks for it."""
+        if self.summary.not_evaluated:
+            return ()
+        return ("knn_map",) if self.summary.labels == "several" else ("knn_top1", "linear_top1")
 
     def to(self, device: torch.device) -> "ImageDataset":
         """The same set with its tensors on the device.
@@ -92,13 +119,25 @@ class ImageDataset:
         def place(images: Images) -> Images:
             return images.to(device) if isinstance(images, Tensor) and fits else images
 
-        return replace(
+        placed = replace(
             self,
             train_images=place(self.train_images),
             train_labels=self.train_labels.to(device),
             test_images=place(self.test_images),
             test_labels=self.test_labels.to(device),
         )
+        return placed.known_as(self.summary)
+
+
+def _source(images: Images) -> ImageSource:
+    if isinstance(images, StreamedImages):
+        return images.source
+    return ArrayImages(images.cpu().permute(0, 2, 3, 1).numpy(), None)
+
+
+def _array(labels: Tensor) -> Labels:
+    array: Labels = labels.cpu().numpy()
+    return array
 
 
 def image_batches(images: Images, rows: Iterable[Tensor], device: torch.device) -> Generator[Tensor, None, None]:

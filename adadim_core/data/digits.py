@@ -6,22 +6,26 @@ from pathlib import Path
 import numpy as np
 
 from adadim_core.data import recipes
-from adadim_core.data.assembly import assemble, hold_out
-from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.errors import DataError
+from adadim_core.data.labels import hold_out
+from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.sources import ArrayImages
 
 _HELD_OUT = 0.2
 
 
-def load_digits(image_size: int | None = None) -> ImageDataset:
+def load_digits(image_size: int | None = None) -> RawDataset:
     """The digits, split the same way every time: of each class, one fifth held out."""
     table = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
     pixels, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1]
     images = np.rint(pixels * (255 / 16)).astype(np.uint8)
     test = hold_out(labels, _HELD_OUT)
-    train, other = ArrayImages(images[~test], image_size), ArrayImages(images[test], image_size)
-    return assemble("digits", train, labels[~test], other, labels[test], recipes.DIGITS)
+    return RawDataset(
+        "digits",
+        Part(ArrayImages(images[~test], image_size), labels[~test], "four fifths of each class"),
+        Part(ArrayImages(images[test], image_size), labels[test], "a fifth of each class, held out"),
+        recipes.DIGITS,
+    )
 
 
 def _file() -> Path:

@@ -1,5 +1,9 @@
-"""The one exception of this package."""
+"""What can be wrong with a data set."""
 
 
 class DataError(ValueError):
     """A data set cannot be read. The message says what is missing or wrong, where, and where its files come from."""
+
+
+class BadFileError(DataError):
+    """One file among many cannot be read: `data.bad_files: skip` goes on without it."""

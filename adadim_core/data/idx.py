@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from adadim_core.augmentation import Augmentation
 from adadim_core.data import recipes
 from adadim_core.data.archives import open_plain
-from adadim_core.data.assembly import assemble
-from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.errors import DataError
+from adadim_core.data.labels import read_labels
+from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.roots import check_inside
 from adadim_core.data.sources import ArrayImages
 
@@ -21,25 +21,21 @@ _UINT8 = 0x08
 _LARGEST = 2**28
 
 
-def load_mnist(path: Path, image_size: int | None) -> ImageDataset:
+def load_mnist(path: Path, image_size: int | None) -> RawDataset:
     return _load("mnist", path, image_size, recipes.DIGITS)
 
 
-def load_fashion_mnist(path: Path, image_size: int | None) -> ImageDataset:
+def load_fashion_mnist(path: Path, image_size: int | None) -> RawDataset:
     return _load("fashion_mnist", path, image_size, recipes.CLOTHES)
 
 
-def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation) -> ImageDataset:
-    train, test = (_read(path, f"{part}-images", 3) for part in ("train", "t10k"))
-    train_labels, test_labels = (_read(path, f"{part}-labels", 1) for part in ("train", "t10k"))
-    return assemble(
-        name,
-        ArrayImages(train[..., None], image_size),
-        train_labels,
-        ArrayImages(test[..., None], image_size),
-        test_labels,
-        recipe,
-    )
+def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation) -> RawDataset:
+    def part(stem: str) -> Part:
+        images = ArrayImages(_read(path, f"{stem}-images", 3)[..., None], image_size)
+        labels = read_labels(_read(path, f"{stem}-labels", 1), f"{stem}-labels")
+        return Part(images, labels, f"{stem}-images")
+
+    return RawDataset(name, part("train"), part("t10k"), recipe)
 
 
 def _read(folder: Path, stem: str, dimensions: int) -> NDArray[np.uint8]:

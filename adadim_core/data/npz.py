@@ -1,4 +1,4 @@
-"""Sets in one .npz file: MedMNIST, or any with train_images, train_labels, test_images and test_labels.
+"""Sets in one .npz file: MedMNIST, or any with train_images and, where there are, train_labels and a test part.
 
 Images are (N, H, W) or (N, H, W, C) of unsigned bytes. Files of numpy.savez are read in place; compressed ones
 (numpy.savez_compressed) are read into memory.
@@ -8,6 +8,8 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -16,36 +18,51 @@ from numpy.typing import NDArray
 
 from adadim_core.augmentation import Augmentation
 from adadim_core.data import recipes
-from adadim_core.data.assembly import assemble
-from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.errors import DataError
+from adadim_core.data.labels import is_labelled, read_all_labels, unlabelled
 from adadim_core.data.memory import memory_limit, size_text
+from adadim_core.data.raw import Part, RawDataset, split_parts
 from adadim_core.data.sources import ArrayImages
 
-_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_TRAIN, _TESTS = "train", ("test", "val")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-def load_npz(path: Path, image_size: int | None) -> ImageDataset:
+def load_npz(path: Path, image_size: int | None) -> RawDataset:
     return _load("npz", path, image_size, None)
 
 
-def load_medmnist(path: Path, image_size: int | None) -> ImageDataset:
+def load_medmnist(path: Path, image_size: int | None) -> RawDataset:
     """A MedMNIST file. Its validation images are left alone."""
     return _load("medmnist", path, image_size, recipes.SCANS)
 
 
-def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | None) -> ImageDataset:
-    arrays = read_arrays(path, _KEYS)
-    train, test = (ArrayImages(_images(arrays[key], key), image_size) for key in ("train_images", "test_images"))
-    _, channels, height, width = train.shape
-    return assemble(
+def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | None) -> RawDataset:
+    names = array_names(path)
+    if f"{_TRAIN}_images" not in names:
+        raise DataError(f"{path} lacks train_images; it has {', '.join(sorted(names)) or 'nothing'}")
+    stems = [stem for stem in (_TRAIN, *_TESTS) if f"{stem}_labels" in names and f"{stem}_images" in names]
+    labels, class_names = read_all_labels(read_arrays(path, [f"{stem}_labels" for stem in stems]))
+    # Test images without labels serve nothing; validation images with labels do.
+    labelled = [stem for stem in _TESTS if stem in stems and is_labelled(labels[f"{stem}_labels"])]
+    read = [_TRAIN, *labelled[:1]]
+    images = read_arrays(path, [f"{stem}_images" for stem in read])
+
+    def part(stem: str) -> Part:
+        array = _images(images[f"{stem}_images"], f"{stem}_images")
+        given = labels.get(f"{stem}_labels", unlabelled(len(array)))
+        return Part(ArrayImages(array, image_size), given, f"{stem}_images")
+
+    train, test = split_parts(part(_TRAIN), part(labelled[0]) if labelled else None)
+    used = {f"{stem}_{what}" for stem in (read if test is not None else [_TRAIN]) for what in ("images", "labels")}
+    _, channels, height, width = train.images.shape
+    return RawDataset(
         name,
         train,
-        _labels(arrays["train_labels"], "train_labels"),
         test,
-        _labels(arrays["test_labels"], "test_labels"),
         recipe or recipes.photos(channels, max(height, width)),
+        class_names=class_names,
+        unused=tuple(sorted(names - used)),
     )
 
 
@@ -59,27 +76,27 @@ def _images(array: NDArray[Any], key: str) -> NDArray[np.uint8]:
     return array
 
 
-def _labels(array: NDArray[Any], key: str) -> NDArray[np.int64]:
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError(f"{key} is {array.dtype} of shape {array.shape}: needed is one whole number for each image")
-    return array.astype(np.int64)
+def array_names(path: Path) -> set[str]:
+    """Names of the arrays in an .npz file. Raises DataError where it is none."""
+    with _opened(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
-def read_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
     """These arrays of an .npz file, mapped where the file is not compressed.
 
     Raises:
-        DataError: an array is missing, larger than the memory limit, of Python objects, or the file is damaged.
+        DataError: one is missing, larger than the memory limit or of Python objects, or the file is damaged.
     """
+    with _opened(path) as archive:
+        return {key: _array(path, archive, archive.getinfo(f"{key}.npy")) for key in keys}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            there = {name.removesuffix(".npy") for name in archive.namelist()}
-            missing = [key for key in keys if key not in there]
-            if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(there)) or 'nothing'}")
-            return {key: _array(path, archive, archive.getinfo(f"{key}.npy")) for key in keys}
+            yield archive
     except DataError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError) as error:

@@ -5,8 +5,10 @@ What is known of a set without its files is adadim_core/spec/datasets.py's.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from adadim_core.data.assembly import BadFiles, assemble
 from adadim_core.data.cifar import load_cifar10, load_cifar100
 from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.digits import load_digits
@@ -15,11 +17,12 @@ from adadim_core.data.idx import load_fashion_mnist, load_mnist
 from adadim_core.data.image_folder import load_image_folder
 from adadim_core.data.memory import MEMORY_VARIABLE
 from adadim_core.data.npz import load_medmnist, load_npz
+from adadim_core.data.raw import RawDataset
 from adadim_core.data.roots import resolve
 from adadim_core.data.stl10 import load_stl10
 from adadim_core.spec.datasets import DATASETS, Dataset
 
-Loader = Callable[[Path, int | None], ImageDataset]
+Loader = Callable[[Path, int | None], RawDataset]
 """Takes a path that exists and may be read, and the side to resize images to."""
 
 
@@ -35,7 +38,7 @@ _LOADERS: dict[str, Loader] = {
     "npz": load_npz,
 }
 
-_Key = tuple[str, Path | None, int | None, int, str | None]
+_Key = tuple[str, Path | None, int | None, int, str | None, str]
 _last: tuple[_Key, ImageDataset] | None = None
 
 
@@ -44,30 +47,47 @@ def dataset_names() -> list[str]:
     return sorted(_LOADERS)
 
 
-def load_dataset(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> ImageDataset:
+def load_dataset(
+    name: str, *, path: str | Path | None = None, image_size: int | None = None, bad_files: BadFiles = "fail"
+) -> ImageDataset:
     """The data set of that name, on the CPU. Treat its tensors as read-only: they are shared.
 
     Args:
         name: one of `dataset_names`.
         path: file or folder of the data, inside the data roots if there are any; see docs/data.md for each set.
         image_size: side in pixels of the central square that images are resized to. None: as they are.
+        bad_files: what to do about image files that cannot be decoded: fail, or skip at most 1 % of them.
 
     Raises:
         DataError: no set has that name, or its files are missing, truncated or not what they should be.
     """
     global _last  # noqa: PLW0603 - the one set that is kept
-    if name not in _LOADERS:
-        raise DataError(f"no data set is called {name!r}; known are {', '.join(dataset_names())}")
-    about = DATASETS[name]
-    try:
+    with _told(name):
+        about = DATASETS[name]
         place = _place(about, path)
-        key = (name, place, image_size, _changed(place), os.environ.get(MEMORY_VARIABLE))
+        key = (name, place, image_size, _changed(place), os.environ.get(MEMORY_VARIABLE), bad_files)
         if _last is None or _last[0] != key:
             _last = None  # before the next is read: there may be no room for both
-            _last = key, _LOADERS[name](place or Path(), image_size)
+            raw = _LOADERS[name](place or Path(), image_size)
+            _last = key, assemble(raw, path=str(place) if place else None, bad_files=bad_files)
         return _last[1]
+
+
+def read_raw(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> RawDataset:
+    """What there is of a data set, before any images but a few are decoded. As for `load_dataset`."""
+    with _told(name):
+        return _LOADERS[name](_place(DATASETS[name], path) or Path(), image_size)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What is wrong with the data is told with the name of the set and where its files come from."""
+    if name not in _LOADERS:
+        raise DataError(f"no data set is called {name!r}; known are {', '.join(dataset_names())}")
+    try:
+        yield
     except DataError as error:
-        raise DataError(f"data set {name}: {error} ({about.origin})") from error
+        raise DataError(f"data set {name}: {error} ({DATASETS[name].origin})") from error
 
 
 def _place(about: Dataset, path: str | Path | None) -> Path | None:

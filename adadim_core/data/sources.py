@@ -10,6 +10,9 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adadim_core.data.errors import DataError
 from adadim_core.data.pixels import Pixels, resize
 
@@ -21,12 +24,24 @@ class ImageSource(Protocol):
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)."""
 
+    @property
+    def may_be_bad(self) -> bool:
+        """Whether single images may turn out to be unreadable."""
+
     def image(self, index: int) -> Pixels:
         """(C, H, W). Raises DataError where it cannot be read."""
+
+    def name(self, index: int) -> str:
+        """What tells the image from others before it is read: name and size of a file. Empty where nothing does."""
+
+    def content(self, index: int) -> bytes:
+        """The image as it is stored, before it is decoded or resized. Raises DataError where it cannot be read."""
 
 
 class ArrayImages:
     """Rows of an array, which may lie in a mapped file: no more of it is read than is asked for."""
+
+    may_be_bad = False
 
     def __init__(self, images: Pixels, image_size: int | None) -> None:
         """images: (N, H, W, C), of 1 or 3 channels."""
@@ -41,6 +56,12 @@ class ArrayImages:
             pixels_HWC = resize(pixels_HWC, self._size)
         return pixels_HWC.transpose(2, 0, 1)
 
+    def name(self, index: int) -> str:  # noqa: ARG002 - a row has none
+        return ""
+
+    def content(self, index: int) -> bytes:
+        return np.ascontiguousarray(self._images[index]).tobytes()
+
 
 class JoinedImages:
     """Sources of one shape, one after the other."""
@@ -52,7 +73,38 @@ class JoinedImages:
         self._parts = parts
         self._ends = list(accumulate(part.shape[0] for part in parts))
         self.shape = (self._ends[-1], *parts[0].shape[1:])
+        self.may_be_bad = any(part.may_be_bad for part in parts)
 
     def image(self, index: int) -> Pixels:
+        part, row = self._place(index)
+        return part.image(row)
+
+    def name(self, index: int) -> str:
+        part, row = self._place(index)
+        return part.name(row)
+
+    def content(self, index: int) -> bytes:
+        part, row = self._place(index)
+        return part.content(row)
+
+    def _place(self, index: int) -> tuple[ImageSource, int]:
         part = bisect_right(self._ends, index)
-        return self._parts[part].image(index - (self._ends[part - 1] if part else 0))
+        return self._parts[part], index - (self._ends[part - 1] if part else 0)
+
+
+class SelectedImages:
+    """Some of the images of a source, in the order of `rows`."""
+
+    def __init__(self, source: ImageSource, rows: NDArray[np.integer]) -> None:
+        self._source, self._rows = source, rows
+        self.shape = (len(rows), *source.shape[1:])
+        self.may_be_bad = source.may_be_bad
+
+    def image(self, index: int) -> Pixels:
+        return self._source.image(int(self._rows[index]))
+
+    def name(self, index: int) -> str:
+        return self._source.name(int(self._rows[index]))
+
+    def content(self, index: int) -> bytes:
+        return self._source.content(int(self._rows[index]))

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adadim_core.data import recipes
-from adadim_core.data.assembly import assemble
-from adadim_core.data.dataset import UNLABELLED, ImageDataset
 from adadim_core.data.errors import DataError
+from adadim_core.data.labels import unlabelled
 from adadim_core.data.official import find_files
+from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.sources import ArrayImages, ImageSource, JoinedImages
 
 TRAIN_IMAGES, TEST_IMAGES, UNLABELLED_IMAGES = 5_000, 8_000, 100_000
@@ -23,7 +23,7 @@ _UNLABELLED_FILE = "unlabeled_X.bin"
 _SIDE = 96
 
 
-def load_stl10(path: Path, image_size: int | None) -> ImageDataset:
+def load_stl10(path: Path, image_size: int | None) -> RawDataset:
     files = find_files(path, (*_NEEDED, _UNLABELLED_FILE), folders=[_FOLDER], archives=[_ARCHIVE])
     missing = [name for name in _NEEDED if name not in files]
     if missing:
@@ -41,15 +41,15 @@ def load_stl10(path: Path, image_size: int | None) -> ImageDataset:
         return _bytes(files[name], name, count).astype(np.int64) - 1
 
     train, train_labels = images("train_X.bin", TRAIN_IMAGES), labels("train_y.bin", TRAIN_IMAGES)
+    origin = "train_X.bin"
     if _UNLABELLED_FILE in files:
         train = JoinedImages(train, images(_UNLABELLED_FILE, UNLABELLED_IMAGES))
-        train_labels = np.concatenate([train_labels, np.full(UNLABELLED_IMAGES, UNLABELLED)])
-    return assemble(
+        train_labels = np.concatenate([train_labels, unlabelled(UNLABELLED_IMAGES)])
+        origin += f" and {_UNLABELLED_FILE}"
+    return RawDataset(
         "stl10",
-        train,
-        train_labels,
-        images("test_X.bin", TEST_IMAGES),
-        labels("test_y.bin", TEST_IMAGES),
+        Part(train, train_labels, origin),
+        Part(images("test_X.bin", TEST_IMAGES), labels("test_y.bin", TEST_IMAGES), "test_X.bin"),
         recipes.photos(3, image_size or _SIDE),
     )
 

@@ -29,7 +29,7 @@ class StreamedImages:
     device = torch.device("cpu")
 
     def __init__(self, source: ImageSource) -> None:
-        self._source = source
+        self.source = source
         self.shape = torch.Size(source.shape)
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class StreamedImages:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The images of these rows, now."""
-        return decode_rows(self._source, rows.tolist())
+        return decode_rows(self.source, rows.tolist())
 
     def batches(self, rows: Iterable[Tensor], *, pin: bool = False) -> Generator[Tensor, None, None]:
         """The images of each batch of rows, in order, decoded ahead. Close it, or exhaust it, to end the threads.
@@ -51,7 +51,7 @@ class StreamedImages:
         """
         waiting = iter(rows)
         started: deque[tuple[Tensor, list[Future[None]]]] = deque()
-        with _Pool(self._source) as pool:
+        with _Pool(self.source) as pool:
             while True:
                 while len(started) < AHEAD and (batch := next(waiting, None)) is not None:
                     started.append(pool.start(batch.tolist(), pin=pin))

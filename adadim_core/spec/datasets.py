@@ -23,6 +23,8 @@ class Dataset:
     """Training images, where every copy of the set has as many."""
     test_images: int | None = None
     """Test images, where every copy of the set has as many."""
+    one_label: bool = True
+    """Whether every image has one class in every copy of the set (STL-10's unlabelled ones apart)."""
 
 
 _TABLE = (
@@ -70,17 +72,20 @@ _TABLE = (
         origin="stl10_binary.tar.gz is published at cs.stanford.edu/~acoates/stl10",
         test_images=8_000,
     ),
-    Dataset(name="medmnist", title="MedMNIST", origin="the .npz files are published at medmnist.com"),
+    Dataset(name="medmnist", title="MedMNIST", origin="the .npz files are published at medmnist.com", one_label=False),
     Dataset(
         name="image_folder",
         title="image folder",
         origin="path names a folder or a .tar, .tar.gz or .tar.xz archive with train/<class>/* and, if there are test "
-        "images, test/<class>/*",
+        "images, test/<class>/* (or val, valid, validation)",
+        one_label=False,
     ),
     Dataset(
         name="npz",
         title="NumPy file",
-        origin="path names a file that numpy.savez wrote with train_images, train_labels, test_images, test_labels",
+        origin="path names a file that numpy.savez wrote with train_images and, as far as there are, train_labels, "
+        "test_images and test_labels",
+        one_label=False,
     ),
 )
 

@@ -58,6 +58,10 @@ class ExperimentSpec(Section):
     def _search_metric_is_measured(self) -> Self:
         if self.search is not None and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "off":
             raise ValueError("search.metric linear_top1 needs evaluation.linear_probe: online or offline")
+        if self.search is not None and self.search.metric == "knn_map" and self._images_have_one_label():
+            raise ValueError(
+                f"search.metric knn_map needs several labels an image, and {self.data.dataset} has one: use knn_top1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -72,6 +76,10 @@ class ExperimentSpec(Section):
             )
         self.search.scheduler.check_experiment(self)
         return self
+
+    def _images_have_one_label(self) -> bool:
+        searched = any(path in ("data", "data.dataset") for path in self.search.space) if self.search else False
+        return DATASETS[self.data.dataset].one_label and not self._own_data and not searched
 
     @property
     def epochs(self) -> int:

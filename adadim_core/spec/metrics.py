@@ -82,6 +82,16 @@ _TABLE = (
         ranks=True,
         needs_labels=True,
     ),
+    Metric(
+        name="knn_map",
+        title="k-NN mAP",
+        description="mean average precision of ranking the held-out images by each of several labels, by the nearest "
+        "neighbours in R",
+        decimals=3,
+        higher_is_better=True,
+        ranks=True,
+        needs_labels=True,
+    ),
     Metric(name="erank_r", title="Effective rank of R", description="effective rank of R", ranks=True),
     Metric(name="erank_z", title="Effective rank of Z", description="effective rank of Z", ranks=True),
     Metric(

@@ -53,6 +53,13 @@ class DataSpec(Section):
         int | None,
         Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: as they are."),
     ] = None
+    bad_files: Annotated[
+        Literal["fail", "skip"],
+        Field(
+            description="What to do about image files that cannot be decoded. skip: look at all files first, leave "
+            "those out and name them; more than 1 % of the files, and more than ten, still fail."
+        ),
+    ] = "fail"
     augmentation: AugmentationSpec = AugmentationSpec()
 
     @model_validator(mode="after")

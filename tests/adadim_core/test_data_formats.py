@@ -92,7 +92,7 @@ def test_truncated_gzip_and_missing_idx_files(tmp_path):
 def test_labels_that_do_not_fit_the_images(tmp_path):
     write_idx_set(tmp_path, gz=False)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(19, np.uint8)))
-    with pytest.raises(DataError, match="20 training images but 19 labels"):
+    with pytest.raises(DataError, match="train-images: 20 images but 19 labels"):
         load_dataset("mnist", path=tmp_path)
 
 
@@ -279,11 +279,12 @@ def test_npz_in_either_order_with_unlabelled_rows(tmp_path):
         ({"train_images": np.zeros((12, 28, 28, 28), np.uint8)}, r"shape \(12, 28, 28, 28\)"),
         ({"train_images": np.zeros((0, 28, 28), np.uint8)}, r"shape \(0, 28, 28, 1\)"),
         ({"test_images": np.zeros((5, 20, 20, 3), np.uint8)}, r"28 x 28.*20 x 20.*image_size"),
-        ({"train_labels": np.zeros((12, 14), np.uint8)}, "one whole number for each image"),
-        ({"train_labels": np.zeros(12)}, "one whole number"),
-        ({"train_labels": np.full(12, -1)}, "no training image has a label"),
-        ({"train_labels": np.full(12, 10**9)}, "labels go from 1000000000"),
-        ({"test_labels": np.full(5, -1)}, "test labels go from -1"),
+        ({"train_labels": np.full((12, 14), 2, np.uint8)}, "zeros and ones, a column for each"),
+        ({"train_labels": np.full(12, 0.5)}, "one whole number"),
+        ({"train_labels": np.zeros((12, 2, 2), int)}, "one whole number"),
+        ({"train_labels": np.full(12, 10**9)}, "train_labels go from 1000000000"),
+        ({"test_labels": np.full(5, -2)}, "test_labels go from -2"),
+        ({"test_labels": np.array(list("abcde"))}, "must all be numbers, or all be one name"),
         ({"train_labels": np.array([print] * 12, dtype=object)}, "Python objects, which are not read"),
     ],
 )
@@ -305,7 +306,7 @@ def test_npz_bombs_and_damage(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         for key in ("train_images", "train_labels", "test_images", "test_labels"):
             archive.writestr(f"{key}.npy", header.getvalue())
-    with pytest.raises(DataError, match=r"train_images.npy is truncated or damaged"):
+    with pytest.raises(DataError, match=r"train_labels.npy is truncated or damaged"):
         load_dataset("npz", path=path)
     np.savez(path, **medmnist_arrays())
     for damaged in (path.read_bytes()[:-30], b"text", b""):

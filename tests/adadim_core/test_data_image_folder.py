@@ -56,7 +56,7 @@ def test_formats_modes_and_what_is_passed_over(tmp_path):
         "h.png": encoded(np.dstack([image, image[..., :1]])),
         "deeper/i.png": encoded(image),
     }
-    ignored = {"Thumbs.db": b"x", "notes.txt": b"x", "._a.jpg": b"x", ".hidden/z.png": b"x", "j.gif": b"x"}
+    ignored = {"Thumbs.db": b"x", "notes.txt": b"x", "._a.jpg": b"x", ".hidden/z.png": b"x", "j.heic": b"x"}
     files = {f"train/one/{name}": data for name, data in (modes | ignored).items()} | {"test/one/a.png": encoded(image)}
     folder = load_dataset("image_folder", path=write_files(tmp_path / "folder", files))
     assert folder.train_images.shape == (9, 3, 8, 8)
@@ -227,11 +227,11 @@ def test_images_that_claim_to_be_huge_or_deep(tmp_path):
         return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
     deep = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(deep, "PNG")
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(deep, "PNG")
     cases = [
         (png(9000, 9000), f"9000 x 9000 pixels, more than {pixels_module.MAX_PIXELS}"),
         (png(60_000, 60_000), "0001.png"),
-        (deep.getvalue(), "8 bits a channel"),
+        (deep.getvalue(), "16 bits a channel but uses 12"),
     ]
     write_files(tmp_path, FILES)
     for number, (data, reason) in enumerate(cases):

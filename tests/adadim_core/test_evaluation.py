@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adadim_core import evaluation
-from adadim_core.evaluation import embed, knn_accuracy
+from adadim_core.evaluation import embed, knn_accuracy, knn_mean_average_precision
 from adadim_core.models import build_encoder
 from adadim_core.probe import linear_probe_accuracy
 from adadim_core.spec.sections import ModelSpec
@@ -97,3 +99,31 @@ def test_lengths_do_not_matter_to_knn(draw):
     labels, truth = torch.arange(200) % 4, torch.arange(60) % 4
     lengths = torch.logspace(-6, 6, 200, dtype=torch.float64)[:, None]
     assert knn_accuracy(lengths * bank, labels, queries, truth) == knn_accuracy(bank, labels, queries, truth)
+
+
+def test_mean_average_precision_is_that_of_scikit_learn(draw):
+    bank, queries = draw(60, 8), draw(40, 8)
+    bank_labels = (draw(60, 5) > 0.5).to(torch.uint8)
+    labels = (draw(40, 5) > 0.5).to(torch.uint8)
+    labels[:, 4] = 1  # all queries have it: it does not count
+    k, temperature = 7, 0.1
+    similarity = normalize(queries) @ normalize(bank).T
+    scores = []
+    for row in similarity:
+        nearest = row.topk(k)
+        votes = (nearest.values / temperature).exp()
+        scores.append((votes[:, None] * bank_labels[nearest.indices]).sum(dim=0) / votes.sum())
+    expected = average_precision_score(labels[:, :4].numpy(), torch.stack(scores)[:, :4].numpy(), average="macro")
+    found = knn_mean_average_precision(bank, bank_labels, queries, labels, k=k, temperature=temperature)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_mean_average_precision_of_what_cannot_differ_or_is_not_finite():
+    ones = torch.ones(4, 3)
+    assert math.isnan(knn_mean_average_precision(ones, ones, ones, ones))
+    labels = torch.eye(4, 3)
+    assert math.isnan(knn_mean_average_precision(ones * math.nan, labels, ones, labels))
+    # All queries look alike: the precision is the share of them that have the label.
+    assert knn_mean_average_precision(ones, labels, ones, labels) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="a row of labels"):
+        knn_mean_average_precision(ones, labels[:2], ones, labels)

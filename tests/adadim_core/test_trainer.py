@@ -24,7 +24,7 @@ from adadim_core.trainer import Trainer
 
 Points = list[tuple[int, float, dict[str, float]]]
 
-STEP_METRICS = set(METRICS) - {"knn_top1", "linear_top1", "collapsed"}
+STEP_METRICS = set(METRICS) - {"knn_top1", "knn_map", "linear_top1", "collapsed"}
 START_METRICS = {"h_r", "i_rz", "erank_r", "erank_z", "uniformity", "loss_mi", "alpha", "beta"}
 
 
@@ -289,7 +289,7 @@ def test_checkpoints_that_do_not_fit_are_refused(tiny_spec, tmp_path):
     with pytest.raises(CheckpointError, match="does not fit"):
         wider.load(path)
     other_batch, _ = recorded(tiny_spec(training={"batch_size": 64}))
-    with pytest.raises(CheckpointError, match=r"'batch_size': 128.*'batch_size': 64"):
+    with pytest.raises(CheckpointError, match="in batches of 128, not of 64"):
         other_batch.load(path)
     digits = load_dataset("digits")
     # As many steps an epoch, but other images in other batches.
@@ -297,7 +297,7 @@ def test_checkpoints_that_do_not_fit_are_refused(tiny_spec, tmp_path):
         data = replace(digits, train_images=digits.train_images[:images], train_labels=digits.train_labels[:images])
         other, _ = recorded(spec, data=data)
         assert other.steps_per_epoch == made.steps_per_epoch
-        with pytest.raises(CheckpointError, match="was trained on"):
+        with pytest.raises(CheckpointError, match=r"then 1438 images|in batches of 128"):
             other.load(path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
@@ -500,7 +500,6 @@ def test_a_spec_for_images_of_ones_own_knows_no_other_set():
         ({"train_labels": torch.zeros(1437, dtype=torch.int64)}, "one for each of 1438 images"),
         ({"test_labels": torch.zeros(359)}, "test_labels must be int64"),
         ({"test_labels": torch.full((359,), -1)}, "test_labels must be at least 0"),
-        ({"train_labels": torch.full((1438,), -1)}, "no training image has a label"),
         ({"test_images": torch.zeros(359, 1, 9, 9, dtype=torch.uint8)}, r"\(1, 8, 8\) and \(1, 9, 9\)"),
         ({"mean": (0.1, 0.2, 0.3)}, "1 channels need as many means"),
         ({"std": (0.0,)}, "must be positive"),
