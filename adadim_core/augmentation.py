@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adadim_core.spec.sections import AugmentationSpec
+from adadim_core.transfer import send
 
 _COLUMNS = 13
 _MAX_LOG_RATIO = math.log(4 / 3)
@@ -84,7 +85,7 @@ def augment(
     x = _resample(x, recipe, draws[0:6])
     x = _colour(x, recipe, draws[6:12])
     if recipe.solarize:
-        inverted = _send((draws[12] < recipe.solarize)[:, None, None, None], x.device)
+        inverted = send((draws[12] < recipe.solarize)[:, None, None, None], x.device)
         x = torch.where(inverted & (x >= 0.5), 1 - x, x)
     return x
 
@@ -106,7 +107,7 @@ def _resample(x: Tensor, recipe: Augmentation, draws: tuple[Tensor, ...]) -> Ten
     sigma = torch.where(u_blur < recipe.blur, narrow + (wide - narrow) * u_blur / max(recipe.blur, 1e-12), _NO_BLUR)
     mirrored = (u_flip < recipe.flip).float()
     parameters = torch.stack([u_top * (1 - height), height, u_left * (1 - width), width, mirrored, sigma])
-    top, height, left, width, mirrored, sigma = _send(parameters, x.device).unbind()
+    top, height, left, width, mirrored, sigma = send(parameters, x.device).unbind()
     rows = _interpolation(x.shape[2], top, height, torch.zeros_like(mirrored))
     columns = _interpolation(x.shape[3], left, width, mirrored)
     if recipe.blur:
@@ -147,16 +148,16 @@ def _colour(x: Tensor, recipe: Augmentation, draws: tuple[Tensor, ...]) -> Tenso
     )
     gain, lift = brightness * contrast, brightness * (1 - contrast)
     if c != 3:
-        gain, lift = _send(torch.stack([gain, lift]), x.device)[:, :, None, None, None]
+        gain, lift = send(torch.stack([gain, lift]), x.device)[:, :, None, None, None]
         grey: Tensor = x * gain + lift * x.mean(dim=(1, 2, 3), keepdim=True)
         return grey.clamp_(0, 1)
     saturation = torch.where(u_gray < recipe.grayscale, 0.0, saturation)
-    colours = _send(_turn_hue(0.2 * strength * (2 * u_hue - 1), saturation) * gain[:, None, None], x.device)
+    colours = send(_turn_hue(0.2 * strength * (2 * u_hue - 1), saturation) * gain[:, None, None], x.device)
     flat = x.reshape(n, 3, h * w)
     red, green, blue = flat.mean(dim=2).unbind(dim=1)
     mean = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     # Colour maps leave grey as it is, so the grey that contrast mixes in need not pass through them.
-    x = torch.baddbmm((_send(lift, x.device) * mean)[:, None, None], colours, flat)
+    x = torch.baddbmm((send(lift, x.device) * mean)[:, None, None], colours, flat)
     return x.clamp_(0, 1).view(n, 3, h, w)
 
 
@@ -167,8 +168,3 @@ def _turn_hue(turns: Tensor, saturation: Tensor) -> Tensor:
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
     return torch.matmul(_FROM_YIQ @ turn, _TO_YIQ)
-
-
-def _send(parameters: Tensor, device: torch.device) -> Tensor:
-    """Parameters on the device, without waiting for it."""
-    return parameters.to(device, non_blocking=True)

@@ -17,6 +17,7 @@ from adadim_core.building import share_of_batch
 from adadim_core.data import ImageDataset, image_batches
 from adadim_core.seeding import generator
 from adadim_core.spec import ExperimentSpec
+from adadim_core.transfer import send
 
 
 class Batches:
@@ -37,7 +38,7 @@ class Batches:
     def order(self, epoch: int, purpose: str = "order") -> Tensor:
         """A permutation of the training images, on the device that holds them."""
         source = generator(self._seed, purpose, epoch)
-        return torch.randperm(len(self._train_images), generator=source).to(self._train_images.device)
+        return send(torch.randperm(len(self._train_images), generator=source), self._train_images.device)
 
     def images(self, batches: Sequence[Tensor]) -> closing[Generator[Tensor, None, None]]:
         """This process's share of the images of each batch, on the device, to be used in a with statement.

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def pick_device(device: torch.device | str | None) -> torch.device:
     """The device that is asked for; None: CUDA where there is any, of several processes a device each, else the CPU."""
     if device is not None:
-        return torch.device(device)
+        given = torch.device(device)
+        return given if given.type != "cuda" or given.index is not None else torch.device("cuda", 0)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if distributed.world_size() > 1 else 0)
@@ -78,7 +79,9 @@ def build_model(
     model.to(device)
     for weight in model.parameters():
         if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=encoder.memory_format)
+            # Made anew: a 1x1 kernel is contiguous either way, but with the other strides than its gradient's, and
+            # operations over many tensors at once want one layout.
+            weight.data = torch.empty_like(weight, memory_format=encoder.memory_format).copy_(weight.data)
     return model
 
 

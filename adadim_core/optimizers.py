@@ -99,4 +99,8 @@ class LARS(torch.optim.Optimizer):
         momenta = [self.state[w]["momentum"] for w in weights]
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, updates)
-        torch._foreach_add_(weights, momenta, alpha=-group["lr"])
+        lr = group["lr"]
+        if isinstance(lr, Tensor):  # on the device, where a number would have to be fetched from
+            torch._foreach_sub_(weights, torch._foreach_mul(momenta, lr))
+        else:
+            torch._foreach_add_(weights, momenta, alpha=-lr)

@@ -1,11 +1,13 @@
 """Arithmetic: which dtype the forward pass runs in, and how the method's mathematics stays out of it.
 
-Owns the choice behind `training.precision` and the wrapper that keeps losses and estimators in full precision.
+Owns the choice behind `training.precision`, the wrapper that keeps losses and estimators in full precision, and the
+switches of torch behind both. TF32 is never used: what is to be float32 (losses, estimators, networks of
+`precision: float32`) has 24 bits of mantissa on every device, and speed is what bfloat16 is for.
 """
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any, Literal, ParamSpec
 
@@ -25,6 +27,24 @@ def resolve_precision(precision: Literal["auto", "float32", "bfloat16"], device:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Context of the forward pass: autocast to `dtype`, or nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def arithmetic(*, tune: bool = False) -> Iterator[None]:
+    """Within it, float32 is float32: no TF32 in products of matrices and convolutions. What was set before comes back.
+
+    Args:
+        tune: let cuDNN try its algorithms where it meets a new shape of convolution. Pays where shapes stay.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    try:
+        cudnn.benchmark, cudnn.allow_tf32 = tune, False
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32 = before[:2]
+        torch.set_float32_matmul_precision(before[2])
 
 
 def full_precision(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:

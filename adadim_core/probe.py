@@ -96,7 +96,7 @@ class OnlineProbe(nn.Module):
         self._linear = nn.Linear(features, classes, device=device)
         for parameter in self._linear.parameters():
             nn.init.zeros_(parameter)
-        self._optimizer = torch.optim.Adam(self._linear.parameters(), lr=_ONLINE_LR)
+        self._optimizer = torch.optim.Adam(self._linear.parameters(), lr=_ONLINE_LR, fused=True)
 
     def forward(self, r: Tensor) -> Tensor:
         scores_NC: Tensor = self._linear(self._standardize(r))

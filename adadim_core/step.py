@@ -1,12 +1,15 @@
 """One optimiser step of one network: forward, objective of the global batch, backward, update.
 
 Owns the network's optimiser and all arithmetic between views and updated weights. Does not own which views there are
-(batches), how the losses are weighted (weighting), or what is measured and reported (measurement, reports).
+(batches), how the losses are weighted (weighting), how a step is replayed (replay), or what is measured and reported.
+
+Nothing in a step makes the host wait for the device.
 
 Names: N images of the global batch, n of this process; r_ND and z_ND are representations and embeddings.
 """
 
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 from adadim_core import distributed
 from adadim_core.accumulation import backward_in_parts, split_views
 from adadim_core.models import SelfSupervisedModel
-from adadim_core.objective import ObjectiveTerms, objective
+from adadim_core.objective import ObjectiveTerms, Weight, objective, weighs
 from adadim_core.optimizers import build_optimizer
 from adadim_core.precision import autocast, resolve_precision
 from adadim_core.seeding import seeded
@@ -39,7 +42,7 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """The objective of a global batch, and its representations without gradients."""
+    """The objective of a global batch and its representations, all without gradients."""
 
     terms: ObjectiveTerms
     r1: Tensor | None
@@ -59,13 +62,13 @@ class TrainingStep:
             model: what is trained, from `build_model`.
             device: where it is.
         """
+        self.spec = spec
         self.model = model
+        self.device = device
         self.dtype = resolve_precision(spec.training.precision, device)
         """Of the forward pass."""
-        self._spec = spec
-        self._device = device
-        self._wrapped = distributed.wrap(model, device)
         self.optimizer = build_optimizer(model, spec.training)
+        self._wrapped = distributed.wrap(model, device)
 
     def run(self, views: Tensor, settings: StepSettings, *, step: int, needs_r: bool = True) -> EmbeddedBatch:
         """Train by one batch.
@@ -79,13 +82,26 @@ class TrainingStep:
         Returns:
             The objective before the update.
         """
-        self._wrapped.train()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr
+        return self.compute(views, settings.alpha, settings.beta, step=step, needs_r=needs_r)
+
+    def compute(
+        self, views: Tensor, alpha: Weight, beta: Weight, *, step: int | None, needs_r: bool = True
+    ) -> EmbeddedBatch:
+        """Train by one batch, at the learning rate that the optimiser has.
+
+        Args:
+            views: as for `run`.
+            alpha, beta: weights of the losses; scalar tensors may change between two replays of these operations.
+            step: number of the step; None: the network draws nothing at random, and no random numbers are seeded.
+            needs_r: as for `run`.
+        """
+        self._wrapped.train()
         self.optimizer.zero_grad(set_to_none=True)
-        batch = self._backward(views, settings, step, needs_r=needs_r)
-        if self._spec.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._spec.training.clip_norm)
+        batch = self._backward(views, alpha, beta, step, needs_r=needs_r)
+        if self.spec.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.training.clip_norm)
         self.optimizer.step()
         return batch
 
@@ -97,43 +113,46 @@ class TrainingStep:
             step: number of the step, from 0.
             batch: number of the batch among those embedded at this step.
         """
-        parts = views.tensor_split(self._spec.training.accumulate)
+        parts = views.tensor_split(self.spec.training.accumulate)
         embedded = [self._forward(self.model, part, step, batch * len(parts) + i) for i, part in enumerate(parts)]
         r, z = (torch.cat(tensors) for tensors in zip(*embedded, strict=True))
         return r, z
 
-    def _forward(self, model: nn.Module, views: Tensor, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
+    def _forward(self, model: nn.Module, views: Tensor, step: int | None, part: int = 0) -> tuple[Tensor, Tensor]:
         """R and Z in float32. What the network draws at random depends on the step, the process and the part."""
-        names = ("forward", step, distributed.rank(), part)
-        with seeded(self._device, self._spec.training.seed, *names), autocast(self._device, self.dtype):
+        random: AbstractContextManager[None] = nullcontext()
+        if step is not None:
+            random = seeded(self.device, self.spec.training.seed, "forward", step, distributed.rank(), part)
+        with random, autocast(self.device, self.dtype):
             r, z = model(views)
         return r.float(), z.float()
 
-    def _backward(self, views: Tensor, settings: StepSettings, step: int, *, needs_r: bool) -> EmbeddedBatch:
+    def _backward(
+        self, views: Tensor, alpha: Weight, beta: Weight, step: int | None, *, needs_r: bool
+    ) -> EmbeddedBatch:
         """The objective, with its gradient in the parameters."""
-        if self._spec.training.accumulate == 1:
-            batch = self._objective(*self._forward(self._wrapped, views, step), settings, needs_r=needs_r)
+        if self.spec.training.accumulate == 1:
+            batch = self._objective(*self._forward(self._wrapped, views, step), alpha, beta, needs_r=needs_r)
             torch.autograd.backward(batch.terms.total)
-            return batch
+            return replace(batch, terms=batch.terms.detach())
         batches: list[EmbeddedBatch] = []
 
         def loss(r: Tensor, z: Tensor) -> Tensor:
-            batches.append(self._objective(r, z, settings, needs_r=needs_r))
+            batches.append(self._objective(r, z, alpha, beta, needs_r=needs_r))
             return batches[0].terms.total
 
         def forward(model: nn.Module, part: Tensor, number: int) -> tuple[Tensor, Tensor]:
             return self._forward(model, part, step, number)
 
-        backward_in_parts(self._wrapped, split_views(views, self._spec.training.accumulate), forward, loss)
-        return batches[0]
+        backward_in_parts(self._wrapped, split_views(views, self.spec.training.accumulate), forward, loss)
+        return replace(batches[0], terms=batches[0].terms.detach())
 
-    def _objective(self, r: Tensor, z: Tensor, settings: StepSettings, *, needs_r: bool) -> EmbeddedBatch:
+    def _objective(self, r: Tensor, z: Tensor, alpha: Weight, beta: Weight, *, needs_r: bool) -> EmbeddedBatch:
         """The objective of the global batch from this process's share of it."""
-        alpha, beta = settings.alpha, settings.beta
         z1_ND, z2_ND = distributed.gather_views(z).unbind()
         r1_ND = None
-        if beta or needs_r:
+        if needs_r or weighs(beta):
             # R is gathered with gradients only where the loss depends on it.
-            r1_ND = distributed.gather_views(r if beta else r.detach())[0]
-        terms = objective(self._spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
+            r1_ND = distributed.gather_views(r if weighs(beta) else r.detach())[0]
+        terms = objective(self.spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
         return EmbeddedBatch(terms, None if r1_ND is None else r1_ND.detach(), z1_ND.detach(), z2_ND.detach())

@@ -26,12 +26,14 @@ from adadim_core.measurement import Measurement, measure_representations, measur
 from adadim_core.model_card import model_card
 from adadim_core.models import Encoder
 from adadim_core.optimizers import learning_rate
-from adadim_core.precision import autocast
+from adadim_core.precision import arithmetic, autocast
 from adadim_core.probe import OnlineProbe, linear_probe_accuracy
+from adadim_core.replay import ReplayedStep
 from adadim_core.reports import ReportFn, Reports, ignore
 from adadim_core.spec import ExperimentSpec
 from adadim_core.step import StepSettings, TrainingStep
 from adadim_core.training_state import Parts, Position, restore, restore_from_file, state_of
+from adadim_core.transfer import send
 from adadim_core.weighting import AlphaPolicy, mutual_information_weight
 
 
@@ -88,8 +90,9 @@ class Trainer:
 
         self._model = build_model(spec, self._data, self.device, backbone=backbone)
         self._training = TrainingStep(spec, self._model, self.device)
-        if spec.training.compile:
+        if spec.training.compile is True:
             compile_in_place(self._model, self._views_to_compile_with(), self._training.dtype)
+        self._replayed = ReplayedStep(self._training) if self._may_be_replayed() else None
         self._alpha_policy = AlphaPolicy(spec.objective.weighting)
         self._probe = self._build_probe()
         self._reports = Reports(
@@ -146,6 +149,7 @@ class Trainer:
         """
         return self.train_steps(self.steps_per_epoch - self.step % self.steps_per_epoch)
 
+    @arithmetic()
     def train_steps(self, steps: int) -> dict[str, float]:
         """Train some steps, fewer where the trial is done before. Returns the last value of every metric.
 
@@ -167,6 +171,7 @@ class Trainer:
             self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
         return self.metrics
 
+    @arithmetic()
     def evaluate(self) -> dict[str, float]:
         """How well R classifies the held-out images, by metric name: shares in [0, 1].
 
@@ -213,7 +218,7 @@ class Trainer:
         self._reports.restart_clock()
         start = self.step % self.steps_per_epoch * batch_size
         rows = torch.split(order[start : start + (last - self.step) * batch_size], batch_size)
-        with self._batches.images(rows) as batches:
+        with arithmetic(tune=True), self._batches.images(rows) as batches:
             for rows_N, images in zip(rows, batches, strict=True):
                 self._train_step(rows_N, images)
                 if self.done:
@@ -227,9 +232,13 @@ class Trainer:
         settings = self._settings()
         logging_due = self._logging_due()
         views = self._batches.views(images, "step", self.step)
-        batch = self._training.run(views, settings, step=self.step, needs_r=logging_due or self._probe is not None)
+        if self._replayed is not None:
+            batch = self._replayed.run(views, settings, step=self.step)
+        else:
+            needs_r = logging_due or self._probe is not None
+            batch = self._training.run(views, settings, step=self.step, needs_r=needs_r)
         if self._probe is not None and batch.r1 is not None:
-            self._probe.learn(batch.r1, self._data.train_labels[rows])
+            self._probe.learn(batch.r1, self._data.train_labels[send(rows, self.device)])
         self.step += 1
         self._reports.count(self._batches.size)
         # Now, with the work of this step queued on the device, the host has time for the one before.
@@ -239,6 +248,10 @@ class Trainer:
             dtype = self._training.dtype
             measured = measure_step(batch.terms, batch.r1, batch.z1, batch.z2, order=order, computed_in=dtype)
             self._reports.take(self.step, measured, settings.metrics())
+
+    def _may_be_replayed(self) -> bool:
+        """Whether steps are replayed as a CUDA graph, as far as spec and device say."""
+        return self.spec.training.compile is not False and self.device.type == "cuda" and distributed.world_size() == 1
 
     def _settings(self) -> StepSettings:
         """Weights of the losses and learning rate of the step to come."""
@@ -328,6 +341,8 @@ class Trainer:
 
     def _continue_from(self, position: Position) -> None:
         self.step, self._reports.last = position.step, position.last
+        if self._replayed is not None:
+            self._replayed.forget()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue exactly: model, optimiser, alpha, watch, probe, position and last metrics.

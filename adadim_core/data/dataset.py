@@ -1,6 +1,7 @@
 """What a data set is to the rest: training and held-out images, their labels, and the augmentation that suits them."""
 
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.sources import ArrayImages, ImageSource
 from adadim_core.data.streaming import StreamedImages
 from adadim_core.data.summary import DataSummary, summarize
+from adadim_core.transfer import send_ahead
 
 Images = Tensor | StreamedImages
 """(N, C, H, W) uint8. Both kinds have `len`, `shape`, `device` and take a tensor of rows in brackets."""
@@ -151,9 +153,19 @@ def image_batches(images: Images, rows: Iterable[Tensor], device: torch.device) 
         rows: indices of each batch, on the device where the images are.
         device: where the batches are wanted.
     """
-    if isinstance(images, Tensor):
+    if isinstance(images, Tensor) and images.device.type == device.type:
         for batch in rows:
-            yield images[batch].to(device, non_blocking=True)
+            yield images[batch]
         return
-    for decoded in images.batches(rows, pin=device.type == "cuda"):
-        yield decoded.to(device, non_blocking=True)
+    pin = device.type == "cuda"
+    stored = _stored_batches(images, rows, pin=pin) if isinstance(images, Tensor) else images.batches(rows, pin=pin)
+    # Closed from here, since a generator that is cut off does not end those it reads from.
+    with closing(stored):
+        yield from send_ahead(stored, device)
+
+
+def _stored_batches(images: Tensor, rows: Iterable[Tensor], *, pin: bool) -> Generator[Tensor, None, None]:
+    """Batches of images that are in memory, gathered where a GPU can fetch them."""
+    for batch in rows:
+        gathered = torch.empty((len(batch), *images.shape[1:]), dtype=images.dtype, pin_memory=pin)
+        yield torch.index_select(images, 0, batch, out=gathered)

@@ -151,7 +151,13 @@ class TrainingSpec(Section):
     clip_norm: Annotated[
         PositiveFloat | None, Field(description="Largest norm of the gradient; larger ones are scaled down.")
     ] = None
-    compile: Annotated[bool, Field(description="Compile the network with torch.compile.")] = False
+    compile: Annotated[
+        bool | Literal["auto"],
+        Field(
+            description="How a step runs on a GPU. auto: replayed as one CUDA graph. true: the network through "
+            "torch.compile first, on the CPU too; takes half a minute. false: neither. What fails falls back."
+        ),
+    ] = "auto"
     collapse: CollapseSpec = CollapseSpec()
 
     @property

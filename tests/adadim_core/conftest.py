@@ -11,6 +11,13 @@ from adadim_core.spec import ExperimentSpec, validate_spec
 Draw = Callable[..., torch.Tensor]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m device` picks the tests that run on a GPU as well, where there is one."""
+    for item in items:
+        if "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("device")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Networks this small gain nothing from threads, and on a busy machine threads wait for each other."""
@@ -18,6 +25,19 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: torch finds no CUDA")
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device there is: a test that takes it runs on the CPU, and on a GPU as well where there is one."""
+    return torch.device(request.param)
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from adadim_core.models import register_backbone
 from adadim_core.seeding import seeded
 from adadim_core.trainer import Trainer
 
-CPU = torch.device("cpu")
-
 
 class Plain(nn.Module):
     """A network without batch statistics."""
@@ -52,14 +50,14 @@ def test_views_stay_together(parts):
 
 
 @pytest.mark.parametrize("uses_r", [True, False])
-def test_parts_give_the_gradient_of_their_joint_loss(draw, uses_r):
+def test_parts_give_the_gradient_of_their_joint_loss(draw, device, uses_r):
     torch.manual_seed(0)
-    model, reference = Pair().double(), Pair().double()
+    model, reference = Pair().double().to(device), Pair().double().to(device)
     reference.load_state_dict(model.state_dict())
-    parts = split_views(draw(20, 6), 3)
+    parts = split_views(draw(20, 6).to(device), 3)
 
     def forward(network, images, part):
-        with seeded(CPU, 0, part):
+        with seeded(device, 0, part):
             return network(images)
 
     def loss(r, z):
@@ -85,7 +83,7 @@ def test_parts_give_the_gradient_of_their_joint_loss(draw, uses_r):
     ],
     ids=["adaptive vicreg", "barlow twins", "nt-xent and information"],
 )
-def test_training_in_parts_is_training_at_once(tiny_spec, monkeypatch, objective):
+def test_training_in_parts_is_training_at_once(tiny_spec, device, monkeypatch, objective):
     monkeypatch.setattr(encoder_module, "_BACKBONES", dict(encoder_module._BACKBONES))
     register_backbone("plain", Plain)
 
@@ -96,7 +94,7 @@ def test_training_in_parts_is_training_at_once(tiny_spec, monkeypatch, objective
             model={"projector": {"layers": 1, "out": 32}},
             training={"accumulate": accumulate, "optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0, "epochs": 1},
         )
-        made = Trainer(spec, device="cpu", report=lambda s, e, v: points.append((s, dict(v))), backbone="plain")
+        made = Trainer(spec, device=device, report=lambda s, e, v: points.append((s, dict(v))), backbone="plain")
         made.fit()
         return made.state_dict()["model"], points
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ from adadim_core.information import (
 SHAPES = [(12, 5), (6, 20), (8, 8)]
 ORDERS = [0.5, 1.0, 1.3, 2.0, 3.0]
 BOUNDED = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+@pytest.fixture
+def draw(draw: Any, device: torch.device) -> Any:
+    """Seeded tensors on every device there is."""
+    return lambda *shape, **kwargs: draw(*shape, **kwargs).to(device)
 
 
 def rank_by_svd(x, center):
@@ -46,8 +53,9 @@ def entropy_by_eigenvalues(k, order):
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_effective_rank_agrees_with_an_svd(draw, shape, center):
-    x = draw(*shape) * torch.logspace(0, -3, shape[1]) + 0.3
-    assert effective_rank(x, center=center).item() == pytest.approx(rank_by_svd(x.numpy(), center), rel=1e-6)
+    x = draw(*shape)
+    x = x * torch.logspace(0, -3, shape[1], device=x.device) + 0.3
+    assert effective_rank(x, center=center).item() == pytest.approx(rank_by_svd(x.cpu().numpy(), center), rel=1e-6)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -55,7 +63,7 @@ def test_effective_rank_agrees_with_an_svd(draw, shape, center):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_matrix_entropy_agrees_with_eigenvalues(draw, shape, center, order):
     x = draw(*shape) + 0.3
-    expected = entropy_by_eigenvalues(kernel(x.numpy(), center), order)
+    expected = entropy_by_eigenvalues(kernel(x.cpu().numpy(), center), order)
     assert matrix_entropy(x, order=order, center=center).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -64,7 +72,7 @@ def test_matrix_entropy_agrees_with_eigenvalues(draw, shape, center, order):
 def test_mutual_information_agrees_with_eigenvalues(draw, order, center):
     r, z = draw(9, 4) + 0.2, draw(9, 30)
     z[:, :4] += 2 * r
-    k_r, k_z = kernel(r.numpy(), center), kernel(z.numpy(), center)
+    k_r, k_z = kernel(r.cpu().numpy(), center), kernel(z.cpu().numpy(), center)
     expected = (
         entropy_by_eigenvalues(k_r, order)
         + entropy_by_eigenvalues(k_z, order)
@@ -82,8 +90,8 @@ def test_order_one_is_the_limit(draw):
 
 def test_uniformity_and_alignment_agree_with_loops_over_pairs(draw):
     x, y = draw(7, 3), draw(7, 3)
-    u = x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True)
-    v = y.numpy() / np.linalg.norm(y.numpy(), axis=1, keepdims=True)
+    u = x.cpu().numpy() / np.linalg.norm(x.cpu().numpy(), axis=1, keepdims=True)
+    v = y.cpu().numpy() / np.linalg.norm(y.cpu().numpy(), axis=1, keepdims=True)
     potentials = [math.exp(-2 * ((u[i] - u[j]) ** 2).sum()) for i in range(7) for j in range(i)]
     assert uniformity(x).item() == pytest.approx(math.log(np.mean(potentials)), rel=1e-6)
     assert alignment(x, y).item() == pytest.approx(((u - v) ** 2).sum(1).mean(), rel=1e-6)
@@ -238,9 +246,9 @@ def test_large_orders_do_not_underflow():
     assert mutual_information(x, x, order=1000.0).item() == pytest.approx(math.log(64))
 
 
-def test_autocast_does_not_coarsen_an_estimate(draw):
+def test_autocast_does_not_coarsen_an_estimate(draw, device):
     x, z = draw(32, 64, dtype=torch.float32), draw(32, 64, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         inside = [effective_rank(x), matrix_entropy(x), mutual_information(x, z), uniformity(x)]
     assert inside == [effective_rank(x), matrix_entropy(x), mutual_information(x, z), uniformity(x)]
 
@@ -273,15 +281,15 @@ def batches(draw):
     zero_row[:3] = 0
     infinite[4, 4] = math.inf
     huge_row[2] *= 1e9
-    short_rows = torch.where(torch.arange(12)[:, None] % 3 == 0, z, 1.0)
+    short_rows = torch.where(torch.arange(12, device=z.device)[:, None] % 3 == 0, z, 1.0)
     return {
         "ordinary": (r, z),
         "more samples than dimensions": (draw(40, 5), draw(40, 7)),
         "float32 far from zero": ((r + 1000).float(), (1e6 * z + 1e8).float()),
         "tiny and huge": ((1e-15 * r).float(), (1e15 * z).float()),
         "zero rows": (r, zero_row),
-        "constant": (torch.ones(12, 5), draw(1, 30).float().expand(12, 30)),
-        "zero": (torch.zeros(12, 5), z),
+        "constant": (torch.ones(12, 5, device=z.device), draw(1, 30).float().expand(12, 30)),
+        "zero": (torch.zeros(12, 5, device=z.device), z),
         "not finite": (r, infinite),
         "short rows": (r, torch.where(short_rows == 1, z, 1e-7 * z)),
         "shorter rows": (r, torch.where(short_rows == 1, z, 1e-9 * z)),

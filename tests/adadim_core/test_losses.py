@@ -1,6 +1,7 @@
 """Each loss against a second formulation, its gradient against finite differences, and what it must not depend on."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ from adadim_core.losses import (
 
 LOSSES = [nt_xent_loss, vicreg_loss, barlow_twins_loss]
 SHAPES = [(6, 4), (5, 9)]  # more samples than dimensions, and fewer
+
+
+@pytest.fixture
+def draw(draw: Any, device: torch.device) -> Any:
+    """Seeded tensors on every device there is."""
+    return lambda *shape, **kwargs: draw(*shape, **kwargs).to(device)
 
 
 def nt_xent_by_anchor(z1, z2, temperature):
@@ -59,7 +66,7 @@ def barlow_by_correlation(z1, z2, redundancy):
 def test_nt_xent_agrees_with_a_loop_over_anchors(draw, shape):
     z1, z2 = draw(*shape), draw(*shape)
     for temperature in (0.1, 0.2, 1.0):
-        expected = nt_xent_by_anchor(z1.numpy(), z2.numpy(), temperature)
+        expected = nt_xent_by_anchor(z1.cpu().numpy(), z2.cpu().numpy(), temperature)
         assert nt_xent_loss(z1, z2, temperature=temperature).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -67,7 +74,7 @@ def test_nt_xent_agrees_with_a_loop_over_anchors(draw, shape):
 def test_vicreg_agrees_with_numpy_covariances(draw, shape):
     z1, z2 = 0.5 * draw(*shape), 0.7 * draw(*shape)
     for weights in ((25.0, 25.0, 1.0), (1.0, 2.0, 3.0)):
-        expected = vicreg_by_covariance(z1.numpy(), z2.numpy(), *weights)
+        expected = vicreg_by_covariance(z1.cpu().numpy(), z2.cpu().numpy(), *weights)
         actual = vicreg_loss(z1, z2, invariance=weights[0], variance=weights[1], covariance=weights[2])
         assert actual.item() == pytest.approx(expected, rel=1e-6)
 
@@ -76,7 +83,7 @@ def test_vicreg_agrees_with_numpy_covariances(draw, shape):
 def test_barlow_twins_agrees_with_the_full_correlation_matrix(draw, shape):
     z1, z2 = draw(*shape), draw(*shape)
     for redundancy in (0.0051, 1.0):
-        expected = barlow_by_correlation(z1.numpy(), z2.numpy(), redundancy)
+        expected = barlow_by_correlation(z1.cpu().numpy(), z2.cpu().numpy(), redundancy)
         assert barlow_twins_loss(z1, z2, redundancy=redundancy).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -113,10 +120,10 @@ def test_nt_xent_depends_on_angles_only(seed, scale):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_half_precision_and_autocast_do_not_coarsen_a_loss(draw, loss):
+def test_half_precision_and_autocast_do_not_coarsen_a_loss(draw, device, loss):
     z1, z2 = draw(16, 40, dtype=torch.bfloat16), draw(16, 40, dtype=torch.bfloat16)
     exact = loss(z1.double(), z2.double())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         under_autocast = loss(z1.float(), z2.float())
         from_half = loss(z1, z2)
     assert under_autocast.dtype == from_half.dtype == torch.float32
@@ -180,4 +187,4 @@ def test_terms_of_one_view_need_a_matrix_of_two_rows(draw, term):
 
 def test_arrays_are_refused_by_name(draw):
     with pytest.raises(TypeError, match="nt_xent_loss takes torch tensors"):
-        nt_xent_loss(draw(4, 3).numpy(), draw(4, 3).numpy())
+        nt_xent_loss(draw(4, 3).cpu().numpy(), draw(4, 3).cpu().numpy())
