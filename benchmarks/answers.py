@@ -8,7 +8,8 @@ import time
 import numpy as np
 from machine import describe
 
-from adadim_core.answers import Question, TrialRow, answer
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
 from adadim_core.spec import validate_spec
 
 CONFIGURATIONS, SEEDS, RUNS = 200, 5, 9

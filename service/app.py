@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from service.actions import endpoints as actions
+from service.answers import endpoints as answers
 from service.attempts import endpoints as attempts
 from service.attempts.dependencies import Reporting
 from service.attempts.inbox import Inbox
@@ -65,7 +66,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
-        attempts, imports, experiments, actions, trials, metrics, exports, streams, logs, auth, tokens, health,
+        attempts, imports, experiments, actions, trials, answers, metrics, exports, streams, logs, auth, tokens, health,
         dashboard,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -77,6 +77,10 @@ class Client:
         params = {"metrics": ",".join(names), "max_points": max_points}
         return self._json("GET", f"/experiments/{experiment_id}/metrics", params=params)
 
+    def answer(self, experiment_id: int) -> dict[str, Any]:
+        """Which configuration is best, by how much, and what is not known."""
+        return self._json("GET", f"/experiments/{experiment_id}/answer")
+
     def act(self, action: str, experiment_id: int) -> dict[str, Any]:
         """cancel, pause, resume or retry an experiment. The answer's `message` says what was done."""
         return self._json("POST", f"/experiments/{experiment_id}/{action}")

@@ -14,7 +14,7 @@ from workers.storage.claim import prepare
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
 from workers.storage.ranking import BestCheckpoint, best, ranking
-from workers.storage.results import commonest_error, print_table, read_results, run_succeeded, write_results
+from workers.storage.results import commonest_error, print_results, read_results, run_succeeded, write_results
 from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 
@@ -126,12 +126,12 @@ def _train(
 
 
 def _print_results(spec: ExperimentSpec, storage: Storage, results: list[TrialResult]) -> None:
-    print_table(spec, results)
-    winner = best(spec, results)
-    if winner is not None:
+    print_results(spec, results)
+    kept = best(spec, results)
+    if kept is not None:
         metric, _ = ranking(spec)
-        print(f"best: trial {winner.number}, {metric} {winner.metrics[metric]:.4g}")
-        print(f"its encoder and checkpoint: {storage.shown(storage.trial(winner.number))}")
+        value = f"{metric} {kept.metrics[metric]:.4g}"
+        print(f"checkpoint kept: trial {kept.number} ({value}), in {storage.shown(storage.trial(kept.number))}")
     print(f"results: {storage.shown(storage.results)}", flush=True)
 
 

@@ -37,12 +37,12 @@ from adadim_core.answers.estimates import (
 )
 from adadim_core.answers.ranking import kendall
 from adadim_core.answers.student import Floats
+from adadim_core.answers.words import BESIDE
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.metrics import METRICS
+from adadim_core.spec.seeds import SEED_PATH
 
-WHY = ("h_r", "i_rz", "erank_r")
-"""Metrics whose differences are shown beside those of the metric that ranks."""
 LABEL_FREE = ("rankme", "alpha_req_distance", "lidar", "balance", "h_r", "i_rz", "erank_r")
 """Measures whose ranking is held against the one by labels. H(R), I(R;Z) and rank are taken as better where higher."""
 
@@ -55,6 +55,8 @@ class Question:
     mode: Literal["max", "min"]
     sweep: bool
     """Whether there is a search."""
+    chosen: bool
+    """Whether it varies more than the seed."""
     changes_values: bool
     """Whether trials change their values while they train: a population."""
     default_seed: int
@@ -70,6 +72,7 @@ class Question:
             metric=search.metric if search else "knn_top1",
             mode=search.mode if search else "max",
             sweep=search is not None,
+            chosen=search is not None and set(search.space) != {SEED_PATH},
             changes_values=search is not None and search.scheduler.name == "pbt",
             default_seed=spec.training.seed,
             images=None if spec.context["own_data"] else DATASETS[spec.data.dataset].test_images,
@@ -84,6 +87,7 @@ class Question:
             metric=search.get("metric", "knn_top1"),
             mode=search.get("mode", "max"),
             sweep=bool(search),
+            chosen=set(search.get("space") or {SEED_PATH: None}) != {SEED_PATH},
             changes_values=(search.get("scheduler") or {}).get("name") == "pbt",
             default_seed=(fields.get("training") or {}).get("seed", 0),
             images=None,
@@ -92,9 +96,9 @@ class Question:
 
 
 def _label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
-    """A configuration in words. What workers reported may be no values of the spec: it is shown as it is."""
+    """A configuration in words. Values of an earlier version that do not fit any more are shown as they are."""
     try:
-        return trial_label(spec if params else spec.model_copy(update={"search": None}), params)
+        return trial_label(spec, params)
     except (ValueError, KeyError, TypeError, AttributeError):  # pydantic's is a ValueError
         return _values_as_label(params)
 
@@ -110,7 +114,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
         rows,
         metric=question.metric,
         default_seed=question.default_seed,
-        sweep=question.sweep,
+        chosen=question.chosen,
         label=question.label,
     )
     varied = varied_paths(c.params for c in configurations)
@@ -120,7 +124,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     pairs = compare(values, step=1 / images if images else 0.0)
     standings = _standings(question, values, pairs)
     verdict: Verdict = "no statement" if standings is None else standings.verdict
-    beside = [m for m in WHY if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
+    beside = [m for m in BESIDE if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
     comparisons = {m: compare(_values(ranked, m)) for m in beside} if len(ranked) > 1 else {}
     comparisons[question.metric] = pairs
     documents = _documents(question, configurations, ranked, standings, comparisons, images)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adadim_core.spec.plan import configuration_of
 from adadim_core.spec.report import TrialState
+from adadim_core.spec.seeds import SEED_PATH
 
-SEED = "training.seed"
 _ENDED = ("succeeded", "failed", "stopped")
 
 
@@ -22,7 +23,7 @@ class TrialRow:
 
     number: int
     params: Mapping[str, Any]
-    """Dotted spec path to value; empty for a single run, and while TPE has yet to choose."""
+    """Dotted spec path to value; empty for a single run. While TPE has yet to choose: the seed at most."""
     state: TrialState
     epoch: int
     """Epochs completed."""
@@ -51,7 +52,7 @@ class Configuration:
 
 
 def group(
-    trials: Iterable[TrialRow], *, metric: str, default_seed: int, sweep: bool, label: Callable[[dict[str, Any]], str]
+    trials: Iterable[TrialRow], *, metric: str, default_seed: int, chosen: bool, label: Callable[[dict[str, Any]], str]
 ) -> list[Configuration]:
     """Configurations in the order of their first trial.
 
@@ -59,15 +60,15 @@ def group(
         trials: in any order; of those with one number the last given counts.
         metric: what a trial must have measured to be a replicate.
         default_seed: the seed of trials that do not set one.
-        sweep: whether there is a search. A trial of a sweep without values waits for TPE to choose them.
+        chosen: whether trials have values of their own. One that has none yet waits for TPE to choose them.
         label: names a configuration by its values.
     """
     found: dict[str, Configuration] = {}
     by_number = {trial.number: trial for trial in trials}
     for _, trial in sorted(by_number.items()):
-        if sweep and not trial.params:
+        params = configuration_of(dict(trial.params))
+        if chosen and not params:
             continue
-        params, _ = split_seed(trial.params, default_seed)
         key = canonical(params)
         if key not in found:
             found[key] = Configuration(params, label(params))
@@ -76,17 +77,6 @@ def group(
         _choose_replicates(configuration, metric, default_seed)
     _flag_other_epochs(list(found.values()))
     return list(found.values())
-
-
-def split_seed(params: Mapping[str, Any], default: int) -> tuple[dict[str, Any], int]:
-    """A trial's values without its seed, and the seed, also where it is set within a section."""
-    rest = dict(params)
-    seed = rest.pop(SEED, default)
-    section = rest.get("training")
-    if isinstance(section, dict) and "seed" in section:
-        rest["training"] = {name: value for name, value in section.items() if name != "seed"}
-        seed = section["seed"]
-    return rest, int(seed)
 
 
 def canonical(params: Mapping[str, Any]) -> str:
@@ -107,7 +97,7 @@ def _choose_replicates(configuration: Configuration, metric: str, default_seed: 
     odd: Counter[str] = Counter()
     chosen: dict[int, TrialRow] = {}
     for trial in configuration.trials:
-        _, seed = split_seed(trial.params, default_seed)
+        seed = int(trial.params.get(SEED_PATH, default_seed))
         value = trial.metrics.get(metric, math.nan)
         if trial.state == "failed":
             odd["failed"] += 1

@@ -3,18 +3,19 @@
 Owns every word people read of an answer. Does not own its numbers.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from adadim_core.answers.document import Answer, ConfigurationAnswer, Difference, Statistics
-from adadim_core.answers.numbers import decimals_for, number, plain, signed
-from adadim_core.spec.metrics import metric_title
+from adadim_core.answers.document import Answer, ConfigurationAnswer
+from adadim_core.answers.estimates import ALPHA
+from adadim_core.answers.numbers import number, plain
+from adadim_core.answers.table import difference as interval
+from adadim_core.answers.table import mean
+from adadim_core.answers.words import counted, listed, short_title, within_sentence
 
 _NAMED = 4
 """So many configurations are named in a list; of more, the rest is counted."""
 _EXPLAINED = 2
 _MANY_SEEDS = 100
-_SHORT_TITLES = {"h_r": "H(R)", "i_rz": "I(R;Z)", "erank_r": "effective rank"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Words:
                 said = self._no_statement()
         if answer.final or answer.verdict == "no statement":
             return said
-        return f"So far, with {answer.trials_done} of {_count(answer.trials, 'trial')} ended: {said}"
+        return f"So far, with {answer.trials_done} of {counted(answer.trials, 'trial')} ended: {said}"
 
     def why(self, separated: dict[str, tuple[int, int]]) -> str | None:
         """What the balance does meanwhile; None without a statement or without H(R) and I(R;Z).
@@ -56,14 +57,14 @@ class Words:
         if answer.verdict != "none":
             parts = [part for c in self._standing("worse")[:_EXPLAINED] if (part := self._against(c, beside))]
             return " ".join(parts) or None
-        moved = [(_short(m), counts) for m, counts in beside.items() if counts[0]]
-        still = [_short(m) for m, counts in beside.items() if not counts[0]]
+        moved = [(short_title(m), counts) for m, counts in beside.items() if counts[0]]
+        still = [short_title(m) for m, counts in beside.items() if not counts[0]]
         if not moved:
-            return f"Nor does the balance move: {_and(still)} tell{'s' * (len(still) == 1)} no pair apart."
+            return f"Nor does the balance move: {listed(still)} tell{'s' * (len(still) == 1)} no pair apart."
         (first, (told, pairs)), *others = moved
-        words = [f"{first} tells {told} of {_count(pairs, 'pair')} apart", *(f"{m} {n}" for m, (n, _) in others)]
-        title = f"the {_lower(answer.title)}"
-        return f"The balance moves, {title} does not: {', '.join(words)}; {_and([*still, title])} none."
+        words = [f"{first} tells {told} of {counted(pairs, 'pair')} apart", *(f"{m} {n}" for m, (n, _) in others)]
+        title = f"the {within_sentence(answer.title)}"
+        return f"The balance moves, {title} does not: {', '.join(words)}; {listed([*still, title])} none."
 
     def notes(self) -> list[str]:
         """What must be known beside the statement."""
@@ -107,7 +108,7 @@ class Words:
         leader = self._leader
         close = self._standing("not distinguishable")
         count = len(close) + 1
-        group = f"{count} {self.noun}" if count > 2 else _and(c.label for c in (leader, *close))
+        group = f"{count} {self.noun}" if count > 2 else listed(c.label for c in (leader, *close))
         extreme = "highest" if self.answer.mode == "max" else "lowest"
         said = f"No winner: {group} are within noise. {leader.label} has the {extreme} mean, {self._mean(leader)}"
         settling = [(c.more_seeds, c) for c in close if c.more_seeds is not None]
@@ -116,7 +117,7 @@ class Words:
         seeds, other = min(settling, key=lambda pair: (pair[0], pair[1].number))
         if seeds > _MANY_SEEDS:
             return f"{said}; it would take more than {_MANY_SEEDS} more seeds to tell any of the others from it."
-        return f"{said}; about {_count(seeds, 'more seed')} would settle {other.label} against {leader.label}."
+        return f"{said}; about {counted(seeds, 'more seed')} would settle {other.label} against {leader.label}."
 
     def _no_statement(self) -> str:
         answer = self.answer
@@ -131,7 +132,8 @@ class Words:
         if self.obstacle is not None:
             return f"No ranking by {answer.title}: {self.obstacle}."
         if not found:
-            return f"No statement yet: no trial has ended with a {answer.title}."
+            yet = "" if answer.final and answer.trials else " yet"
+            return f"No statement{yet}: no trial has ended with a {within_sentence(answer.title)}."
         rankable = [c for c in answer.configurations if not c.flags and len(c.values) >= 2]
         if len(rankable) == 1:
             alone = len(answer.configurations) == 1
@@ -150,17 +152,17 @@ class Words:
             difference = other.differences.get(metric)
             if difference is None or difference.p_adjusted is None:
                 continue
-            if difference.p_adjusted <= 1 - self.answer.method.confidence + 1e-12:
+            if difference.p_adjusted <= ALPHA:
                 word = "higher" if difference.mean > 0 else "lower"
-                moved.append(f"{word} {_short(metric)} ({_interval(difference, metric)})")
+                moved.append(f"{word} {short_title(metric)} ({interval(difference, metric)})")
             else:
-                still.append(_short(metric))
+                still.append(short_title(metric))
         if not moved and not still:
             return None
         said = f"Against {self._leader.label}, {other.label} has "
         if not moved:
-            return f"{said}no distinguishable difference in {_and(still)}."
-        return f"{said}{_and(moved)}" + (f"; {_and(still)} not distinguishable." if still else ".")
+            return f"{said}no distinguishable difference in {listed(still)}."
+        return f"{said}{listed(moved)}" + (f"; {listed(still)} not distinguishable." if still else ".")
 
     def _standing(self, standing: str) -> list[ConfigurationAnswer]:
         return [c for c in self.answer.configurations if c.standing == standing]
@@ -170,14 +172,12 @@ class Words:
         return next(c for c in self.answer.configurations if c.number == self.answer.leader)
 
     def _mean(self, configuration: ConfigurationAnswer) -> str:
-        found: Statistics = configuration.statistics[self.answer.metric]
-        half = 0.0 if found.low is None else found.mean - found.low
-        decimals = decimals_for(self.answer.metric, half)
-        return f"{number(found.mean, decimals)} ± {number(half, decimals)} ({_count(found.n, 'seed')})"
+        found = configuration.statistics[self.answer.metric]
+        return f"{mean(found, self.answer.metric)} ({counted(found.n, 'seed')})"
 
     def _bracketed(self, configuration: ConfigurationAnswer) -> str:
         difference = configuration.differences.get(self.answer.metric)
-        return "" if difference is None else f" ({_interval(difference, self.answer.metric)})"
+        return "" if difference is None else f" ({interval(difference, self.answer.metric)})"
 
     def _list(self, configurations: list[ConfigurationAnswer]) -> str:
         """Names, with their differences where there are few."""
@@ -185,36 +185,4 @@ class Words:
         names = [c.label + (self._bracketed(c) if len(configurations) <= 2 else "") for c in shown]
         if len(shown) < len(configurations):
             names.append(f"{len(configurations) - len(shown)} others")
-        return _and(names)
-
-
-def _interval(difference: Difference, metric: str) -> str:
-    """A difference with the interval that agrees with the verdict: "−0.003, −0.009 to 0.003"."""
-    if difference.low_adjusted is None or difference.high_adjusted is None:
-        return signed(difference.mean, decimals_for(metric, abs(difference.mean)))
-    decimals = decimals_for(metric, (difference.high_adjusted - difference.low_adjusted) / 2)
-    low, high = (number(x, decimals) for x in (difference.low_adjusted, difference.high_adjusted))
-    return f"{signed(difference.mean, decimals)}, {low} to {high}"
-
-
-def _short(metric: str) -> str:
-    return _SHORT_TITLES.get(metric, metric_title(metric))
-
-
-def _lower(title: str) -> str:
-    """A title within a sentence, which keeps its symbols: "k-NN accuracy", "H(R)"."""
-    first = title.partition(" ")[0]
-    return title[0].lower() + title[1:] if first.isalpha() and first[1:].islower() else title
-
-
-def _and(parts: Iterable[str]) -> str:
-    """ "a, b and c"; with semicolons where a part has a comma of its own."""
-    *head, last = parts
-    if not head:
-        return last
-    mark = "; " if any("," in part for part in (*head, last)) else ", "
-    return f"{mark.join(head)} and {last}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
+        return listed(names)

@@ -1,6 +1,7 @@
 """The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from service.cli.export import export_points
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.output import ExperimentArgument, console, readable_errors
 from service.cli.tokens import app as tokens_app
+from service.cli.watch import print_answer
 from service.cli.watch import watch as watch_experiment
 from service.client import ClientError
 from service.settings import Settings
@@ -121,6 +123,20 @@ def watch(experiment: ExperimentArgument) -> None:
 
 
 @app.command()
+def answer(
+    experiment: ExperimentArgument,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole analysis as JSON.")] = False,
+) -> None:
+    """Say which configuration is best, by how much, and what is not known."""
+    with readable_errors(), connect() as client:
+        if as_json:
+            typer.echo(json.dumps(client.answer(experiment), indent=2, ensure_ascii=False))
+        else:
+            print_answer(client, experiment, console)
+
+
+@app.command()
 def logs(
     experiment: ExperimentArgument,
     *,
@@ -158,7 +174,7 @@ def export(
 
 @app.command()
 def demo(spec: SpecArgument = Path("examples/digits-sweep.yaml")) -> None:
-    """Run a sweep on scikit-learn's digits from start to end: service, live view, result table."""
+    """Run a sweep on scikit-learn's digits from start to end: service, live view, answer."""
     with readable_errors():
         if not run_demo(spec, console):
             raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The live view of one experiment in a terminal, and the table at its end."""
+"""The live view of one experiment in a terminal, and the answer at its end."""
 
 import math
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from adadim_core.answers.document import Answer
+from adadim_core.answers.terminal import render
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
 from adadim_core.spec.report import decode_float
@@ -36,7 +38,15 @@ def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any
             if line:
                 console.print(line, highlight=False)
     console.print(view.render())
+    if view.experiment["state"] in EXPERIMENT_ENDED:
+        console.print()
+        print_answer(client, experiment_id, console)
     return view.experiment
+
+
+def print_answer(client: Client, experiment_id: int, console: Console) -> None:
+    """Show an experiment's answer: the table by configuration and the statement. Raises ClientError."""
+    console.print(render(Answer.model_validate(client.answer(experiment_id))), highlight=False, soft_wrap=True)
 
 
 class _View:
@@ -134,12 +144,6 @@ class _View:
         parts: list[Any] = [head, self._table()]
         if experiment["state_reason"]:
             parts.append(Text(brief(experiment["state_reason"]), style="yellow"))
-        best = experiment["best_trial"]
-        if best is not None and experiment["state"] in EXPERIMENT_ENDED:
-            value = _value(experiment["best_value"])
-            parts.append(
-                Text(f"Best: trial {best} ({self._labels[best]}), {experiment['metric']} {value}", style="bold")
-            )
         return Group(*parts)
 
     def _table(self) -> Table:
@@ -153,7 +157,6 @@ class _View:
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("")
         for number, trial in sorted(self._trials.items()):
-            is_best = number == self.experiment["best_trial"]
             table.add_row(
                 str(number),
                 self._labels[number],
@@ -161,8 +164,7 @@ class _View:
                 f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
                 ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
                 *(_value(trial["latest"].get(name)) for name in self._columns),
-                "; ".join(note for note in ("best" if is_best else "", _why(trial)) if note),
-                style="bold" if is_best else "",
+                _why(trial),
             )
         return table
 

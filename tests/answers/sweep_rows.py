@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adadim_core.answers import Answer, Question, TrialRow, answer
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
+from adadim_core.answers.document import Answer
 from adadim_core.spec import validate_spec
 
 EPOCHS = 25

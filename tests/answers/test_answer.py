@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_rows import answer_to, question, row, rows, shares, weighting
 
-from adadim_core.answers import Answer, Question, TrialRow, answer
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
+from adadim_core.answers.document import Answer
 from adadim_core.spec import validate_spec
 
 BEST = [[0.80, 0.82, 0.81, 0.83, 0.80], [0.86, 0.88, 0.87, 0.90, 0.86], [0.70, 0.73, 0.71, 0.72, 0.69]]
@@ -233,15 +235,28 @@ def test_a_population_and_a_single_run_are_no_comparison() -> None:
     assert [c.label for c in single.configurations] == ["adaptive"]
 
 
-def test_seeds_may_be_set_in_a_section_and_numbers_be_spelt_differently() -> None:
-    def training(number: int, lr: float, seed: int, value: float) -> TrialRow:
-        return TrialRow(number, {"training": {"seed": seed, "lr": lr}}, "succeeded", 9, 9, {"knn_top1": value})
+def test_numbers_spelt_differently_are_the_same_values() -> None:
+    def trial(number: int, lr: float, seed: int, value: float) -> TrialRow:
+        return TrialRow(number, {"training.lr": lr, "training.seed": seed}, "succeeded", 9, 9, {"knn_top1": value})
 
-    stored = Question.of_stored({"search": {"metric": "knn_top1", "mode": "max"}, "training": {"seed": 3}})
-    trials = [training(0, 1, 0, 0.5), training(1, 1.0, 1, 0.6), training(2, 2, 0, 0.5), training(3, 2, 1, 0.7)]
+    stored = Question.of_stored({"search": {"space": {"training.lr": {}}}, "training": {"seed": 3}})
+    trials = [trial(0, 1, 0, 0.5), trial(1, 1.0, 1, 0.6), trial(2, 2, 0, 0.5), trial(3, 2, 1, 0.7)]
     found = answer(stored, trials)
     assert [c.seeds for c in found.configurations] == [[0, 1], [0, 1]]
-    assert found.configurations[0].label == "training={'lr': 2}"
+    assert found.configurations[0].label == "lr=2"
+
+
+def test_what_tpe_has_yet_to_choose_is_no_configuration_and_seeds_alone_are_one() -> None:
+    space = {"training.lr": {"uniform": [0.1, 0.5]}}
+    tpe = {"algorithm": "tpe", "trials": 2, "seeds": 2, "space": space}
+    waiting = TrialRow(1, {"training.seed": 0}, "pending", 0, 0, {})
+    chosen = TrialRow(0, {"training.lr": 0.2, "training.seed": 0}, "succeeded", 9, 9, {"knn_top1": 0.5})
+    found = answer(Question.of(validate_spec({"name": "x", "search": tpe})), [chosen, waiting])
+    assert [c.label for c in found.configurations] == ["adaptive, lr=0.2"]
+    grid = {"algorithm": "grid", "space": {"training.seed": {"choice": [0, 1]}}}
+    alone = [TrialRow(k, {"training.seed": k}, "succeeded", 9, 9, {"knn_top1": 0.5}) for k in (0, 1)]
+    (only,) = answer(Question.of(validate_spec({"name": "x", "search": grid})), alone).configurations
+    assert (only.label, only.seeds) == ("adaptive", [0, 1])
 
 
 def test_measures_without_labels_are_held_against_the_accuracy() -> None:

@@ -25,7 +25,7 @@ from workers.storage.claim import held, prepare
 from workers.storage.folder import Storage, read_json
 from workers.storage.opening import open_storage
 from workers.storage.ranking import best
-from workers.storage.results import commonest_error, print_table, run_succeeded, write_results
+from workers.storage.results import commonest_error, print_results, run_succeeded, write_results
 from workers.storage.trial_result import TrialResult, read_result, write_result
 from workers.sweep.budget import Budget
 
@@ -68,17 +68,37 @@ def test_a_result_cut_off_is_no_result(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_what_varied(spec: ExperimentSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(spec, [TrialResult(0, {"training.lr": 0.01}, "succeeded", 2, 2, {"h_r": 1.5, "knn_top1": 0.9})])
+    print_results(spec, [TrialResult(0, {"training.lr": 0.01}, "succeeded", 2, 2, {"h_r": 1.5, "knn_top1": 0.9})])
     shown = capsys.readouterr().out
-    for word in ("lr", "0.01", "adaptive", "H(R)", "1.5", "k-NN", "0.9", "best"):
+    for word in ("lr", "0.01", "adaptive", "H(R)", "1.5", "k-NN", "0.9", "No statement"):
         assert word in shown
+
+
+def test_the_results_hold_the_answer_that_is_printed(
+    spec: ExperimentSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [
+        TrialResult(5 * k + seed, {"training.lr": lr, "training.seed": seed}, "succeeded", 2, 2, {"knn_top1": value})
+        for k, (lr, value) in enumerate([(0.1, 0.5), (0.01, 0.9), (0.001, 0.2)])
+        for seed, value in enumerate([value, value + 0.02, value + 0.01])
+    ]
+    write_results(Storage(tmp_path), spec, results)
+    stored = json.loads((tmp_path / "results.json").read_text())["answer"]
+    assert stored["verdict"] == "best"
+    assert stored["sentence"].startswith("adaptive, lr=0.01 is best: 0.910 ± ")
+    print_results(spec, results)
+    shown = capsys.readouterr().out
+    assert stored["sentence"] in shown
+    assert "0.910 ± " in shown
 
 
 def test_what_looks_like_markup_in_a_label_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     space = {"data.path": {"choice": ["/data/[red]a", "/data/b[/b]"]}}
     document = tiny_spec(data={"dataset": "image_folder", "path": "x"}, search={"algorithm": "grid", "space": space})
     paths = validate_spec(document)
-    print_table(paths, [TrialResult(k, {"data.path": p}, "failed") for k, p in enumerate(space["data.path"]["choice"])])
+    print_results(
+        paths, [TrialResult(k, {"data.path": p}, "failed") for k, p in enumerate(space["data.path"]["choice"])]
+    )
     shown = capsys.readouterr().out
     assert "/data/[red]a" in shown
     assert "/data/b[/b]" in shown

@@ -194,7 +194,7 @@ def test_ray_job_submit_with_a_working_directory(ray_head: RayHead, tmp_path: Pa
         check=False,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "best: trial 0" in finished.stdout
+    assert "checkpoint kept: trial 0" in finished.stdout
     assert (storage / "results.json").exists()
 
 

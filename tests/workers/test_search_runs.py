@@ -199,7 +199,7 @@ def test_a_population_takes_turns_on_nodes_that_share_no_folder(
         storage.take_up_log(log)
         assert "epoch 4/4" in log.read_text()
     storage.take_up_log(storage.driver_log("local"))
-    assert "best: trial" in storage.driver_log("local").read_text()
+    assert "checkpoint kept: trial" in storage.driver_log("local").read_text()
 
 
 def samples(log: Path) -> list[dict[str, Any]]:

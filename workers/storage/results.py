@@ -1,9 +1,15 @@
-"""The table of all trials: results.json, and how it reads on a screen. Also why a run without results failed."""
+"""What a run came to: results.json and how it reads on a screen, or why a run without results failed.
+
+Does not own the statement at its end, which is that of adadim_core/answers.
+"""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
+from adadim_core.answers.document import Answer
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
 from workers.storage.folder import Storage, read_json
@@ -20,7 +26,7 @@ def read_results(storage: Storage) -> list[TrialResult]:
 
 
 def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
-    """Store the table of all trials, best marked."""
+    """Store the table of all trials and the answer they give."""
     results = list(results)
     metric, mode = ranking(spec)
     winner = best(spec, results)
@@ -32,6 +38,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
             "mode": mode,
             "best": winner.number if winner else None,
             "best_checkpoint": storage.shown(storage.checkpoint(winner.number)) if winner else None,
+            "answer": answer_of(spec, results).model_dump(mode="json"),
             "trials": [to_document(result) | {"label": trial_label(spec, result.params)} for result in results],
         },
     )
@@ -58,33 +65,40 @@ def commonest_error(results: Iterable[TrialResult]) -> str:
     return f"{summary}\n\n{example}" if "\n" in example else summary
 
 
-def print_table(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
-    """One row a trial, in the order of the plan."""
+def answer_of(spec: ExperimentSpec, results: Iterable[TrialResult]) -> Answer:
+    """Which configuration is best, by how much, and what is not known."""
+    rows = [TrialRow(r.number, r.params, r.state, r.epoch, r.epochs, r.metrics) for r in results]
+    return answer(Question.of(spec), rows)
+
+
+def print_results(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
+    """One row a trial, in the order of the plan, then the answer."""
     from rich.console import Console  # trial processes import this module too, and print no table
     from rich.table import Table
 
+    from adadim_core.answers.terminal import render
+
     results = list(results)
-    winner, (metric, _) = best(spec, results), ranking(spec)
     table = Table(title=spec.name, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column("weighting")
-    columns = summary_titles(metric)
+    columns = summary_titles(ranking(spec)[0])
     for heading in columns.values():
         table.add_column(heading, justify="right")
     table.add_column("state")
     for result in results:
-        first = result is winner
         table.add_row(
             str(result.number),
             trial_label(spec, result.params),
             *(_shown(result.metrics.get(name)) for name in columns),
-            ("best, " if first else "") + (f"stopped at {result.epoch}" if result.state == "stopped" else result.state),
-            style="bold green" if first else "red" if result.state == "failed" else None,
+            f"stopped at {result.epoch}" if result.state == "stopped" else result.state,
+            style="red" if result.state == "failed" else None,
         )
     # A job's log is no terminal: rich would fold the table to 80 columns.
     console = Console(soft_wrap=True, markup=False)  # a path in a label may look like markup
     console.width = max(console.width, 120)
     console.print(table)
+    console.print(render(answer_of(spec, results)), highlight=False)
 
 
 def _shown(value: Any) -> str:

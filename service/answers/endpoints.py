@@ -1,0 +1,23 @@
+"""HTTP: answers."""
+
+from fastapi import APIRouter
+
+from adadim_core.answers.document import Answer
+from service.answers import service
+from service.auth.dependencies import Viewer
+from service.context import CurrentContext
+from service.experiments.dependencies import ExperimentId
+from service.problems import PROBLEM_RESPONSES
+
+router = APIRouter(prefix="/api/v1", tags=["answers"], responses=PROBLEM_RESPONSES)
+
+
+@router.get("/experiments/{experiment_id}/answer")
+async def read_answer(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> Answer:
+    """Which configuration is best, by how much, which are not distinguishable, and what would settle the rest.
+
+    Made from the trials' last values, also while they run. docs/answers.md states every formula.
+    """
+    async with context.database.transaction() as session:
+        spec, trials = await service.read(session, experiment_id)
+    return await service.analyse(spec, trials)

@@ -1,0 +1,48 @@
+"""Makes the answer of an experiment from its stored trials, whether they have ended or not.
+
+Owns nothing of the analysis: adadim_core/answers does.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
+from adadim_core.answers.document import Answer
+from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.report import decode_float
+from service.answers import repository
+from service.experiments import service as experiments
+
+_AT_ONCE = asyncio.Semaphore(2)
+"""Answers under way in this process: a thousand trials take a tenth of a second of a processor."""
+
+
+async def read(session: AsyncSession, experiment_id: int) -> tuple[Mapping[str, Any], Sequence[Row[Any]]]:
+    """The stored spec and trials of an experiment. Raises NotFoundError."""
+    experiment = await experiments.find(session, experiment_id)
+    return experiment.spec, await repository.trials(session, experiment_id)
+
+
+async def analyse(spec: Mapping[str, Any], trials: Sequence[Row[Any]]) -> Answer:
+    """The answer, off the event loop. Takes no session: none is held meanwhile."""
+    async with _AT_ONCE:
+        return await asyncio.to_thread(lambda: answer(question(spec), map(_row, trials)))
+
+
+def question(spec: Mapping[str, Any]) -> Question:
+    """What a stored spec asks, also one that this version does not take any more."""
+    try:
+        return Question.of(ExperimentSpec.model_validate(spec))
+    except ValidationError:
+        return Question.of_stored(spec)
+
+
+def _row(trial: Row[Any]) -> TrialRow:
+    metrics = {name: decode_float(entry["value"]) for name, entry in trial.latest.items()}
+    return TrialRow(trial.number, trial.params, trial.state, trial.epoch, trial.epochs, metrics)
