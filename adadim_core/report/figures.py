@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adadim_core.answers import Answer, ConfigurationAnswer
-from adadim_core.answers.document import Statistics
+from adadim_core.answers.document import Answer, ConfigurationAnswer, Statistics
 from adadim_core.answers.estimates import mean_interval
 from adadim_core.report.material import Curve, Material
 from adadim_core.spec.metrics import METRICS, metric_title

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adadim_core.answers import Answer
+from adadim_core.answers.document import Answer
 from adadim_core.spec.metrics import METRICS
 
 CURVES = ("h_r", "i_rz", "alpha", "erank_r")

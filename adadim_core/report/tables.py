@@ -5,8 +5,7 @@ import html
 import io
 from collections.abc import Sequence
 
-from adadim_core.answers import Answer, ConfigurationAnswer
-from adadim_core.answers.document import Statistics
+from adadim_core.answers.document import Answer, ConfigurationAnswer, Statistics
 from adadim_core.answers.numbers import decimals_for, number, signed
 from adadim_core.spec.metrics import metric_title
 

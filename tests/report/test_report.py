@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from adadim_core.answers import Answer, Question, TrialRow, answer
+from adadim_core.answers.answer import Question, answer
+from adadim_core.answers.configurations import TrialRow
+from adadim_core.answers.document import Answer
 from adadim_core.report import Curve, Material, write_report
 from adadim_core.report.figures import mean_curve
 from adadim_core.report.tables import latex_text, to_csv, to_latex
