@@ -7,22 +7,25 @@ import argparse
 import logging
 import os
 import re
+import socket
 import sys
 from contextlib import closing, nullcontext, suppress
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
 from adadim_core.spec.report import Outcome
+from adadim_core.spec.undelivered import Undelivered
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
 from workers.reporting import importing
-from workers.reporting.attempt import Attempt
-from workers.reporting.connection import ServiceAddress, with_own_token
+from workers.reporting.attempt import Attempt, shortened
+from workers.reporting.connection import ServiceAddress, described, with_own_token
 from workers.run import run_experiment
 from workers.storage.claim import held, usable
-from workers.storage.folder import Storage
+from workers.storage.folder import Storage, write_json
 from workers.storage.opening import open_storage
 
 _EXIT_CODES = {"succeeded": 0, "failed": 1, "interrupted": 143}
@@ -60,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interruption.raising():
             attempt.start()
+            _check_version()
             spec = _read_spec(options.spec)
             place = _place(options, spec)
             storage = open_storage(place, before_retry=interruption.check, on_away=interruption.request)
@@ -77,21 +81,37 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = Outcome(state="interrupted", error=interruption.reason or "received SIGTERM")
     except Exception as error:  # noqa: BLE001 - whatever it is, the service hears of it
         outcome = _broken_off(error, interruption)
-    _deliver(outcome, attempt, storage.points if storage else None, interruption)
+    delivered = _deliver(outcome, attempt, storage.points if storage else None, interruption)
+    if service is not None and storage is not None and not delivered and not attempt.superseded:
+        _leave(outcome, attempt, service, storage)
     if storage is not None and log is not None:
         storage.push_log(log)
     return _end(outcome)
 
 
-def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interruption: Interruption) -> None:
-    """Tell the service how the attempt ended. A signal meanwhile leaves it little time."""
+def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interruption: Interruption) -> bool:
+    """Tell the service how the attempt ended. A signal meanwhile leaves it little time. Returns whether it knows."""
     interruption.install()  # Ray's own handler may be there, where ray.init failed
     if outcome.state != "interrupted":
         with suppress(Interrupted), interruption.raising():  # which leaves it one more try, below
-            attempt.finish(outcome, points, timeout=_OUTCOME_SECONDS)
-            return
+            return attempt.finish(outcome, points, timeout=_OUTCOME_SECONDS)
     interruption.disarm()
-    attempt.finish(outcome, points, timeout=_INTERRUPTED_SECONDS, limit=_INTERRUPTED_SECONDS)
+    return attempt.finish(outcome, points, timeout=_INTERRUPTED_SECONDS, limit=_INTERRUPTED_SECONDS)
+
+
+def _leave(outcome: Outcome, attempt: Attempt, service: ServiceAddress, storage: Storage) -> None:
+    """Leave the outcome where the service looks for that of an attempt it does not hear of any more."""
+    left = Undelivered(
+        outcome=Outcome(state=outcome.state, error=shortened(outcome.error)),
+        service=described(service),
+        why=attempt.unreachable or "points are left in their spools",
+    )
+    path = storage.undelivered(service.attempt)
+    try:
+        write_json(path, left.model_dump(mode="json"))
+        storage.push(path, patience=0)
+    except OSError as error:
+        logging.getLogger(__name__).warning("the outcome cannot be left in the storage: %s", error)
 
 
 def _log_to_stderr() -> None:
@@ -154,6 +174,17 @@ def _service_address() -> ServiceAddress | None:
         raise RunError(f"{', '.join(missing)} not set: reporting to a service takes {', '.join(names)}")
     url, attempt, token = values
     return ServiceAddress(url=url or "", attempt=attempt or "", token=token or "")
+
+
+def _check_version() -> None:
+    """Raise RunError if the service that started this has another version: it would speak another language."""
+    wanted = os.environ.get("ADADIM_VERSION")
+    with suppress(PackageNotFoundError):  # it runs from a folder, which says no version
+        if wanted and (installed := version("adadim")) != wanted:
+            raise RunError(
+                f"{socket.gethostname()} has adadim {installed}, the service {wanted}; "
+                f"install adadim[workers]=={wanted} on every node of the cluster"
+            )
 
 
 def _place(options: argparse.Namespace, spec: ExperimentSpec) -> str:

@@ -7,6 +7,7 @@ trials/NNNN/encoder.*         the exported encoder of a finished trial
 trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
 trials/NNNN/log.txt (.1)      what the trial printed
 logs/attempt-N.log (.1)       what the driver printed, in attempt N (`local` without the service)
+logs/attempt-N.json           how attempt N ended and whom it could not tell: an outcome the service does not have
 trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
 trials/NNNN/failures.json     how often it raised, and what at last
 results.json                  the whole table
@@ -66,6 +67,11 @@ def trial_log(number: int) -> str:
 def driver_log(attempt: str | int) -> str:
     """What the driver of an attempt printed last; what came before is `earlier_log` of it."""
     return f"logs/attempt-{attempt}.log"
+
+
+def undelivered(attempt: str | int) -> str:
+    """The outcome of an attempt that could not be told to the service."""
+    return f"logs/attempt-{attempt}.json"
 
 
 def earlier_log(log: str) -> str:

@@ -33,6 +33,8 @@ class Job:
     message: str
     driver_node: str | None = None
     """Where its driver runs; None until it does."""
+    exit_code: int | None = None
+    """Of its driver, once it has ended by itself."""
 
     @property
     def ended(self) -> bool:
@@ -90,7 +92,11 @@ class RayJobs:
             return None
         details = _json(response)
         return Job(
-            submission_id, str(details["status"]), str(details.get("message") or ""), details.get("driver_node_id")
+            submission_id,
+            str(details["status"]),
+            str(details.get("message") or ""),
+            details.get("driver_node_id"),
+            details.get("driver_exit_code"),
         )
 
     async def all(self) -> list[Job]:

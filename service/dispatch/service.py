@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec.parsing import compact
+from adadim_core.spec.undelivered import Undelivered
 from adadim_core.storage.address import shown
 from adadim_core.storage.reading import remove_run
 from service.attempts import repository as attempts
@@ -23,6 +24,7 @@ from service.context import Context
 from service.database import notify
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository
+from service.dispatch.unheard import ENTRYPOINT, VERSION, cannot_run, read_undelivered, unreachable
 from service.events import repository as events
 from service.experiments import artefacts
 from service.experiments import repository as experiments
@@ -32,8 +34,6 @@ from service.metrics.merger import delete_points
 from service.trials import repository as trials
 
 logger = logging.getLogger(__name__)
-
-ENTRYPOINT = "python -m workers env:ADADIM_SPEC"
 
 CHECK_INTERVAL = timedelta(seconds=3)
 """Time between two looks at an attempt that runs."""
@@ -79,6 +79,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
         ENTRYPOINT,
         {
             "ADADIM_SPEC": compact(experiment.spec),
+            "ADADIM_VERSION": VERSION,
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
             "ADADIM_ATTEMPT_TOKEN": token,
@@ -96,6 +97,8 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
         attempt = await attempts.current(session, experiment_id)
         silence = await _silence(session, context, attempt)
     view = await _look(context, attempt, silence, wanted=experiment.desired_state == "run")
+    if attempt is not None and attempt.ended_at is None and view.job_gone and silence > SILENCE_AFTER_JOB:
+        view = replace(view, undelivered=await read_undelivered(context, attempt))
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
         attempt = await attempts.current(session, experiment_id)
@@ -126,6 +129,8 @@ class _View:
     """What Ray says of the job; None if it does not know it, or did not answer."""
     silence: timedelta
     """Time since the worker was last heard of, or could have been."""
+    undelivered: Undelivered | None = None
+    """What the worker of a job that is gone left in the storage."""
 
     @property
     def job_gone(self) -> bool:
@@ -239,6 +244,11 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         # The dispatcher that was handing it to Ray died, and the attempt's token with it.
         end_attempt(attempt, "interrupted", "never reached the cluster")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+    elif why := cannot_run(view.job):
+        end_attempt(attempt, "failed", why)
+        await end_experiment(session, experiment, "failed", reason=why, by="dispatcher")
+    elif view.undelivered is not None and view.silence > SILENCE_AFTER_JOB:
+        await _take_undelivered(session, experiment, attempt, view.undelivered)
     elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
         said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
         state = "lost" if view.job is None or not _costs_nothing(attempt, view.job, view.silence) else "interrupted"
@@ -250,6 +260,23 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
+
+
+async def _take_undelivered(
+    session: AsyncSession, experiment: Experiment, attempt: Attempt, found: Undelivered
+) -> None:
+    """Do what the worker's own report of its outcome would have done, which did not arrive."""
+    if attempt.heartbeat_at is None:  # and none would of another attempt
+        why = unreachable(found, experiment.id)
+        end_attempt(attempt, "failed", why)
+        await end_experiment(session, experiment, "failed", reason=why, by="dispatcher")
+    elif found.outcome.state == "failed":
+        end_attempt(attempt, "failed", found.outcome.error)
+        await end_experiment(session, experiment, "failed", reason=found.outcome.error, by="worker")
+    else:
+        # A run that has succeeded is not trained again: the next attempt delivers the points that did not arrive.
+        end_attempt(attempt, "interrupted", f"{found.outcome.state}, which could not be reported: {found.why}")
+        await requeue(session, experiment, reason=attempt.error, by="worker")
 
 
 def _costs_nothing(attempt: Attempt, job: Job, silence: timedelta) -> bool:

@@ -65,6 +65,7 @@ class RayJob:
     message: str = "Job is currently running."
     log: str = ""
     stops: int = 0
+    exit_code: int | None = None
 
 
 @dataclass
@@ -191,6 +192,7 @@ class RayStandIn:
                     "status": job.status,
                     "message": job.message,
                     "driver_node_id": "abc",
+                    "driver_exit_code": job.exit_code,
                 }
             case "POST", ["jobs", submission_id, "stop"]:
                 job = self.jobs[submission_id]

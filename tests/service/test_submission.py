@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ async def test_a_job_gets_the_spec_and_the_token_of_its_attempt(context: Context
         attempt = await submitted(context, experiment_id)
     job = ray.only_job
     assert job.submission_id == attempt.submission_id
-    assert job.entrypoint == "python -m workers env:ADADIM_SPEC"
+    assert job.entrypoint.endswith("; exec python -m workers env:ADADIM_SPEC")
+    assert job.environment["ADADIM_VERSION"] == version("adadim")
     sent = validate_spec(json.loads(job.environment["ADADIM_SPEC"]))
     assert sent == spec
     assert plan_trials(sent) == plan_trials(spec)

@@ -48,6 +48,8 @@ class Attempt:
         self._thread: threading.Thread | None = None
         self._waiting: str | None = None
         self.superseded = False
+        self.unreachable = ""
+        """What the last try to reach the service met, if it failed."""
 
     def start(self) -> None:
         """Begin the heartbeat: from here on the service knows that the driver lives."""
@@ -135,6 +137,7 @@ class Attempt:
             try:
                 _post(connection, Report(trials=told, outcome=outcome if last else None), deadline, backoff)
             except Unavailable as error:
+                self.unreachable = str(error)
                 logger.warning("outcome %r not delivered: %s", outcome.state, error)
                 return False
             except Refused as error:
@@ -162,6 +165,7 @@ class Attempt:
                 logger.error("the service refused trial states: %s", error)
                 self._delivered(changed)
             except Unavailable as error:
+                self.unreachable = str(error)
                 if not away:
                     logger.warning("service away (%s); the run goes on", error)
                 away, pause = True, backoff.next(error.retry_after)

@@ -6,6 +6,7 @@ Owns the meaning of status codes. Does not retry, batch or buffer: reporter.py a
 import hashlib
 import re
 import secrets
+import urllib.request
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
+from adadim_core.storage.address import shown
 from workers.errors import RunError
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
@@ -81,15 +83,28 @@ def with_own_token(address: ServiceAddress) -> ServiceAddress:
     return replace(address, token=own) if response.status_code == 204 else replace(address, spare=own)
 
 
+def described(address: ServiceAddress) -> str:
+    """Where reports go, for people: the address, and the proxy that this node's environment puts before it."""
+    url = httpx.URL(address.url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if _is_local(url) or not proxy or urllib.request.proxy_bypass(url.host):
+        return address.url
+    return f"{address.url} (through the proxy {shown(proxy)} of its environment)"
+
+
+def _is_local(url: httpx.URL) -> bool:
+    return url.host in ("127.0.0.1", "localhost", "::1")
+
+
 def _base(address: ServiceAddress) -> str:
     return f"{address.url.rstrip('/')}/api/v1/attempts/{address.attempt}"
 
 
 def _client(address: ServiceAddress) -> httpx.Client:
     # Proxy variables are for the way out; a service on this machine is reached directly.
-    local = httpx.URL(address.url).host in ("127.0.0.1", "localhost", "::1")
     headers = {"Authorization": f"Bearer {address.token}"}
-    return httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not local)
+    return httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not _is_local(httpx.URL(address.url)))
 
 
 class Connection:

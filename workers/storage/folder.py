@@ -60,6 +60,9 @@ class Storage:
     def driver_log(self, attempt: str) -> Path:
         return self.root / layout.driver_log(attempt)
 
+    def undelivered(self, attempt: str) -> Path:
+        return self.root / layout.undelivered(attempt)
+
     def result(self, number: int) -> Path:
         return self.root / layout.result(number)
 
