@@ -1,0 +1,1 @@
+"""The parts of gpu_suite.py, each a module with `run(settings, record)`."""

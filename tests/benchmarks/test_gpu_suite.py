@@ -1,0 +1,95 @@
+"""The GPU suite: all its parts run on a CPU with tiny settings, and one that fails or hangs stops no other."""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from gpu_report import tables
+from gpu_suite import Suite
+
+SUITE = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_suite.py"
+
+CHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(600)
+"""
+
+
+class OtherParts(Suite):
+    """The suite with programs of the test in place of its parts."""
+
+    least_seconds = 0.1
+    programs: dict[str, list[str]]
+
+    def command(self, name: str, limit: float) -> list[str]:
+        if name == "throughput":  # the last: its figures go where a part's do
+            self.part_file(name).write_text('{"images_per_s": 1}')
+        return [sys.executable, "-c", *self.programs[name]]
+
+
+def run(tmp_path: Path, programs: dict[str, list[str]], budget: float) -> dict[str, Any]:
+    out = tmp_path / "gpu.json"
+    arguments = argparse.Namespace(out=out, data=None, smoke=True, budget=budget)
+    suite = OtherParts(arguments, "cpu", list(programs))
+    suite.programs = programs
+    with pytest.raises(SystemExit):
+        suite.run()
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    programs = {
+        "core": ["print('about to fail'); raise ValueError('broken')"],
+        "product": [CHILD, str(child)],
+        "throughput": ["print('fine')"],
+    }
+    parts = run(tmp_path, programs, budget=20)["parts"]
+    assert [part["status"] for part in parts.values()] == ["failed", "timed out", "ok"]
+    assert parts["core"]["log"][-1] == "ValueError: broken"
+    assert "about to fail" in parts["core"]["log"]
+    assert parts["throughput"]["results"] == {"images_per_s": 1}
+    assert not lives(int(child.read_text())), "what the hanging part had started lives on"
+
+
+def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
+    hangs = ["import time; time.sleep(600)"]
+    OtherParts.least_seconds, before = 1.0, OtherParts.least_seconds
+    try:
+        parts = run(tmp_path, {"study": hangs, "core": hangs}, budget=2)["parts"]
+    finally:
+        OtherParts.least_seconds = before
+    assert parts["study"]["status"] == "timed out"
+    assert parts["core"] == {"status": "skipped", "reason": "0 s were left"}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1200)
+def test_every_part_on_a_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, str(SUITE), "--smoke", "--budget", "1100", "--out", str(out)]
+    suite = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert suite.returncode == 0, suite.stdout + suite.stderr + out.read_text()
+    results = json.loads(out.read_text())
+    failed = {name: part for name, part in results["parts"].items() if part["status"] != "ok"}
+    assert not failed
+    assert "error" not in json.dumps(results["parts"])
+    markdown = tables(results)
+    for heading in ("Throughput", "Many trials on one card", "The study"):
+        assert heading in markdown
