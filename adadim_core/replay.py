@@ -30,7 +30,7 @@ from adadim_core.transfer import send
 
 logger = logging.getLogger(__name__)
 
-_STEPS_BEFORE = 3
+_STEPS_BEFORE = 2
 """Ordinary steps before a recording: libraries choose their algorithms and optimisers make their state in them."""
 _TOLERANCE = 0.2
 """Largest relative difference of loss and update between a step and its first replay. Rounding leaves less, even where

@@ -97,7 +97,7 @@ def test_a_replayed_run_is_the_run(tiny_spec, device, optimizer):
     made, points, counting = recorded(spec, device)
     made.fit()
     assert counting.recordings == 2  # without the I(R;Z) term, and from the second epoch on with it
-    assert counting.replays == 2 * (11 - 3)
+    assert counting.replays == 2 * (11 - 2)
     # The weights of the losses go through float32 here, and rounding grows over 22 steps.
     assert_same(points, expected, rel=2e-2)
 
@@ -113,7 +113,7 @@ def test_a_replayed_run_takes_parts_and_a_probe(tiny_spec, device):
     made, points, counting = recorded(spec, device)
     made.fit()
     assert counting.recordings == 1  # alpha is 0 at the first step and 1 at the last: those run as they are
-    assert counting.replays == 22 - 2 - 3
+    assert counting.replays == 22 - 2 - 2
     assert_same(points, expected, rel=5e-2)
 
 
