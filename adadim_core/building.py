@@ -16,6 +16,7 @@ from adadim_core.models import SelfSupervisedModel, build_encoder, build_project
 from adadim_core.precision import autocast
 from adadim_core.seeding import seeded
 from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.conditions import check_batch, check_images
 from adadim_core.spec.sections import DataSpec, TrainingSpec
 
 logger = logging.getLogger(__name__)
@@ -46,17 +47,9 @@ def share_of_batch(spec: TrainingSpec, data: ImageDataset) -> slice:
     if height != width:
         raise ValueError(f"the images of {data.name} are {width} x {height} pixels: set data.image_size")
     batch_size, world = spec.batch_size, distributed.world_size()
-    if batch_size > count:
-        raise ValueError(
-            f"training.batch_size ({batch_size}) is larger than the {count} training images of {data.name}"
-        )
-    if batch_size % world:
-        raise ValueError(f"training.batch_size ({batch_size}) must be a multiple of the {world} processes")
+    check_images(batch_size, images=count, dataset=data.name)
+    check_batch(batch_size, processes=world, accumulate=spec.accumulate)
     share = batch_size // world
-    if share < 2 * spec.accumulate:
-        raise ValueError(
-            f"training.accumulate ({spec.accumulate}) leaves fewer than two of a process's {share} images a part"
-        )
     return slice(distributed.rank() * share, (distributed.rank() + 1) * share)
 
 

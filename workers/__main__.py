@@ -14,7 +14,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec
+from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, without_effect
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
 from workers.errors import RunError
@@ -155,13 +155,18 @@ def _read_spec(source: str) -> ExperimentSpec:
         if name not in os.environ:
             raise RunError(f"environment variable {name} is not set; it should hold the spec")
         return parse_spec(os.environ[name])
-    if source == "-":
-        return parse_spec(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1))
     try:
-        with Path(source).open("rb") as file:
-            return parse_spec(file.read(MAX_SPEC_BYTES + 1))
+        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
+            text = file.read(MAX_SPEC_BYTES + 1)
     except OSError as error:
         raise RunError(f"cannot read spec {source}: {error.strerror}") from error
+    try:
+        spec = parse_spec(text)
+        if useless := without_effect(spec):
+            raise SpecError(useless)
+    except SpecError as error:
+        raise RunError(error.in_file(source)) from None
+    return spec
 
 
 def _service_address() -> ServiceAddress | None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from adadim_core.models.conv_small import ConvSmall
 from adadim_core.models.resnet import ResNet
-from adadim_core.models.sizes import SMALL_IMAGE
 from adadim_core.models.vit import VisionTransformer
+from adadim_core.spec.backbones import SMALL_IMAGE
 from adadim_core.spec.sections import ModelSpec
 
 _DEFAULT_WIDTH = 64

@@ -7,29 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from adadim_core.models.sizes import SMALL_IMAGE
+from adadim_core.spec.backbones import patch_size
 
 _MLP_RATIO = 4
 _INIT_STD = 0.02
 _NORM_EPSILON = 1e-6
-
-
-def patch_size(image_size: int) -> int:
-    """Side of the patches in pixels: the smallest divisor of the side that leaves at most 14 patches a side.
-
-    At most 8 for images of up to 64 pixels. So 4 pixels for 32, 8 for 64 and 96, 16 for 224.
-
-    Raises:
-        ValueError: the side has no divisor that leaves at least 4 patches a side.
-    """
-    most = 8 if image_size <= SMALL_IMAGE else 14
-    for size in range(1, image_size // 4 + 1):
-        if image_size % size == 0 and image_size // size <= most:
-            return size
-    raise ValueError(
-        f"images of {image_size} pixels cannot be cut into 4 to {most} patches a side; set data.image_size to a "
-        f"multiple of {4 if image_size <= SMALL_IMAGE else 16}"
-    )
 
 
 class VisionTransformer(nn.Module):

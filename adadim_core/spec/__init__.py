@@ -4,6 +4,7 @@ Owns: pydantic models, parsing, search planning, metric names. Does not own: any
 ray, HTTP or a database. Importing this package never imports torch.
 """
 
+from adadim_core.spec.effect import without_effect
 from adadim_core.spec.experiment import ExperimentSpec, json_schema
 from adadim_core.spec.labels import trial_label
 from adadim_core.spec.notation import MAX_SPEC_BYTES
@@ -26,4 +27,5 @@ __all__ = [
     "seed_of",
     "trial_label",
     "validate_spec",
+    "without_effect",
 ]

@@ -25,6 +25,8 @@ class Dataset:
     """Test images, where every copy of the set has as many."""
     one_label: bool = True
     """Whether every image has one class in every copy of the set (STL-10's unlabelled ones apart)."""
+    side: int | None = None
+    """Side of its images in pixels, where every copy of the set has the same."""
 
 
 _TABLE = (
@@ -35,6 +37,7 @@ _TABLE = (
         needs_path=False,
         train_images=1_438,
         test_images=359,
+        side=8,
     ),
     Dataset(
         name="mnist",
@@ -43,6 +46,7 @@ _TABLE = (
         "t10k-labels-idx1-ubyte.gz are published at yann.lecun.com/exdb/mnist and its mirrors",
         train_images=60_000,
         test_images=10_000,
+        side=28,
     ),
     Dataset(
         name="fashion_mnist",
@@ -51,6 +55,7 @@ _TABLE = (
         "dataset-fashion-mnist puts them into /usr/share/datasets/fashion-mnist",
         train_images=60_000,
         test_images=10_000,
+        side=28,
     ),
     Dataset(
         name="cifar10",
@@ -58,6 +63,7 @@ _TABLE = (
         origin="the archives are published at www.cs.toronto.edu/~kriz/cifar.html",
         train_images=50_000,
         test_images=10_000,
+        side=32,
     ),
     Dataset(
         name="cifar100",
@@ -65,12 +71,14 @@ _TABLE = (
         origin="the archives are published at www.cs.toronto.edu/~kriz/cifar.html",
         train_images=50_000,
         test_images=10_000,
+        side=32,
     ),
     Dataset(
         name="stl10",
         title="STL-10",
         origin="stl10_binary.tar.gz is published at cs.stanford.edu/~acoates/stl10",
         test_images=8_000,
+        side=96,
     ),
     Dataset(name="medmnist", title="MedMNIST", origin="the .npz files are published at medmnist.com", one_label=False),
     Dataset(

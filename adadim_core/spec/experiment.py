@@ -1,11 +1,14 @@
 """The experiment spec as a whole, and how a trial's values are put into it."""
 
 import copy
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from adadim_core.spec.base import Section
+from adadim_core.spec.backbones import BACKBONES
+from adadim_core.spec.base import KIND_FIELDS, Section
+from adadim_core.spec.conditions import check_batch, check_gpus, check_images
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.objective import ObjectiveSpec
 from adadim_core.spec.scheduler import StopSpec
@@ -35,23 +38,18 @@ class ExperimentSpec(Section):
     _own_data: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
-    def _batch_divides_over_workers(self) -> Self:
-        if self.training.batch_size % self.resources.workers:
-            raise ValueError(
-                f"training.batch_size ({self.training.batch_size}) must be a multiple of "
-                f"resources.workers ({self.resources.workers})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _batch_fits_data(self, info: ValidationInfo) -> Self:
+    def _trial_can_be_built(self, info: ValidationInfo) -> Self:
         self._own_data = bool((info.context or {}).get("own_data"))
-        images = None if self._own_data else DATASETS[self.data.dataset].train_images
-        if images is not None and self.training.batch_size > images:
-            raise ValueError(
-                f"training.batch_size ({self.training.batch_size}) is larger than the {images} training images "
-                f"of {self.data.dataset}"
-            )
+        training, resources, dataset = self.training, self.resources, DATASETS[self.data.dataset]
+        check_batch(training.batch_size, processes=resources.workers, accumulate=training.accumulate)
+        check_gpus(resources.gpus_per_worker, processes=resources.workers)
+        if self._own_data:
+            return self
+        if dataset.train_images is not None:
+            check_images(training.batch_size, images=dataset.train_images, dataset=dataset.name)
+        side = self.data.image_size or dataset.side
+        if side is not None:
+            BACKBONES[self.model.backbone].check_side(side)
         return self
 
     @model_validator(mode="after")
@@ -117,6 +115,25 @@ def set_paths(fields: dict[str, Any], params: dict[str, Any]) -> None:
         if not isinstance(section, dict) or leaf not in section:
             raise KeyError(path)
         section[leaf] = copy.deepcopy(value)
+
+
+def dotted_paths(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted path of nested dictionaries, sections before what is in them."""
+    found = []
+    for name, value in fields.items():
+        found.append(prefix + name)
+        if isinstance(value, Mapping):
+            found += dotted_paths(value, f"{prefix}{name}.")
+    return found
+
+
+def kind_section(path: str) -> str | None:
+    """The section whose kind a dotted path chooses, as objective.weighting for objective.weighting.policy.
+
+    Each kind has fields of its own: another kind cannot be put in place of one without replacing the whole section.
+    """
+    section, _, leaf = path.rpartition(".")
+    return section if section and leaf in KIND_FIELDS else None
 
 
 def json_schema() -> dict[str, Any]:

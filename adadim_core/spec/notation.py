@@ -4,10 +4,12 @@ Owns the notations, YAML 1.2 and JSON, and their bounds. Text is untrusted: its 
 bounded before anything is built from it. Does not own what the values mean (parsing.py).
 """
 
+import codecs
 import itertools
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -27,24 +29,53 @@ def load(text: str | bytes, syntax: Syntax = "yaml") -> Any:
     Raises:
         SpecError: the text is too large, is not UTF-8, or does not parse.
     """
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if len(raw) > MAX_SPEC_BYTES:
-        raise SpecError([Problem("", f"{len(raw)} bytes; a spec has at most {MAX_SPEC_BYTES}")])
+    decoded = decode(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     try:
-        decoded = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SpecError([Problem("", f"not UTF-8 text (byte {error.start})")]) from None
-    try:
-        document = _load_json(decoded) if syntax == "json" else _load_yaml(decoded)
+        return _load_json(decoded) if syntax == "json" else _load_yaml(decoded)
     except yaml.MarkedYAMLError as error:
-        place = error.problem_mark
-        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise SpecError([Problem("", f"not valid YAML: {error.problem}{where}")]) from None
+        raise SpecError([Problem("", f"not valid YAML: {error.problem}{_place(error, decoded)}")]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError([Problem("", f"not valid {syntax.upper()}: {str(error)[:300]}")]) from None
     except RecursionError:
         raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels")]) from None
-    return document
+
+
+def decode(raw: bytes) -> str:
+    """The characters of a text.
+
+    Raises:
+        SpecError: it is too large, or is not UTF-8.
+    """
+    if len(raw) > MAX_SPEC_BYTES:
+        raise SpecError([Problem("", f"{len(raw)} bytes; a spec has at most {MAX_SPEC_BYTES}")])
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
+        raise SpecError([Problem("", "UTF-16 or UTF-32 text, as PowerShell's > writes it; save it as UTF-8")])
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1
+        what = f"not UTF-8 text: byte 0x{raw[error.start]:02x} at line {line}, column {column}"
+        raise SpecError([Problem("", f"{what}; save it as UTF-8")]) from None
+
+
+def load_value(text: str) -> Any:
+    """The value that a field gets from a text, exactly as in a YAML spec that has it behind the field's name.
+
+    Raises:
+        SpecError: a spec could not have it there in one line.
+    """
+    try:
+        if "\n" in text:
+            raise ValueError("more than one line")
+        value = _load_yaml(f"value: {text}")["value"]
+    except yaml.MarkedYAMLError as error:
+        raise SpecError([Problem("", f"not a value in YAML: {error.problem}; quote it if it is text")]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpecError([Problem("", f"not a value in YAML: {str(error)[:300]}")]) from None
+    if unstorable := list(itertools.islice(_unstorable(value), MAX_PROBLEMS)):
+        raise SpecError(unstorable)
+    return value
 
 
 def check_document(document: Any) -> None:
@@ -97,6 +128,17 @@ def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
             yield from _unstorable(value, f"{pointer}/{index}")
 
 
+def _place(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Where YAML went wrong, with what is most often the reason."""
+    mark = error.problem_mark
+    if mark is None:
+        return ""
+    lines = text.split("\n")
+    tab = mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]
+    hint = "; YAML is indented with spaces, not with tabs" if tab else ""
+    return f" at line {mark.line + 1}, column {mark.column + 1}{hint}"
+
+
 def _load_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -114,6 +156,9 @@ def _load_json(text: str) -> Any:
 def _load_yaml(text: str) -> Any:
     return yaml.load(text, _SpecLoader)  # noqa: S506 - safe, and stricter than SafeLoader
 
+
+# What word processors and web pages put where a space was typed. To YAML they are letters of the field's name.
+_ODD_SPACES = frozenset("\u00a0\u2002\u2003\u2007\u2009\u200b\u202f\u3000\ufeff")
 
 _Events: Any = yaml.cyaml.CParser  # type: ignore[attr-defined]  # the stubs leave it out
 
@@ -151,6 +196,11 @@ class _SpecLoader(yaml.composer.Composer, _Events, yaml.constructor.SafeConstruc
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
                 raise yaml.constructor.ConstructorError(None, None, "field names must be text", key.start_mark)
+            if odd := next((character for character in key.value if character in _ODD_SPACES), None):
+                name = unicodedata.name(odd).lower()
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a {name} (U+{ord(odd):04X}) stands where a space is needed", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is set twice", key.start_mark)
             seen.add(key.value)

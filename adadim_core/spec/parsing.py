@@ -12,12 +12,22 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adadim_core.spec.algorithms import ALGORITHMS
-from adadim_core.spec.experiment import ExperimentSpec, set_paths
+from adadim_core.spec.experiment import ExperimentSpec, dotted_paths, kind_section, set_paths
 from adadim_core.spec.notation import MAX_SPEC_BYTES, Syntax, check_document, load
 from adadim_core.spec.plan import plan_trials
-from adadim_core.spec.problems import MAX_PROBLEMS, Problem, SpecError, did_you_mean, escape, problems_of, shorten
+from adadim_core.spec.problems import (
+    MAX_PROBLEMS,
+    Problem,
+    SpecError,
+    did_you_mean,
+    did_you_mean_path,
+    escape,
+    problems_of,
+    shorten,
+    spelt,
+)
 from adadim_core.spec.search import MAX_TRIALS, SearchSpec
-from adadim_core.spec.space import combinations, extremes
+from adadim_core.spec.space import Choice, combinations, extremes
 
 _TPE_SAMPLES = 100
 
@@ -64,16 +74,9 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
     """Every path exists, every bound and choice validates where it goes, and so does every planned trial."""
     problems: list[Problem] = []
     for path, distribution in search.space.items():
-        pointer = "/search/space/" + escape(path)
-        missing = _missing_path(spec, path)
-        if missing is not None:
-            problems.append(Problem(pointer, missing))
-            continue
-        for value in itertools.islice(extremes(distribution), MAX_TRIALS):
-            # What contradicts another field only (warm-up longer than training) the trials below decide.
-            problems += _trial_problems(spec, {path: value}, pointer, within="/" + path.replace(".", "/"))
-            if len(problems) >= MAX_PROBLEMS:
-                raise SpecError(problems[:MAX_PROBLEMS])
+        problems += _path_problems(spec, path, distribution)
+        if len(problems) >= MAX_PROBLEMS:
+            raise SpecError(problems[:MAX_PROBLEMS])
     if not problems:
         for name, params in _candidates(spec, search):
             problems += _trial_problems(spec, params, "/search/space", f"{name}: ")
@@ -81,6 +84,26 @@ def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
                 break
     if problems:
         raise SpecError(problems[:MAX_PROBLEMS])
+
+
+def _path_problems(spec: ExperimentSpec, path: str, distribution: Any) -> list[Problem]:
+    """What is wrong with one path of a space: it does not exist, or a bound or a choice is not allowed there."""
+    pointer = "/search/space/" + escape(path)
+    missing = _missing_path(spec, path)
+    if missing is not None:
+        return [Problem(pointer, missing)]
+    problems: list[Problem] = []
+    for value in itertools.islice(extremes(distribution), MAX_TRIALS):
+        # What contradicts another field only (warm-up longer than training) the trials decide.
+        section = kind_section(path)
+        within = "/" + (section or path).replace(".", "/")
+        found = _trial_problems(spec, {path: value}, pointer, within=within)
+        if found and section is not None:
+            return [Problem(pointer, _whole_section(section, path, distribution))]
+        problems += found
+        if len(problems) >= MAX_PROBLEMS:
+            break
+    return problems
 
 
 def _candidates(spec: ExperimentSpec, search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,13 +135,21 @@ def _trial_problems(
     return []
 
 
+def _whole_section(section: str, path: str, distribution: Any) -> str:
+    """What to write in place of a path that chooses the kind of a section only."""
+    kinds = distribution.choice if isinstance(distribution, Choice) else ["..."]
+    whole = spelt({"choice": [{path.rpartition(".")[2]: kind} for kind in kinds]})
+    return f"each kind has fields of its own; sweep the whole section: {section}: {whole}"
+
+
 def _missing_path(spec: ExperimentSpec, path: str) -> str | None:
     """Why a search path cannot be set, or None if it can."""
     section: Any = spec
     parts = path.split(".")
     if parts[0] not in ("data", "model", "objective", "training", "evaluation"):
         allowed = "data, model, objective, training or evaluation"
-        return f"a search path starts with {allowed}" + did_you_mean(parts[0], allowed.replace(",", "").split())
+        paths = dotted_paths(spec.model_dump(mode="json", include={*allowed.replace(",", "").split()}))
+        return f"a search path starts with {allowed}" + did_you_mean_path(path, paths)
     for depth, part in enumerate(parts):
         fields = list(type(section).model_fields) if isinstance(section, BaseModel) else []
         if part not in fields:

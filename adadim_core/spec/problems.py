@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.space import DISTRIBUTIONS
 
 MAX_PROBLEMS = 20
 """More than this are not listed."""
@@ -35,6 +37,10 @@ class SpecError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("; ".join(f"{p.pointer or 'spec'}: {p.message}" for p in self.problems))
+
+    def in_file(self, name: str) -> str:
+        """The same for people who have several specs: with the name of the one that is wrong."""
+        return f"{name}: " + "; ".join(f"{p.pointer}: {p.message}" if p.pointer else p.message for p in self.problems)
 
 
 def problems_of(error: ValidationError, document: Any) -> list[Problem]:
@@ -77,14 +83,33 @@ def _message(detail: ErrorDetails) -> str:
     if kind == "union_tag_invalid":
         expected = detail["ctx"]["expected_tags"]
         return f"should be one of {expected}, not {shorten(detail['ctx']['tag'])}"
+    if kind == "unknown_distribution" and (nested := _nested_distribution(str(detail["loc"][-1]), value)):
+        return f"a search path is one dotted name; write {nested}"
     if kind == "union_tag_not_found":
         return f"needs {detail['ctx']['discriminator'].strip(chr(39))}, which says the kind of this section"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message if isinstance(value, dict | list) else f"{message}, not {shorten(value)}"
 
 
+def _nested_distribution(path: str, value: Any) -> str | None:
+    """A distribution that stands within nested sections, as it should be written."""
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, dict) and inner.keys() & set(DISTRIBUTIONS):
+            return f"{path}.{name}: {spelt(inner)}"
+        if found := _nested_distribution(f"{path}.{name}", inner):
+            return found
+    return None
+
+
+def spelt(value: Any) -> str:
+    """A value as it may stand in a spec, in one line."""
+    shown = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    shown = shown.removesuffix("...\n").strip()
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
 def shorten(value: Any) -> str:
-    shown = json.dumps(value, default=str)
+    shown = json.dumps(value, default=str, ensure_ascii=False)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
@@ -114,6 +139,14 @@ def _schema() -> dict[str, Any]:
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(candidates), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def did_you_mean_path(path: str, paths: Iterable[str]) -> str:
+    """A hint for a dotted path that does not exist: one that ends alike, or one that looks alike."""
+    paths = list(paths)
+    ends = "." + path.rpartition(".")[2]
+    alike = [known for known in paths if known.endswith(ends)] or difflib.get_close_matches(path, paths, n=1)
+    return f" (did you mean {alike[0]!r}?)" if alike else ""
 
 
 def escape(step: str) -> str:

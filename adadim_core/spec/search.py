@@ -48,7 +48,7 @@ class SearchSpec(Section):
         RankingMetric,
         Field(
             description="The metric whose last value ranks the trials, and which TPE and schedulers go by. Only "
-            f"{' and '.join(name for name, metric in METRICS.items() if metric.ranks and metric.needs_labels)} need "
+            f"{', '.join(name for name, metric in METRICS.items() if metric.ranks and metric.needs_labels)} need "
             "labels."
         ),
     ] = "knn_top1"

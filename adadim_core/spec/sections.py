@@ -166,12 +166,6 @@ class TrainingSpec(Section):
         return min(10, self.epochs // 10) if self.warmup_epochs is None else self.warmup_epochs
 
     @model_validator(mode="after")
-    def _parts_hold_two_images(self) -> Self:
-        if self.batch_size < 2 * self.accumulate:
-            raise ValueError(f"accumulate ({self.accumulate}) leaves fewer than two of {self.batch_size} images a part")
-        return self
-
-    @model_validator(mode="after")
     def _warmup_is_shorter_than_training(self) -> Self:
         if self.warmup >= self.epochs:
             raise ValueError(

@@ -91,13 +91,14 @@ class Choice(Section):
         return min(int(u * len(self.choice)), len(self.choice) - 1)
 
 
-_KINDS = ("uniform", "log_uniform", "integer", "choice")
+DISTRIBUTIONS = ("uniform", "log_uniform", "integer", "choice")
+"""The names of the distributions: a value that has one of them as its key spells one."""
 
 
 def _kind(value: Any) -> str | None:
     """Which distribution a value spells: the one of the known names it has as its key."""
     fields = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
-    return next((name for name in _KINDS if name in fields), None)
+    return next((name for name in DISTRIBUTIONS if name in fields), None)
 
 
 Distribution = Annotated[

@@ -1,7 +1,6 @@
 """What users do to experiments that exist. The rules of it are tables in experiments/lifecycle.py."""
 
 import copy
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec import SpecError, extension, plan_summary, plan_trials, validate_spec
-from adadim_core.spec.experiment import set_paths
+from adadim_core.spec.experiment import dotted_paths, kind_section, set_paths
+from adadim_core.spec.problems import did_you_mean_path, spelt
 from adadim_core.spec.seeds import SEED_PATH
 from service.database import notify
 from service.database.tables import Experiment
@@ -112,7 +112,11 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
     Raises InvalidError naming the field that is wrong.
     """
     if changes:
-        return check_spec(_changed(source.spec, changes), max_trials)
+        try:
+            return check_spec(_changed(source.spec, changes), max_trials)
+        except InvalidError:
+            _advise_whole_sections(changes)
+            raise
     try:
         spec = validate_spec(source.spec)  # whatever the limit is by now
     except SpecError as error:  # an earlier version took it
@@ -152,18 +156,17 @@ def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         try:
             set_paths(fields, {path: value})
         except (KeyError, TypeError):
-            close = difflib.get_close_matches(path, _paths(fields), n=1)
-            hint = f"; did you mean {close[0]}?" if close else "."
-            wrong = FieldError(pointer=path, detail="no such field")
+            hint = did_you_mean_path(path, dotted_paths(fields))
+            wrong = FieldError(pointer=path, detail=f"no such field{hint}")
             raise InvalidError(f"The spec has no field {path}{hint}", title="Invalid change", errors=[wrong]) from None
     return fields
 
 
-def _paths(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted path there is."""
-    found = []
-    for name, value in fields.items():
-        found.append(prefix + name)
-        if isinstance(value, Mapping):
-            found += _paths(value, f"{prefix}{name}.")
-    return found
+def _advise_whole_sections(changes: Mapping[str, Any]) -> None:
+    """Raises InvalidError with a better word where a change that was refused chooses the kind of a section only."""
+    for path, value in changes.items():
+        section = kind_section(path)
+        if section is not None:
+            whole = f"{section}={spelt({path.rpartition('.')[2]: value})}"
+            wrong = FieldError(pointer=path, detail=f"each kind has fields of its own; set the whole section: {whole}")
+            raise InvalidError(f"{path}: {wrong.detail}", title="Invalid change", errors=[wrong])

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from service.cli.connection import connect, state_dir
+from service.cli.spec_file import read_spec_text
 from service.cli.watch import watch
 from service.client import Client, ClientError
 
@@ -22,7 +23,7 @@ _STOP_TIMEOUT_S = 30.0
 
 def demo(spec: Path, console: Console) -> bool:
     """Run the demo; True if the sweep succeeded. Raises ClientError."""
-    text = spec.read_text()
+    text = read_spec_text(spec)
     # SIGTERM unwinds like Ctrl-C does, so that the service does not outlive the demo.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _service(console) as client:

@@ -1,11 +1,13 @@
 """Commands on experiments that exist: cancel, pause, resume, retry, extend, clone, delete, history."""
 
+import json
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.table import Table
 
+from adadim_core.spec import SpecError
+from adadim_core.spec.notation import load_value
 from service.cli.connection import connect
 from service.cli.output import ExperimentArgument, brief, console, readable_errors
 from service.client import ClientError
@@ -63,7 +65,8 @@ def clone(
     experiment: ExperimentArgument,
     *,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="A field to change, as training.epochs=200; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="A field to change, as training.epochs=200, written as in a spec; may be repeated."),
     ] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Default: that of the original.")] = None,
 ) -> None:
@@ -81,9 +84,13 @@ def _change(text: str) -> tuple[str, Any]:
     if not equals:
         raise ClientError(f"--set {text}: write field=value, as training.epochs=200")
     try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return path, value
+        found = load_value(value)
+        json.dumps(found, allow_nan=False)
+    except SpecError as error:
+        raise ClientError(f"--set {path}: {error.problems[0].message}") from None
+    except ValueError:
+        raise ClientError(f"--set {path}: a number must be finite, not {value}") from None
+    return path, found
 
 
 @app.command()

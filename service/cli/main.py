@@ -18,6 +18,7 @@ from service.cli.export import Form as ExportForm
 from service.cli.export import export_points
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.output import ExperimentArgument, console, readable_errors
+from service.cli.spec_file import read_spec_text
 from service.cli.tokens import app as tokens_app
 from service.cli.watch import print_answer
 from service.cli.watch import watch as watch_experiment
@@ -77,7 +78,7 @@ def submit(
 ) -> None:
     """Submit a spec as an experiment."""
     with readable_errors(), connect() as client:
-        text = sys.stdin.read() if str(spec) == "-" else spec.read_text()
+        text = read_spec_text(spec)
         answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             trials = answer["trials"]

@@ -9,7 +9,15 @@ from typing import Any, Literal
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import ExperimentSpec, SpecError, TrialPlan, parse_spec, plan_trials, validate_spec
+from adadim_core.spec import (
+    ExperimentSpec,
+    SpecError,
+    TrialPlan,
+    parse_spec,
+    plan_trials,
+    validate_spec,
+    without_effect,
+)
 from adadim_core.spec.search import MAX_TRIALS
 from service.database import notify
 from service.database.tables import Experiment
@@ -53,6 +61,8 @@ def invalid_spec(error: SpecError) -> InvalidError:
 
 
 def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
+    if useless := without_effect(spec):
+        raise invalid_spec(SpecError(useless))
     trials = plan_trials(spec)
     if len(trials) > max_trials:
         detail = f"{len(trials)} trials; this service takes at most {max_trials}"

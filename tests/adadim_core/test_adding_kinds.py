@@ -103,18 +103,16 @@ Weighting = Annotated""",
             (
                 "_TABLE = (",
                 """_TABLE = (
-    Dataset(name="few", title="a few digits", origin="from scikit-learn", needs_path=False, train_images=64),""",
+    Dataset(name="few", title="a few digits", origin="from scikit-learn", needs_path=False, train_images=359),""",
             ),
         ],
         "adadim_core/data/registry.py": [
             ("\nimport os\n", "\nimport dataclasses\nimport os\n"),
             (
                 "_LOADERS: dict[str, Loader] = {",
-                """def _few(_path: Path, image_size: int | None) -> ImageDataset:
+                """def _few(_path: Path, image_size: int | None) -> RawDataset:
     digits = load_digits(image_size)
-    return dataclasses.replace(
-        digits, name="few", train_images=digits.train_images[:64], train_labels=digits.train_labels[:64]
-    )
+    return dataclasses.replace(digits, name="few", train=digits.test)
 
 
 _LOADERS: dict[str, Loader] = {

@@ -12,8 +12,8 @@ from adadim_core.checkpoint import CheckpointError
 from adadim_core.export import save_encoder
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector, register_backbone
 from adadim_core.models import encoder as encoder_module
-from adadim_core.models.vit import patch_size
 from adadim_core.spec import validate_spec
+from adadim_core.spec.backbones import patch_size
 from adadim_core.spec.sections import ModelSpec, ProjectorSpec
 
 GREY = {"mean": (0.3,), "std": (0.4,)}

@@ -178,6 +178,64 @@ async def test_an_ended_sweep_is_extended(adadim: Adadim, service: Running) -> N
     assert "extended by ada to 2 configurations x 3 seeds = 6 trials" in (await adadim("history", number)).output
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.lr=1_0", "/training/lr: should be a valid number"),
+        ("training.epochs=1:30", "/training/epochs"),
+        ("training.compile=yes", "/training/compile"),
+        ("training.clip_norm=.inf", "--set training.clip_norm: a number must be finite, not .inf"),
+        ("name=a: b", "--set name: not a value in YAML"),
+        (
+            "objective.dimension_loss.name=barlow_twins",
+            "set the whole section: objective.dimension_loss={name: barlow_twins}",
+        ),
+        ("lr=0.1", "lr: no such field (did you mean 'training.lr'?)"),
+    ],
+)
+async def test_a_change_that_no_spec_could_hold_is_refused(
+    adadim: Adadim, service: Running, change: str, words: str
+) -> None:
+    source = await service.submit("name: source")
+    refused(await adadim("clone", str(source["id"]), "--set", change), words)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "value"),
+    [
+        ("training.lr=1e-3", ("training", "lr"), 0.001),
+        ("evaluation.linear_probe=off", ("evaluation", "linear_probe"), "off"),
+        ("training.seed=010", ("training", "seed"), 10),
+        ("name=2026-01-01", ("name",), "2026-01-01"),
+        ("description=2026-01-01 10:00:00", ("description",), "2026-01-01 10:00:00"),
+        ("objective.dimension_loss={name: barlow_twins}", ("objective", "dimension_loss", "redundancy"), 0.0051),
+    ],
+)
+async def test_a_change_is_read_as_in_a_spec(
+    adadim: Adadim, service: Running, change: str, path: tuple[str, ...], value: object
+) -> None:
+    source = await service.submit("name: source")
+    result = await adadim("clone", str(source["id"]), "--set", change)
+    assert result.exit_code == 0, result.output
+    found = (await service.experiment(source["id"] + 1))["spec"]
+    for name in path:
+        found = found[name]
+    assert found == value
+
+
+async def test_a_spec_of_another_encoding_is_named_with_the_remedy(adadim: Adadim, tmp_path: Path) -> None:
+    for encoding in ("utf-16", "latin-1"):
+        file = tmp_path / f"{encoding}.yaml"
+        file.write_text("name: a\ndescription: gr\u00fcn", encoding=encoding)
+        refused(await adadim("submit", str(file)), f"Error: {file}: ", "save it as UTF-8")
+
+
+async def test_a_setting_without_effect_is_refused(adadim: Adadim, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("{name: a, evaluation: {knn_k: 5000}}")
+    result = await adadim("submit", "--dry-run", str(tmp_path / "spec.yaml"))
+    refused(result, "/evaluation/knn_k: 5000 neighbours are more than the 1438 training images of digits")
+
+
 async def test_delete_asks_first(adadim: Adadim, service: Running) -> None:
     number = str((await service.submit("name: dear"))["id"])
     kept = await adadim("delete", number, input="n\n")
@@ -291,8 +349,8 @@ async def test_another_server_at_the_address_is_said(adadim: Adadim, service: Ru
 
 async def test_a_file_that_is_not_there_or_not_text_is_one_readable_line(adadim: Adadim, tmp_path: Path) -> None:
     refused(await adadim("submit", str(tmp_path / "none.yaml")), "No such file")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    refused(await adadim("submit", str(tmp_path / "binary")), "decode")
+    (tmp_path / "binary").write_bytes(b"\xff\xff")
+    refused(await adadim("submit", str(tmp_path / "binary")), f"{tmp_path / 'binary'}: not UTF-8 text: byte 0xff")
 
 
 async def test_what_serve_leaves_in_the_state_directory_is_found(

@@ -234,7 +234,7 @@ async def test_a_change_that_cannot_be_is_422_with_its_field(
 async def test_a_change_of_a_misspelt_field_is_told_the_right_one(service: Running) -> None:
     source = await service.submit()
     answer = await service.http.post(f"{PATH}/{source['id']}/clone", json={"changes": {"training.epohs": 3}})
-    assert answer.json()["detail"] == "The spec has no field training.epohs; did you mean training.epochs?"
+    assert answer.json()["detail"] == "The spec has no field training.epohs (did you mean 'training.epochs'?)"
 
 
 async def test_history_is_paged_in_order(service: Running) -> None:

@@ -20,6 +20,7 @@ def test_a_spec_ranks_by_the_metrics_that_the_table_lets_rank_and_by_no_other():
     for name, metric in METRICS.items():
         text = f"""
             name: ranked
+            data: {{dataset: image_folder, path: /images}}
             evaluation: {{linear_probe: online}}
             search: {{metric: {name}, trials: 1, space: {{training.lr: {{uniform: [0.1, 0.2]}}}}}}
         """

@@ -376,6 +376,23 @@ def test_mistakes_are_explained(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: gr\u00fcn".encode("latin-1"), "not UTF-8 text: byte 0xfc at line 1, column 9; save it as UTF-8"),
+        (b"{name: x, epochs: 3}", "/epochs: unknown field 'epochs'"),
+        (b"{name: x, stop: {plateau: {patience: 500}}}", "/stop/plateau/patience: no trial can be stopped"),
+    ],
+)
+def test_a_spec_that_is_wrong_is_named_by_its_file(
+    text: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    (tmp_path / "spec.yaml").write_bytes(text)
+    assert main([str(tmp_path / "spec.yaml")]) == 1
+    assert f"failed: {tmp_path / 'spec.yaml'}: {message}" in capsys.readouterr().err
+
+
 def test_a_signal_that_ray_takes_for_itself_is_an_interruption(
     service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

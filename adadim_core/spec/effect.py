@@ -1,0 +1,61 @@
+"""Settings that are allowed and cannot be meant: they would change nothing.
+
+Asked where people hand in a spec, not where a stored one is read: what an earlier version took still runs.
+"""
+
+from collections.abc import Iterator
+
+from adadim_core.spec.algorithms import ALGORITHMS
+from adadim_core.spec.datasets import DATASETS
+from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.plan import configuration_of, plan_trials
+from adadim_core.spec.problems import Problem
+from adadim_core.spec.scheduler import PopulationBasedTraining
+
+_DECIDING = ("data", "evaluation", "objective.mutual_information", "training.collapse", "training.epochs")
+_WHOLE = ("objective", "training")
+"""Where a search may change whether a setting has an effect."""
+
+
+def without_effect(spec: ExperimentSpec) -> list[Problem]:
+    """What of a spec changes nothing in any of its trials."""
+    search = spec.search
+    if search is None or not any(path.startswith(_DECIDING) or path in _WHOLE for path in search.space):
+        return [*_problems(spec), *_search_problems(spec)]
+    if ALGORITHMS[search.algorithm].learns:  # what it will choose is not known
+        return list(_search_problems(spec))
+    plans = {plan.configuration: configuration_of(plan.params) for plan in plan_trials(spec)}
+    found = [{problem.pointer: problem for problem in _problems(spec.with_params(params))} for params in plans.values()]
+    everywhere = set.intersection(*map(set, found))
+    return [*_search_problems(spec), *(problem for pointer, problem in found[0].items() if pointer in everywhere)]
+
+
+def _problems(spec: ExperimentSpec) -> Iterator[Problem]:
+    training, term, images = spec.training, spec.objective.mutual_information, DATASETS[spec.data.dataset].train_images
+    if images is not None and spec.evaluation.knn_k > images:
+        yield Problem(
+            "/evaluation/knn_k",
+            f"{spec.evaluation.knn_k} neighbours are more than the {images} training images of {spec.data.dataset}",
+        )
+    if term.gamma > 0 and term.start_epoch >= training.epochs:
+        yield Problem(
+            "/objective/mutual_information/start_epoch",
+            f"the term never joins the loss: training ends after {training.epochs} epochs. Give a smaller one, or "
+            "gamma: 0 to leave the term out",
+        )
+    if training.collapse.stop and training.collapse.share == 0:
+        yield Problem("/training/collapse/stop", "share: 0 turns the watch off, so that no trial is ever stopped by it")
+    if spec.stop.plateau is not None and spec.stop.plateau.patience >= training.epochs:
+        yield Problem(
+            "/stop/plateau/patience",
+            f"no trial can be stopped: training ends after {training.epochs} epochs. Give a smaller one",
+        )
+
+
+def _search_problems(spec: ExperimentSpec) -> Iterator[Problem]:
+    scheduler = spec.search.scheduler if spec.search is not None else None
+    if isinstance(scheduler, PopulationBasedTraining) and scheduler.every_epochs >= spec.epochs:
+        yield Problem(
+            "/search/scheduler/every_epochs",
+            f"trials are never compared: training ends after {spec.epochs} epochs. Give a smaller one",
+        )
