@@ -17,13 +17,14 @@ _CONSTRUCTION = "encoder.json"
 _CARD = "README.md"
 
 
-def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) -> None:
+def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None, fingerprint: str | None = None) -> None:
     """Write the files into a folder, each whole or not at all.
 
     Args:
         encoder: what to write.
         directory: where; made if need be.
         card: text of the model card; None: none is written.
+        fingerprint: of the images it was trained on, where that is known.
     """
     # Copies: tied weights share their memory, which safetensors does not write.
     weights = {
@@ -31,6 +32,8 @@ def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None) 
         for name, tensor in encoder.state_dict().items()
     }
     construction = {"format": 1, **asdict(encoder.config), "features": encoder.features}
+    if fingerprint is not None:
+        construction["data_fingerprint"] = fingerprint
     write_atomically(directory / _WEIGHTS, lambda file: file.write(safetensors.torch.save(weights)))
     text = json.dumps(construction, indent=2) + "\n"
     write_text(directory / _CONSTRUCTION, text)

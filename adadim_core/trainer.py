@@ -398,4 +398,4 @@ class Trainer:
             epoch=self.epoch,
             collapsed=self.collapsed_at,
         )
-        save_encoder(encoder, Path(directory), card=card)
+        save_encoder(encoder, Path(directory), card=card, fingerprint=self._data.summary.fingerprint)

@@ -24,7 +24,7 @@ from workers.reporting import importing
 from workers.reporting.attempt import Attempt, shortened
 from workers.reporting.connection import ServiceAddress, described, with_own_token
 from workers.run import run_experiment
-from workers.storage.claim import held, usable
+from workers.storage.claim import held, set_apart, usable
 from workers.storage.folder import Storage, write_json
 from workers.storage.opening import open_storage
 
@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
             alone = held(storage) if service is None else nullcontext()
             with closing(OutputLog(log)), alone:
                 _log_to_stderr()  # which is another stream within
+                if options.restart:
+                    set_apart(storage)
                 outcome = run_experiment(spec, storage, service, attempt, interruption)
     except (RunError, SpecError) as error:
         outcome = Outcome(state="failed", error=str(error))
@@ -144,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PLACE",
         help="this run's own place: a folder every node shares, s3:// or gs://; default: a new folder under "
         "ADADIM_STORAGE or ./results, in a Ray job ~/adadim-results",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew in --storage, and set apart what earlier runs left there"
     )
     parser.add_argument("--name", help="name of the default results folder (default: the spec's name)")
     return parser

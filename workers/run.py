@@ -11,10 +11,18 @@ from workers.reporting.attempt import Attempt
 from workers.reporting.connection import ServiceAddress
 from workers.reporting.progress import Progress
 from workers.storage.claim import prepare
+from workers.storage.data_record import NewData
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
 from workers.storage.ranking import BestCheckpoint, best, ranking
-from workers.storage.results import commonest_error, print_results, read_results, run_succeeded, write_results
+from workers.storage.results import (
+    commonest_error,
+    print_results,
+    read_results,
+    refusal,
+    run_succeeded,
+    write_results,
+)
 from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 
@@ -30,7 +38,7 @@ def run_experiment(
     """
     prepare(storage, spec)
     plans = plan_trials(spec)
-    progress = Progress(attempt, plans)
+    progress = Progress(attempt, plans, NewData(spec, storage))
     budget = Budget(spec.stop.minutes, storage)
     begun = storage.checkpointed()
     left = _take_up(spec, storage, plans, progress, begun)
@@ -53,6 +61,8 @@ def run_experiment(
     storage.fetch_records()
     write_points(storage, [plan.number for plan in plans])
     _print_results(spec, storage, results)
+    if refused := refusal(results):
+        return Outcome(state="failed", error=refused)
     if run_succeeded(results):
         return Outcome(state="succeeded")
     if budget.used_up:

@@ -78,8 +78,8 @@ class DataSummary:
     """The first hundred of them, with the reason."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object, with the words for people beside the facts."""
+        return {**asdict(self), "lines": list(self.lines())}
 
     def lines(self) -> Iterator[str]:
         """For people, one fact a line."""

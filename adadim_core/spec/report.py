@@ -54,18 +54,27 @@ def _storable(value: Any) -> Any:
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Any, limit: int) -> Any:
     """Values are small and plain: what no spec may contain no report may put into one."""
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise ValueError("should be JSON without NaN and infinities") from None
-    if len(text) > _MAX_PARAMS or "\\u0000" in text or "\\ud" in text:
-        raise ValueError(f"should have at most {_MAX_PARAMS} characters, none of them NUL or half a surrogate pair")
+    if len(text) > limit or "\\u0000" in text or "\\ud" in text:
+        raise ValueError(f"should have at most {limit} characters, none of them NUL or half a surrogate pair")
     return value
 
 
+def _params(value: Any) -> Any:
+    return _bounded(value, _MAX_PARAMS)
+
+
+def _facts(value: Any) -> Any:
+    return _bounded(value, _MAX_FACTS)
+
+
 _MAX_PARAMS = 16_384
+_MAX_FACTS = 131_072
 ReasonText = Annotated[str, BeforeValidator(_storable), Field(max_length=1_000)]
 Waiting = Annotated[
     ReasonText | None,
@@ -73,6 +82,10 @@ Waiting = Annotated[
 ]
 _ErrorText = Annotated[str, BeforeValidator(_storable), Field(max_length=20_000)]
 _Epochs = Annotated[int, Field(ge=0, le=2**31 - 1)]
+DataFacts = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")], Annotated[dict[str, JsonValue], BeforeValidator(_facts)]],
+    Field(max_length=32, description="What was read of each data set the trials train on, by a name of its place."),
+]
 MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 TrialNumber = Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
 # A hostile report is refused at its first mistake, not after listing millions of them.
@@ -131,7 +144,7 @@ class TrialUpdate(_Message):
     params: Annotated[
         dict[str, JsonValue] | None,
         Field(max_length=32, description="Its values, where they were chosen or changed by the worker: TPE and PBT."),
-        BeforeValidator(_bounded),
+        BeforeValidator(_params),
     ] = None
 
 
@@ -145,6 +158,7 @@ class Outcome(_Message):
 class Report(_Message):
     """One delivery. An empty report is a heartbeat."""
 
+    data: DataFacts = {}
     trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     series: Annotated[list[Series], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     outcome: Outcome | None = None

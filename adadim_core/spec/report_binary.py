@@ -16,6 +16,7 @@ from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import (
     MAX_POINTS_PER_REPORT,
     MAX_TRIALS_PER_REPORT,
+    DataFacts,
     MetricName,
     Outcome,
     Report,
@@ -51,6 +52,7 @@ class BinaryHead(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    data: DataFacts = {}
     trials: Annotated[list[TrialUpdate], Field(max_length=MAX_TRIALS_PER_REPORT)] = []
     series: Annotated[list[BinarySeries], Field(max_length=4 * MAX_TRIALS_PER_REPORT)] = []
     outcome: Outcome | None = None
@@ -67,7 +69,9 @@ def encode(report: Report) -> bytes:
             columns.append(_column("q", [one.steps[k] for k in chosen]))
             columns += [_column("d", [column[k] for k in chosen]) for column in (one.epochs, one.times)]
             columns += [_column("d", [one.values[name][k] for k in chosen]) for name in names]
-    head = BinaryHead(trials=report.trials, series=series, outcome=report.outcome, waiting=report.waiting)
+    head = BinaryHead(
+        data=report.data, trials=report.trials, series=series, outcome=report.outcome, waiting=report.waiting
+    )
     text = head.model_dump_json().encode()
     return b"".join((_MAGIC, _LENGTH.pack(len(text)), text, *columns))
 

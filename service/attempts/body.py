@@ -1,7 +1,8 @@
 """The body of a report in either form, checked and brought into arrays. Nothing in it is trusted."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Delivery:
     size: int = 0
     """Bytes of its body."""
     waiting: str | None = None
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Facts about data sets, by name."""
     token_hash: bytes | None = None
     """What it was sent with, where that was recognised from memory: the attempt may have another token by now."""
 
@@ -39,7 +42,12 @@ class Delivery:
     @classmethod
     def of(cls, report: Report, size: int = 0) -> "Delivery":
         return cls(
-            report.trials, [ReportedSeries.of(one) for one in report.series], report.outcome, size, report.waiting
+            report.trials,
+            [ReportedSeries.of(one) for one in report.series],
+            report.outcome,
+            size,
+            report.waiting,
+            report.data,
         )
 
 
@@ -90,7 +98,7 @@ def _from_binary(body: bytes) -> Delivery:
         _require(epochs, (epochs >= 0) & (epochs <= 1e9), one.trial, "epochs must lie between 0 and 1e9")
         _require(times, np.isfinite(times), one.trial, "times must be finite")
         series.append(ReportedSeries(one.trial, steps, epochs, times, dict(zip(one.metrics, values, strict=True))))
-    return Delivery(head.trials, series, head.outcome, len(body), head.waiting)
+    return Delivery(head.trials, series, head.outcome, len(body), head.waiting, head.data)
 
 
 def _require(column: Any, right: Any, trial: int, rule: str) -> None:

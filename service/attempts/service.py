@@ -155,6 +155,8 @@ async def _apply(
         experiment.trials_done = await trials.count_ended(session, experiment.id)
     for delivery in deliveries:
         _note_waiting(experiment, delivery.waiting)
+        if delivery.data:
+            await experiments.add_data(session, experiment.id, delivery.data)
     series = [one for delivery in deliveries for one in delivery.series]
     if series:
         await metrics.write(session, experiment, series, rows)

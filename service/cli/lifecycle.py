@@ -39,9 +39,21 @@ def resume(experiment: ExperimentArgument) -> None:
 
 
 @app.command()
-def retry(experiment: ExperimentArgument) -> None:
+def retry(
+    experiment: ExperimentArgument,
+    *,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Train anew, as another experiment: the points of this one stay apart from its own."
+        ),
+    ] = False,
+) -> None:
     """Queue a failed or cancelled experiment again; it goes on from its checkpoints."""
-    _act("retry", experiment)
+    if restart:
+        _clone(experiment, {}, priority=None)
+    else:
+        _act("retry", experiment)
 
 
 @app.command()
@@ -71,8 +83,13 @@ def clone(
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Default: that of the original.")] = None,
 ) -> None:
     """Submit an experiment's spec as a new one, with some fields changed."""
+    with readable_errors():
+        _clone(experiment, dict(_change(text) for text in changes or []), priority=priority)
+
+
+def _clone(experiment: int, changes: dict[str, Any], *, priority: int | None) -> None:
     with readable_errors(), connect() as client:
-        answer = client.clone(experiment, dict(_change(text) for text in changes or []), priority=priority)
+        answer = client.clone(experiment, changes, priority=priority)
         console.print(
             f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}",
             highlight=False,

@@ -13,6 +13,7 @@ from rich.table import Table
 from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.report import decode_float
 from service.cli.connection import connect
+from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
 from service.cli.export import Form as ExportForm
 from service.cli.export import export_points
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(lifecycle_app)
+app.add_typer(data_app)
 app.add_typer(tokens_app, name="token")
 
 SpecArgument = Annotated[

@@ -123,6 +123,8 @@ class Experiment(Base):
     """When the dispatcher should look next; null once there is nothing left to do."""
     lock_token: Mapped[UUID | None]
     lock_expires_at: Mapped[datetime | None]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), deferred=True, deferred_raiseload=True)
+    """What was read of each data set, by a name of its place: kilobytes that only its own page needs."""
 
 
 class IdempotencyKey(Base):

@@ -11,6 +11,7 @@ from service.context import CurrentContext
 from service.experiments import repository, service
 from service.experiments.dependencies import ExperimentId, IdempotencyKey
 from service.experiments.schemas import (
+    DataRead,
     ExperimentDetail,
     ExperimentPage,
     ExperimentRead,
@@ -117,6 +118,15 @@ async def read_history(
         rows = await repository.transitions(session, experiment_id, after=after, limit=limit + 1)
     items = [TransitionRead.model_validate(row) for row in rows[:limit]]
     return HistoryPage(items=items, next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None)
+
+
+@router.get("/experiments/{experiment_id}/data")
+async def read_data(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> DataRead:
+    """What was read of the data sets that an experiment trains on: images, classes, splits, what was passed over."""
+    async with context.database.transaction() as session:
+        await service.find(session, experiment_id)
+        found = await repository.data(session, experiment_id)
+    return DataRead(items=[found[name] for name in sorted(found)])
 
 
 @router.get("/spec/schema")

@@ -1,16 +1,20 @@
 """Queries on experiments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from adadim_core.spec import TrialPlan
 from service.database.tables import Attempt, Experiment, IdempotencyKey, Installation, Transition, Trial
+
+_MAX_DATA_SETS = 64
+"""A sweep over more keeps the facts of the first."""
 
 
 async def installation_key(session: AsyncSession) -> str:
@@ -74,6 +78,25 @@ async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequ
 async def change(session: AsyncSession, experiment_id: int, **values: Any) -> None:
     """Set columns of one experiment."""
     await session.execute(update(Experiment).where(Experiment.id == experiment_id).values(**values))
+
+
+async def add_data(session: AsyncSession, experiment_id: int, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep facts about data sets, by name: the first that are told, of so many data sets."""
+    known = select(func.count()).select_from(func.jsonb_object_keys(Experiment.data).table_valued("key"))
+    await session.execute(
+        update(Experiment)
+        .where(Experiment.id == experiment_id, known.correlate(Experiment).scalar_subquery() < _MAX_DATA_SETS)
+        .values(data=literal(facts, JSONB).op("||")(Experiment.data))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def data(session: AsyncSession, experiment_id: int) -> dict[str, dict[str, Any]]:
+    """The facts about an experiment's data sets, by name."""
+    found: dict[str, dict[str, Any]] = (
+        await session.scalars(select(Experiment.data).where(Experiment.id == experiment_id))
+    ).one()
+    return found
 
 
 async def make_due(session: AsyncSession, experiment_id: int, at: datetime | None = None) -> None:

@@ -118,6 +118,13 @@ class ExperimentPage(BaseModel):
     """Send it as `cursor` for the next page; null on the last."""
 
 
+class DataRead(BaseModel):
+    """What was read of the data sets that an experiment trains on."""
+
+    items: list[dict[str, Any]]
+    """One a data set, known once a trial has trained on it for an epoch; `lines` says it for people."""
+
+
 class TrialPlanRead(BaseModel):
     """One trial a spec would run."""
 

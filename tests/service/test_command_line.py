@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
 from service_harness import Running, load, points, serving, until
@@ -365,3 +366,27 @@ async def test_what_serve_leaves_in_the_state_directory_is_found(
 @pytest.mark.parametrize("name", ["ADADIM_PORT", "DATABASE_URL", "RAY_ADDRESS", "ADADIM_SLOTS"])
 async def test_serve_names_the_variable_that_is_wrong(adadim: Adadim, name: str) -> None:
     refused(await adadim("serve", env={name: "-1"}), f"{name}: ")
+
+
+async def test_data_tells_what_would_be_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "set & more.npz", train_images=pixels, train_labels=np.arange(20) % 2)
+    read = await asyncio.to_thread(CliRunner().invoke, app, ["data", str(tmp_path / "set & more.npz")])
+    told = capfd.readouterr()
+    assert read.exit_code == 0, told.err
+    assert "training images: 18 (train_images)" in told.out
+    absent = await asyncio.to_thread(CliRunner().invoke, app, ["data", str(tmp_path / "absent")])
+    assert absent.exit_code == 1
+    assert f"there is no {tmp_path}/absent" in capfd.readouterr().err
+
+
+async def test_data_says_what_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.data.find_spec", lambda name: None)
+    refused(CliRunner().invoke(app, ["data", str(tmp_path)]), "torch, numpy, pillow", "pip install 'adadim[core]'")
+
+
+async def test_a_restart_is_another_experiment(adadim: Adadim, service: Running, spec_file: str) -> None:
+    await adadim("submit", spec_file)
+    result = await adadim("retry", "1", "--restart")
+    assert "Experiment 2 (from file) is queued" in result.output, result.output
+    assert (await service.experiment(1))["state"] == "queued"

@@ -408,3 +408,24 @@ async def test_what_an_attempt_waits_for_is_the_reason_of_the_experiments_state(
     assert (await reporter.experiment())["state_reason"] is not None
     await reporter.accepted(waiting="")
     assert (await reporter.experiment())["state_reason"] is None
+
+
+async def test_facts_about_data_sets_are_kept_and_shown(service: Running) -> None:
+    reporter = await Reporter.open(service)
+
+    async def shown() -> list[dict[str, Any]]:
+        response = await service.http.get(f"/api/v1/experiments/{reporter.experiment_id}/data")
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
+        return items
+
+    assert await shown() == []
+    facts = {"fingerprint": "12ab", "lines": ["training images: 1"]}
+    for told in ({"aa": facts}, {"aa": {"fingerprint": "another"}}, {"bb": {"fingerprint": "34cd"}}):
+        await reporter.accepted(data=told)
+    assert await shown() == [facts, {"fingerprint": "34cd"}], "the first that is told of a data set stands"
+    for start in range(0, 96, 32):
+        await reporter.accepted(data={f"{start + k:x}": {"fingerprint": str(k)} for k in range(32)})
+    assert len(await shown()) < 100
+    for bad in ({"../x": facts}, {"aa": {"lines": ["x" * 200_000]}}, {"aa": "text"}, {"aa": {"a": "\0"}}):
+        assert (await reporter.post(data=bad)).status_code == 422

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ class Attempt:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._waiting: str | None = None
+        self._data: dict[str, dict[str, Any]] = {}
         self.superseded = False
         self.unreachable = ""
         """What the last try to reach the service met, if it failed."""
@@ -99,6 +100,12 @@ class Attempt:
             self._waiting = what
         self._wake.set()
 
+    def tell_data(self, name: str, facts: dict[str, Any]) -> None:
+        """A trial trains on a data set: the facts about it."""
+        with self._lock:
+            self._data[name] = facts
+        self._wake.set()
+
     def finish(self, outcome: Outcome, points: Path | None, *, timeout: float, limit: float = math.inf) -> bool:
         """Deliver points left behind, the last states, then the outcome. Returns whether the service has it.
 
@@ -131,11 +138,11 @@ class Attempt:
         backoff = Backoff(longest=5.0)
         while True:
             with self._lock:
-                changed = list(self._changed.values())
+                changed, data = list(self._changed.values()), dict(self._data)
             told = portion(changed)
             last = len(told) == len(changed)
             try:
-                _post(connection, Report(trials=told, outcome=outcome if last else None), deadline, backoff)
+                _post(connection, Report(trials=told, data=data, outcome=outcome if last else None), deadline, backoff)
             except Unavailable as error:
                 self.unreachable = str(error)
                 logger.warning("outcome %r not delivered: %s", outcome.state, error)
@@ -143,7 +150,7 @@ class Attempt:
             except Refused as error:
                 logger.error("the service refused the outcome %r: %s", outcome.state, error)
                 return False
-            self._delivered(told)
+            self._delivered(told, data)
             if last:
                 return True
 
@@ -152,10 +159,10 @@ class Attempt:
         while not self._ended.is_set():
             with self._lock:
                 changed = portion(list(self._changed.values()))
-                waiting = self._waiting
+                waiting, data = self._waiting, dict(self._data)
             pause = _STATE_SECONDS
             try:
-                reply = connection.post(Report(trials=changed, waiting=waiting))
+                reply = connection.post(Report(trials=changed, data=data, waiting=waiting))
             except Superseded as reason:
                 self.superseded = True
                 # Another attempt may own the checkpoints by now.
@@ -163,7 +170,7 @@ class Attempt:
                 return
             except Refused as error:
                 logger.error("the service refused trial states: %s", error)
-                self._delivered(changed)
+                self._delivered(changed, data)
             except Unavailable as error:
                 self.unreachable = str(error)
                 if not away:
@@ -174,7 +181,7 @@ class Attempt:
                     logger.warning("service back")
                 away = False
                 backoff.reset()
-                self._delivered(changed)
+                self._delivered(changed, data)
                 if reply.directive == "stop":
                     self._on_stop("the service asked to stop")
             self._ended.wait(pause)
@@ -182,8 +189,10 @@ class Attempt:
                 self._wake.wait(HEARTBEAT_SECONDS - pause)
             self._wake.clear()
 
-    def _delivered(self, updates: list[TrialUpdate]) -> None:
+    def _delivered(self, updates: list[TrialUpdate], data: Mapping[str, dict[str, Any]]) -> None:
         with self._lock:
+            for name in data:
+                self._data.pop(name, None)
             for update in updates:
                 if self._changed.get(update.number) is update:
                     del self._changed[update.number]

@@ -70,6 +70,8 @@ def import_results(storage: Storage, url: str, token: str) -> str:
         trials = portion(updates)
         _post(connection, Report(trials=trials))
         updates = updates[len(trials) :]
+    for facts in (read_json(storage.results) or {}).get("data", []):  # which a run of before has not
+        _post(connection, Report(data={facts["fingerprint"]: facts}))
     _post(connection, Report(outcome=_outcome(results)))
     return f"imported as experiment {number}: {len(results)} trials, {count} points"
 

@@ -8,6 +8,7 @@ from typing import Any
 from adadim_core.spec import TrialPlan
 from adadim_core.spec.metrics import summary_titles
 from workers.reporting.attempt import Attempt
+from workers.storage.data_record import NewData
 from workers.storage.trial_result import ENDED_WELL, TrialResult
 
 _LINE_SECONDS = 1.0
@@ -17,11 +18,12 @@ _SHOWN = summary_titles("loss")
 class Progress:
     """The latest result of every trial, by number."""
 
-    def __init__(self, attempt: Attempt, plans: Iterable[TrialPlan]) -> None:
+    def __init__(self, attempt: Attempt, plans: Iterable[TrialPlan], data: NewData) -> None:
         self.results: dict[int, TrialResult] = {}
         self._planned = {plan.number: plan.params for plan in plans}
         self._attempt = attempt
         self._printed: dict[int, float] = {}
+        self._data = data
 
     def update(self, result: TrialResult) -> None:
         """A trial changed. An update without metrics keeps those known."""
@@ -38,6 +40,9 @@ class Progress:
             reason=result.reason,
             params=result.params if result.params != self._planned[result.number] else None,
         )
+        if result.epoch and result.state != "pending":  # it has trained
+            for name, facts in self._data.of_trial(result.params):
+                self._attempt.tell_data(name, facts)
         if self._worth_a_line(result):
             self._printed[result.number] = time.monotonic()
             print(_line(result), flush=True)

@@ -4,6 +4,7 @@ Owns what a run checks and clears before its first trial, and how failures of th
 """
 
 import fcntl
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
@@ -39,6 +40,25 @@ def prepare(storage: Storage, spec: ExperimentSpec) -> None:
         storage.write_json(storage.spec, spec.model_dump(mode="json"))
         storage.experiment_id()
         shutil.rmtree(storage.tune, ignore_errors=True)
+
+
+def set_apart(storage: Storage) -> None:
+    """Begin anew: what earlier runs left goes into a folder `earlier-N` of its own; the logs go on.
+
+    Raises:
+        RunError: it cannot be moved.
+    """
+    if storage.store is not None:
+        raise RunError(f"--restart needs a folder, and {storage.place} is none; give another --storage")
+    with usable(storage):
+        left = [path for path in storage.root.iterdir() if not path.name.startswith((".", "earlier-", "logs"))]
+        if left:
+            numbers = itertools.count(1)
+            apart = next(path for n in numbers if not (path := storage.root / f"earlier-{n}").exists())
+            apart.mkdir()
+            for path in left:
+                path.rename(apart / path.name)
+            print(f"what was in {storage.place} is now in {apart}", flush=True)
 
 
 @contextmanager

@@ -13,6 +13,11 @@ def ranking(spec: ExperimentSpec) -> tuple[str, str]:
     return (spec.search.metric, spec.search.mode) if spec.search else ("knn_top1", "max")
 
 
+def decisive_metric(spec: ExperimentSpec) -> str | None:
+    """The metric without which a trial comes to nothing: that of a search or of a plateau; None: there is neither."""
+    return ranking(spec)[0] if spec.search or spec.stop.plateau else None
+
+
 def best(spec: ExperimentSpec, results: Iterable[TrialResult]) -> TrialResult | None:
     """The finished trial that ranks first, stopped ones included; None if none has a number for the metric."""
     metric, mode = ranking(spec)

@@ -12,6 +12,7 @@ from adadim_core.answers.configurations import TrialRow
 from adadim_core.answers.document import Answer
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
+from workers.storage.data_record import DATA_CHANGED, read_all_data
 from workers.storage.folder import Storage, read_json
 from workers.storage.ranking import best, ranking
 from workers.storage.trial_result import ENDED_WELL, TrialResult, from_document, to_document
@@ -39,6 +40,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
             "best": winner.number if winner else None,
             "best_checkpoint": storage.shown(storage.checkpoint(winner.number)) if winner else None,
             "answer": answer_of(spec, results).model_dump(mode="json"),
+            "data": list(read_all_data(storage).values()),
             "trials": [to_document(result) | {"label": trial_label(spec, result.params)} for result in results],
         },
     )
@@ -47,6 +49,12 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
 def run_succeeded(results: Iterable[TrialResult]) -> bool:
     """Whether any trial ended well and measured something: then the run did not fail."""
     return any(result.state in ENDED_WELL and result.metrics for result in results)
+
+
+def refusal(results: Iterable[TrialResult]) -> str | None:
+    """Why the run was refused to go on, whatever trials came to before; None: it was not."""
+    errors = (result.error or "" for result in results if result.state == "failed")
+    return next((error for error in errors if error.startswith(DATA_CHANGED)), None)
 
 
 def commonest_error(results: Iterable[TrialResult]) -> str:

@@ -24,7 +24,7 @@ from ray import tune
 from adadim_core.spec import TrialPlan
 from workers.context import RunContext
 from workers.reporting.reporter import FLUSH_SECONDS, PointReporter
-from workers.trial.failures import LOST_PROCESS_RETRIES, Diverged, Failures, describe
+from workers.trial.failures import LOST_PROCESS_RETRIES, Failures, describe, is_final
 from workers.trial.log_tail import LogTail
 from workers.trial.run import TrialRun, finished_step
 from workers.trial.stop_signal import stop_signal
@@ -100,7 +100,7 @@ class DistributedTrialActor(tune.Trainable):
             else:
                 failures = Failures(self._context, number)
                 failures.add(describe(self._error))
-                if failures.count > self._context.spec.resources.max_failures or isinstance(self._error, Diverged):
+                if failures.count > self._context.spec.resources.max_failures or is_final(self._error):
                     return
             logger.warning("trial %d goes on from its last checkpoint after: %s", number, describe(self._error))
             ray.get(self._gate.restart.remote())

@@ -50,6 +50,13 @@ def device_is_lost() -> bool:
     return False
 
 
+def is_final(error: BaseException) -> bool:
+    """Whether another try would end in the same way."""
+    from adadim_core.checkpoint import DataChangedError
+
+    return isinstance(error, Diverged | DataChangedError)
+
+
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:
     """An error for people: what it is in the first line, where it came from below, then what was logged before.
 
@@ -58,6 +65,6 @@ def describe(error: BaseException, log: Sequence[str] = ()) -> str:
     from adadim_core.data import DataError
 
     account = f"{type(error).__name__}: {error}"
-    if not isinstance(error, Diverged | DataError):
+    if not is_final(error) and not isinstance(error, DataError):
         account += f"\n\n{''.join(traceback.format_exception(error))}"
     return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
+from adadim_core.spec.metrics import METRICS
 from workers.context import RunContext
 from workers.log import OutputLog
 from workers.reporting.reporter import PointReporter
+from workers.storage.data_record import REMEDY, keep_data, known_data
+from workers.storage.ranking import decisive_metric
 from workers.storage.spool import Spool
 from workers.storage.trial_result import TrialResult, chosen, read_result, write_result
 from workers.trial.failures import Diverged
@@ -83,6 +86,7 @@ class TrialRun:
             if leads:
                 self._spool = reporter.open(self._storage.spool(plan.number, context.run), plan.number)
             self.trainer = self._trainer_from(plan.number, self.plan)
+            self._check_data()
         except BaseException:
             self._fail()
             raise
@@ -225,6 +229,34 @@ class TrialRun:
         if self._log is not None:
             self._log.line(text)
 
+    def _check_data(self) -> None:
+        """Tell what is trained on, and see that it is what the experiment began with and can be ranked by.
+
+        Raises:
+            DataChangedError: other trials of the experiment trained on other images.
+            DataError: the ranking metric cannot be measured on these.
+        """
+        from adadim_core.checkpoint import DataChangedError
+        from adadim_core.data import DataError
+
+        images, data = self.trainer.data, self.trainer.spec.data
+        for line in images.summary.lines():
+            self._note(line)
+        known = known_data(self._storage, data)
+        if known is not None and known["fingerprint"] != images.summary.fingerprint:
+            before, now = known["train"]["images"], len(images.train_images)
+            raise DataChangedError(
+                f"the data changed since this experiment began: then {before} training images (fingerprint "
+                f"{known['fingerprint']}), now {now} (fingerprint {images.summary.fingerprint}); {REMEDY}"
+            )
+        metric = decisive_metric(self._context.spec)
+        if metric and METRICS[metric].needs_labels and metric not in images.accuracy_metrics:
+            why = images.summary.not_evaluated or f"its images have {images.summary.labels}"
+            other = "h_r, i_rz, ..." if images.summary.not_evaluated else f"{images.accuracy_metrics[0]}, h_r, ..."
+            raise DataError(f"search.metric {metric} cannot be measured on these images: {why}; take {other}")
+        if known is None and self._leads:
+            keep_data(self._storage, data, images.summary.to_json())
+
     def _fail(self) -> None:
         """The error goes into the trial's log too: whoever reads it looks for just that."""
         self._note(traceback.format_exc())
@@ -268,7 +300,7 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
     # Here and not above: the driver imports this module, and torch would cost it two seconds.
     import torch
 
-    from adadim_core.checkpoint import CheckpointError
+    from adadim_core.checkpoint import CheckpointError, DataChangedError
     from adadim_core.trainer import Trainer
 
     torch.set_num_threads(spec.resources.cpus_per_worker)  # concurrent trials must not fight for a node's cores
@@ -281,6 +313,8 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
         trainer.load(checkpoint)
     except FileNotFoundError:
         return trainer
+    except DataChangedError as error:
+        raise DataChangedError(f"{error}; {REMEDY}") from error
     except CheckpointError as error:
         logger.warning("%s; the trial starts again from its beginning", error)
         return Trainer(spec, device=device, report=report)

@@ -29,6 +29,7 @@ export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?co
 export const getMetrics = (id, metrics, maxPoints, signal, range = null) =>
   request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints, ...range })}`, { signal });
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
+export const getData = (id, signal) => request("GET", `/experiments/${id}/data`, { signal });
 export const eventsUrl = (id, after, metrics) =>
   `${ROOT}/experiments/${id}/events?${query({ after, metrics: metrics.join(",") })}`;
 

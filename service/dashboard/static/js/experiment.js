@@ -9,7 +9,7 @@ import { ExperimentHeader } from "./header.js";
 import { LiveStream } from "./live.js";
 import { METRICS, metricInfo } from "./metrics.js";
 import { problemNotice } from "./notice.js";
-import { logsPanel, specPanel } from "./panels.js";
+import { dataPanel, logsPanel, specPanel } from "./panels.js";
 import { PhasePlot } from "./phase.js";
 import { Selection } from "./selection.js";
 import { SeriesStore } from "./series.js";
@@ -171,7 +171,7 @@ class ExperimentPage {
       this.header.node,
       el("section", { "aria-label": "Curves" }, this.curvesHead(), grid),
       this.table.node,
-      el("div", { class: "panels" }, specPanel(this.experiment), logsPanel(this.id, this.closed.signal)),
+      el("div", { class: "panels" }, specPanel(this.experiment), dataPanel(this.id, this.closed.signal), logsPanel(this.id, this.closed.signal)),
     );
     const card = (className) => grid.appendChild(el("article", { class: `card chart ${className}` }));
     this.group = new ChartGroup({ store, selection, tooltip, label });

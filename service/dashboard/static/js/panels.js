@@ -1,6 +1,6 @@
-// What can be unfolded under an experiment: its spec and its logs.
+// What can be unfolded under an experiment: its spec, its data and its logs.
 
-import { getLogs } from "./api.js";
+import { getData, getLogs } from "./api.js";
 import { el, setText } from "./dom.js";
 
 const LONGEST_LOG = 400_000; // characters shown; the end matters
@@ -13,6 +13,26 @@ export function specPanel(experiment) {
   const pick = el("select", { "aria-label": "Form of the spec" }, option("submitted", "as submitted"), option("filled", "with defaults"));
   pick.addEventListener("change", () => setText(text, pick.value === "filled" ? filled : submitted));
   return panel("Spec", submitted ? pick : null, text);
+}
+
+/** What was read of the data sets, read when it is unfolded. */
+export function dataPanel(id, signal) {
+  const text = el("pre", { tabindex: 0 });
+
+  async function read() {
+    try {
+      const { items } = await getData(id, signal);
+      setText(text, items.map((facts) => (facts.lines ?? []).join("\n")).join("\n\n") || "No trial has trained for an epoch yet.");
+    } catch (problem) {
+      if (problem.name !== "AbortError") setText(text, problem.message);
+    }
+  }
+
+  const node = panel("Data", null, text);
+  node.addEventListener("toggle", () => {
+    if (node.open) read();
+  });
+  return node;
 }
 
 /** The experiment's log, read when it is unfolded and on request. */
