@@ -25,6 +25,7 @@ from workers.storage.results import (
 )
 from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
+from workers.sweep.race import never_to_start
 
 
 def run_experiment(
@@ -102,6 +103,11 @@ def _train(
     begun: set[int],
 ) -> None:
     storage = context.storage
+    out = never_to_start(context.spec, plans, progress.ended_well())
+    for plan in plans:
+        if plan.number in out:
+            progress.update(replace(progress.results[plan.number], state="stopped", reason=out[plan.number]))
+    plans = [plan for plan in plans if plan.number not in out]
     # With no time left, those that earlier attempts trained still leave what they came to.
     left = [plan for plan in plans if plan.number in begun or not budget.used_up]
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())

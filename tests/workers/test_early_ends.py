@@ -1,4 +1,4 @@
-"""Which trials end early, and what the rules know after a restart. Ray's schedulers, without a cluster."""
+"""Which trials end early, and what the rules know after a restart. Without a cluster."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +34,7 @@ class TuneTrial:
 
 def spec_with(scheduler: dict[str, Any] | None = None, **sections: Any) -> ExperimentSpec:
     search = {"trials": 9, "metric": "h_r", "space": {"training.lr": {"uniform": [0.1, 0.5]}}}
+    search["seeds"] = sections.pop("seeds", 1)
     return validate_spec({"name": "a", "search": search | ({"scheduler": scheduler} if scheduler else {})} | sections)
 
 
@@ -67,7 +68,7 @@ def test_asha_stops_what_falls_behind_and_says_so(tmp_path: Path) -> None:
     for epoch in (1, 2):
         assert judge.on_trial_result(TUNE, good, {"epoch": epoch, "h_r": 2.0}) == CONTINUE
     assert judge.on_trial_result(TUNE, poor, {"epoch": 1, "h_r": 1.0}) == CONTINUE
-    assert judge.ends(TUNE, poor, {"epoch": 2, "h_r": 1.0})
+    assert judge.ends(poor, {"epoch": 2, "h_r": 1.0})
     assert good.told == []
     assert poor.told == ["asha: h_r 1 is too far behind, at epoch 2"]
     assert judge.on_trial_result(TUNE, poor, {"epoch": 3, "h_r": 9.0}) == CONTINUE, "it ends by itself"
@@ -89,9 +90,39 @@ def test_after_a_restart_trials_are_compared_with_those_of_earlier_attempts(
         fresh, taken_up = TuneTrial(4), TuneTrial(3)
         judge.on_trial_add(TUNE, fresh)
         if ends or scheduler["name"] == "median":
-            assert judge.ends(TUNE, fresh, {"epoch": 2, "h_r": 0.5}) == ends
+            assert judge.ends(fresh, {"epoch": 2, "h_r": 0.5}) == ends
         judge.on_trial_add(TUNE, taken_up)
-        assert not judge.ends(TUNE, taken_up, {"epoch": 3, "h_r": 9.0}), "it goes on, and is the best by now"
+        assert not judge.ends(taken_up, {"epoch": 3, "h_r": 9.0}), "it goes on, and is the best by now"
+
+
+def test_the_replicates_of_a_configuration_end_together_also_after_a_restart(tmp_path: Path) -> None:
+    spec = spec_with({"name": "asha", "grace_epochs": 2, "reduction": 2}, seeds=3)
+    storage, dropped = Storage(tmp_path), []
+
+    def judge(finished: dict[int, TrialResult]) -> StopRules:
+        dropped.clear()
+        drop = lambda *said: dropped.append(said)  # noqa: E731
+        return StopRules(spec, storage, Budget(None, storage), finished, lambda: None, drop)
+
+    first = judge({})
+    good, poor, sibling = TuneTrial(0), TuneTrial(1), TuneTrial(10)
+    for trial in (good, poor, sibling):
+        first.on_trial_add(TUNE, trial)
+    assert not first.ends(good, {"epoch": 2, "h_r": 2.0})
+    assert not first.ends(sibling, {"epoch": 1, "h_r": 9.0})
+    assert first.ends(poor, {"epoch": 2, "h_r": 1.0})
+    reason = "asha: h_r 1 is too far behind (trial 1)"
+    assert dropped == [(1, reason)], "trial 19 waits"
+    assert first.ends(sibling, {"epoch": 2, "h_r": 9.0})
+    assert sibling.told == [f"{reason}, at epoch 2"]
+
+    stopped = TrialResult(1, {}, "stopped", epoch=2, reason="asha: h_r 1 is too far behind, at epoch 2")
+    second, again = judge({1: stopped}), TuneTrial(10)
+    second.on_trial_add(TUNE, again)
+    assert [configuration for configuration, _ in dropped] == [1]
+    assert second.ends(again, {"epoch": 3, "h_r": 9.0})
+    judge({1: TrialResult(1, {}, "stopped", epoch=2, reason="h_r no better for 3 epochs, at epoch 2")})
+    assert dropped == [], "that was no comparison"
 
 
 def test_an_infinite_value_is_not_held_against_others(tmp_path: Path) -> None:
@@ -100,10 +131,10 @@ def test_an_infinite_value_is_not_held_against_others(tmp_path: Path) -> None:
     for trial in trials:
         judge.on_trial_add(TUNE, trial)
     infinite = {"epoch": 2, "h_r": float("inf")}
-    assert judge.ends(TUNE, trials[0], infinite)
+    assert judge.ends(trials[0], infinite)
     judge.on_trial_complete(TUNE, trials[0], infinite)  # type: ignore[arg-type]
     for number in (1, 2, 3):
-        assert not judge.ends(TUNE, trials[number], {"epoch": 2, "h_r": float(number)}), "the best so far"
+        assert not judge.ends(trials[number], {"epoch": 2, "h_r": float(number)}), "the best so far"
 
 
 def test_a_signal_is_heard_while_earlier_trials_are_read(tmp_path: Path) -> None:
@@ -118,7 +149,7 @@ def test_a_metric_that_is_not_finite_stops_a_trial_that_is_compared(tmp_path: Pa
     trial = TuneTrial(0)
     judge = rules(spec_with({"name": "asha"}), tmp_path)
     judge.on_trial_add(TUNE, trial)
-    assert judge.ends(TUNE, trial, {"epoch": 1, "h_r": float("nan")})
+    assert judge.ends(trial, {"epoch": 1, "h_r": float("nan")})
     assert trial.told == ["h_r is nan, at epoch 1"]
     assert judge.on_trial_result(TUNE, trial, {"epoch": 1}) == CONTINUE, "not measured yet"
 
@@ -129,7 +160,7 @@ def test_a_plateau_is_counted_over_attempts(tmp_path: Path) -> None:
     trial, judge = TuneTrial(0), rules(spec, tmp_path)
     judge.on_trial_add(TUNE, trial)
     assert judge.on_trial_result(TUNE, trial, {"epoch": 4, "h_r": 2.0}) == CONTINUE
-    assert judge.ends(TUNE, trial, {"epoch": 5, "h_r": 2.1})
+    assert judge.ends(trial, {"epoch": 5, "h_r": 2.1})
     assert trial.told == ["h_r no better for 3 epochs, at epoch 5"]
 
 
@@ -143,9 +174,9 @@ def test_the_time_budget_is_that_of_all_attempts(tmp_path: Path, monkeypatch: py
     first.store()
     judge = rules(spec, tmp_path, minutes=1)
     judge.on_trial_add(TUNE, trial)
-    assert not judge.ends(TUNE, trial, {"epoch": 1})
+    assert not judge.ends(trial, {"epoch": 1})
     now += 20
-    assert judge.ends(TUNE, trial, {"epoch": 2})
+    assert judge.ends(trial, {"epoch": 2})
     assert trial.told == ["the time budget of 1 min is used up, at epoch 2"]
     assert not Budget(None, Storage(tmp_path)).used_up
 

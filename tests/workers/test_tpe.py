@@ -70,7 +70,7 @@ def test_a_trial_that_showed_nothing_is_no_value(shown: float | None) -> None:
 def test_values_are_on_disk_before_their_trial_starts(tmp_path: Path) -> None:
     storage, spec = Storage(tmp_path), search(trials=4)
     room = [2]
-    queue = TrialQueue(spec, storage, plan_trials(spec), [], lambda: room[0])
+    queue = TrialQueue(spec, storage, plan_trials(spec), [], lambda: room[0], lambda *_: None)
     first, second = queue.suggest("a"), queue.suggest("b")
     assert first == {"trial": 0, "params": POINT}
     assert second is not None
@@ -95,7 +95,7 @@ def test_a_queue_learns_from_the_trials_of_earlier_attempts(tmp_path: Path) -> N
         TrialResult(n, good if n % 2 else bad, "succeeded", metrics={"h_r": 1.0 if n % 2 else 0.0}) for n in range(20)
     ]
     left = [TrialPlan(n, {}, n) for n in range(20, 30)]
-    queue = TrialQueue(spec, Storage(tmp_path), left, finished, lambda: 1)
+    queue = TrialQueue(spec, Storage(tmp_path), left, finished, lambda: 1, lambda *_: None)
     policies = []
     for plan in left:
         suggested = queue.suggest(str(plan.number))
@@ -107,7 +107,7 @@ def test_a_queue_learns_from_the_trials_of_earlier_attempts(tmp_path: Path) -> N
 
 def test_the_replicates_of_a_configuration_share_its_values_and_tpe_is_told_their_mean(tmp_path: Path) -> None:
     spec, storage = search(trials=2, seeds=2, points=[]), Storage(tmp_path)
-    queue = TrialQueue(spec, storage, plan_trials(spec), [], lambda: 9)
+    queue = TrialQueue(spec, storage, plan_trials(spec), [], lambda: 9, lambda *_: None)
     started = [queue.suggest(str(n)) or {} for n in range(4)]
     assert [trial["trial"] for trial in started] == [0, 2, 1, 3], "a configuration after the other"
     assert [trial["params"]["training.seed"] for trial in started] == [0, 1, 0, 1]
@@ -127,13 +127,35 @@ def test_the_replicates_of_a_configuration_share_its_values_and_tpe_is_told_thei
 
 def test_more_seeds_of_an_ended_search_take_the_values_that_were_chosen(tmp_path: Path) -> None:
     before, after, storage = search(trials=2, points=[]), search(trials=2, points=[], seeds=2), Storage(tmp_path)
-    first = TrialQueue(before, storage, plan_trials(before), [], lambda: 9)
+    first = TrialQueue(before, storage, plan_trials(before), [], lambda: 9, lambda *_: None)
     started = [first.suggest(str(n)) or {} for n in range(2)]
     finished = [
         TrialResult(n, {**trial["params"], "training.seed": 0}, "succeeded", metrics={"h_r": 1.0})
         for n, trial in enumerate(started)
     ]
-    second = TrialQueue(after, storage, plan_trials(after)[2:], finished, lambda: 9)
+    second = TrialQueue(after, storage, plan_trials(after)[2:], finished, lambda: 9, lambda *_: None)
     assert [second.suggest("a"), second.suggest("b")] == [
         {"trial": n + 2, "params": {**started[n]["params"], "training.seed": 1}} for n in range(2)
     ]
+
+
+def test_of_a_configuration_that_was_stopped_what_waits_is_left_out_and_tpe_is_told_the_rest(tmp_path: Path) -> None:
+    spec, storage, left_out = search(trials=2, seeds=3, points=[]), Storage(tmp_path), {}
+    storage.checkpoint(4).parent.mkdir(parents=True)
+    storage.checkpoint(4).touch()  # it began in an earlier attempt
+    queue = TrialQueue(
+        spec, storage, plan_trials(spec), [], lambda: 1, lambda plan, why: left_out.update({plan.number: (plan, why)})
+    )
+    first = queue.suggest("a") or {}
+    told: list[tuple[int, float | None]] = []
+    queue._chooser._tpe.end = lambda *said: told.append(said)  # type: ignore[union-attr,method-assign]
+    queue.drop(0, "asha: too far behind")
+    assert left_out.keys() == {2}
+    plan, reason = left_out[2]
+    assert reason == "asha: too far behind"
+    assert plan.params == {**first["params"], "training.seed": 1}, "shown with the values it would have had"
+    queue.on_trial_complete("a", {"h_r": 1.0})
+    assert (queue.suggest("b") or {})["trial"] == 4, "it is ended where it left what it came to"
+    queue.on_trial_complete("b", {"h_r": 2.0})
+    assert told == [(0, 1.5)]
+    assert (queue.suggest("c") or {})["trial"] == 1

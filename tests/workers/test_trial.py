@@ -234,7 +234,9 @@ def test_the_queue_then_starts_only_what_was_trained_before(context: RunContext)
     storage = context.storage
     storage.checkpoint(1).parent.mkdir(parents=True)
     storage.checkpoint(1).touch()
-    queue = TrialQueue(ExperimentSpec(name="a"), storage, [TrialPlan(n, {}) for n in range(3)], [], lambda: 9)
+    queue = TrialQueue(
+        ExperimentSpec(name="a"), storage, [TrialPlan(n, {}) for n in range(3)], [], lambda: 9, lambda *_: None
+    )
     queue.close()
     assert queue.suggest("a") == {"trial": 1, "params": {}}
     assert queue.suggest("b") == "FINISHED"
@@ -262,7 +264,7 @@ def test_failures_count_over_processes_and_are_not_forgotten(
 def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tmp_path: Path) -> None:
     updates: list[TrialResult] = []
     callbacks = SweepCallbacks(updates.append, lambda *_: None, lambda _: None, lambda _: None)
-    queue = TrialQueue(context.spec, context.storage, [], [], lambda: 1)
+    queue = TrialQueue(context.spec, context.storage, [], [], lambda: 1, lambda *_: None)
     watch: Any = None
     events = _TuneEvents(context, queue, Budget(None, context.storage), watch, callbacks)
     error = tmp_path / "error.pkl"

@@ -72,7 +72,7 @@ class Population(StopRules):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision = str(TrialScheduler.CONTINUE)
         number, epoch = number_of(trial), int(result["epoch"])
-        if self.ends(tune_controller, trial, result):
+        if self.ends(trial, result):
             self._scores.pop(number, None)
             return decision
         # A trial that goes on from a checkpoint was compared up to the last whole interval.

@@ -6,6 +6,7 @@ same trial in every attempt.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from adadim_core.spec.search import SearchSpec
 from workers.storage.folder import Storage
 from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
+from workers.sweep.race import RaceCourse, is_race
 
 
 class TrialQueue(Searcher):
@@ -29,21 +31,25 @@ class TrialQueue(Searcher):
         plans: Sequence[TrialPlan],
         finished: Sequence[TrialResult],
         slots: Callable[[], int],
+        leave_out: Callable[[TrialPlan, str], None],
     ) -> None:
         """
         Args:
             spec: The experiment.
             storage: Where chosen values are kept.
             plans: The trials to run.
-            finished: Those that ended before, for TPE to learn from.
+            finished: Those that ended before, for TPE and a race to go by.
             slots: How many trials may run at once, now.
+            leave_out: Told of trials that will never start, and why.
         """
         super().__init__()
         self._ranking_metric, _ = ranking(spec)
         self._storage = storage
         self._waiting = list(plans)
         self._slots = slots
+        self._leave_out = leave_out
         self._live: dict[str, TrialPlan] = {}
+        self._race = RaceCourse(spec, plans, finished) if is_race(spec) else None
         self._chooser: _Chooser | None = None
         if spec.search is not None and ALGORITHMS[spec.search.algorithm].learns:
             self._chooser = _Chooser(spec, spec.search, plans, finished)
@@ -60,6 +66,13 @@ class TrialQueue(Searcher):
             self._closed = True
             trained = self._storage.checkpointed() if self._waiting else set()
             self._waiting = [plan for plan in self._waiting if plan.number in trained]
+            self._race = None  # what has begun leaves what it came to, whatever it waits for
+
+    def drop(self, configuration: int, reason: str) -> None:
+        """Of this configuration no trial is to begin; those that have begun before go on to where they are ended."""
+        replicates = {plan.number for plan in self._waiting if plan.configuration == configuration}
+        begun = self._storage.checkpointed() if replicates else set()
+        self._sort_out(lambda plan: reason if plan.number in replicates - begun else None)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """What the next trial is to be, if one may start now."""
@@ -67,7 +80,11 @@ class TrialQueue(Searcher):
             return Searcher.FINISHED  # type: ignore[return-value]
         if len(self._live) >= self._slots():
             return None
-        plan = self._waiting.pop(0)
+        race = self._race
+        plan = next((plan for plan in self._waiting if race is None or race.may_start(plan.number)), None)
+        if plan is None:  # a race waits until all have come as far
+            return None
+        self._waiting.remove(plan)
         params = plan.params
         if self._chooser is not None:
             params = self._chooser.start(plan)
@@ -78,8 +95,28 @@ class TrialQueue(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         plan = self._live.pop(trial_id, None)
-        if self._chooser is not None and plan is not None:
-            self._chooser.end(plan, None if error else (result or {}).get(self._ranking_metric))
+        if plan is None:
+            return
+        value = None if error else (result or {}).get(self._ranking_metric)
+        if self._chooser is not None:
+            self._chooser.end(plan, value)
+        if self._race is not None:
+            race = self._race
+            race.end(plan.number, value)
+            self._sort_out(lambda plan: race.verdict(plan.number))
+
+    def _sort_out(self, verdict: Callable[[TrialPlan], str | None]) -> None:
+        """Leave out those that wait for nothing."""
+        waiting, self._waiting = self._waiting, []
+        for plan in waiting:
+            reason = verdict(plan)
+            if reason is None:
+                self._waiting.append(plan)
+                continue
+            if self._chooser is not None:
+                plan = replace(plan, params=self._chooser.known(plan))  # noqa: PLW2901 - what it would have been
+                self._chooser.end(plan, None)
+            self._leave_out(plan, reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Tune wants a file; what must be kept is in storage."""
@@ -112,7 +149,8 @@ class _Chooser:
         configurations = {plan.number: plan.configuration for plan in plan_trials(spec)}
         for result in finished:
             configuration = configurations[result.number]
-            self._chosen[configuration] = configuration_of(result.params)
+            if values := configuration_of(result.params):
+                self._chosen[configuration] = values
             self._show(configuration, result.metrics.get(search.metric))
         for configuration in self._shown:
             self._begin(configuration)
@@ -122,8 +160,12 @@ class _Chooser:
         """A trial starts. Returns its values: those on record for its configuration, or chosen ones."""
         return {**self._begin(plan.configuration), **plan.params}
 
+    def known(self, plan: TrialPlan) -> dict[str, Any]:
+        """A trial's values as far as they are on record for its configuration."""
+        return {**self._chosen.get(plan.configuration, {}), **plan.params}
+
     def end(self, plan: TrialPlan, value: float | None) -> None:
-        """A trial ended with this value of the ranking metric; None: it showed nothing."""
+        """A trial ended with this value of the ranking metric; None: it showed nothing, or never started."""
         self._open[plan.configuration] -= 1
         self._show(plan.configuration, value)
         self._judge(plan.configuration)
@@ -131,7 +173,7 @@ class _Chooser:
     def _begin(self, configuration: int) -> dict[str, Any]:
         if configuration not in self._begun:
             values = self._chosen.get(configuration, {})
-            self._begun[configuration] = self._tpe.start(configuration, values)
+            self._begun[configuration] = self._chosen[configuration] = self._tpe.start(configuration, values)
         return self._begun[configuration]
 
     def _show(self, configuration: int, value: float | None) -> None:

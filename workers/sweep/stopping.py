@@ -1,24 +1,25 @@
-"""Which trials end early, and why: ASHA or median stopping (Ray Tune's), plateau, and the time budget.
+"""Which trials end early, and why: ASHA or median stopping (judges.py), plateau, and the time budget.
 
-Owns the verdict after every epoch and what an earlier attempt must have left known for it. How a trial ends early
+Owns the verdict after every epoch and what an earlier attempt must have left known for it. ASHA and median stopping
+end configurations: all replicates of one, also those that have yet to start. How a trial ends early
 is the room trial's: its actor is told, and writes encoder and result as for any other end.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from adadim_core.spec import ExperimentSpec
+from adadim_core.spec import ExperimentSpec, plan_trials
 from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PlateauSpec, PopulationBasedTraining, Race
 from workers.storage.folder import Storage
 from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
+from workers.sweep.judges import AshaJudge, Judge, MedianJudge
 
 
 class StopRules(FIFOScheduler):
@@ -31,6 +32,7 @@ class StopRules(FIFOScheduler):
         budget: Budget,
         finished: dict[int, TrialResult],
         check: Callable[[], None],
+        drop: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
         """
         Args:
@@ -39,6 +41,7 @@ class StopRules(FIFOScheduler):
             budget: The time there is.
             finished: Trials that ended before, by number.
             check: Called between two of them: reading what hundreds showed takes a while. May raise.
+            drop: Told of a configuration whose other replicates are not to start, and why.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._metric: str
@@ -49,23 +52,27 @@ class StopRules(FIFOScheduler):
         self._plateaus: dict[int, _Plateau] = {}
         self._ending: dict[int, str] = {}
         """Trials that were told to end, and why."""
-        self._known: set[str] = set()
-        self._scheduler = _scheduler(spec, self._metric, self._mode)
-        for number in finished if self._scheduler is not None else ():
+        self._known: set[int] = set()
+        self._drop = drop
+        self._configurations = {plan.number: plan.configuration for plan in plan_trials(spec)}
+        self._judge = _judge(spec, self._mode, self._configurations)
+        for number, result in finished.items() if self._judge is not None else ():
             check()
-            self._remember(_Former(f"former-{number}"), number)
+            self._remember(number)
+            if result.state == "stopped" and (result.reason or "").startswith(f"{self._name()}: "):
+                self._end_configuration(number, result.reason or "")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its parts, to restore them in another process; nobody will
 
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._remember(trial, number_of(trial), tune_controller)
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ARG002
+        self._remember(number_of(trial))
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        self.ends(tune_controller, trial, result)
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002
+        self.ends(trial, result)
         return str(TrialScheduler.CONTINUE)
 
-    def ends(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> bool:
+    def ends(self, trial: Trial, result: dict[str, Any]) -> bool:
         """Whether a trial is not to go on after this epoch; it is told then.
 
         Tune is not: it would give the trial's process ten seconds at the end of a run, and a trial that writes its
@@ -73,30 +80,34 @@ class StopRules(FIFOScheduler):
         """
         number, reason = number_of(trial), None
         if not result.get("interrupted"):
-            # Told once, it may have gone on in a new process; Tune's schedulers are not to be asked again then.
-            reason = self._ending.get(number) or self._verdict(tune_controller, trial, result)
+            # Told once, it may have gone on in a new process; it is not judged again then.
+            reason = self._ending.get(number) or self._verdict(number, result)
         if reason is not None:
             self._ending[number] = reason
             actor_of(trial).end_early.remote(f"{reason}, at epoch {int(result['epoch'])}")
         return reason is not None
 
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        # ASHA would hold an infinite value against every trial to come.
-        if self._scheduler is not None and math.isfinite(result.get(self._metric, math.nan)):
-            self._scheduler.on_trial_complete(tune_controller, trial, result)
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
+        value = result.get(self._metric, math.nan)
+        if self._judge is not None and math.isfinite(value):
+            self._judge.observe(number_of(trial), int(result["epoch"]), value)
 
-    def _verdict(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str | None:
+    def _verdict(self, number: int, result: dict[str, Any]) -> str | None:
         """Why the trial should stop, or None."""
-        number, epoch, value = number_of(trial), int(result["epoch"]), result.get(self._metric)
+        epoch, value = int(result["epoch"]), result.get(self._metric)
         if self._budget.used_up:
             return self._budget.reason
         if value is None:
             return None
-        if self._scheduler is not None:
+        if self._judge is not None:
             if not math.isfinite(value):
                 return f"{self._metric} is {value}"
-            if self._scheduler.on_trial_result(tune_controller, trial, result) == TrialScheduler.STOP:
-                return f"{self._name()}: {self._metric} {value:.4g} is too far behind"
+            behind = self._judge.observe(number, epoch, value)
+            if behind is not None:
+                over = f" over {behind.replicates} seeds" if behind.replicates > 1 else ""
+                reason = f"{self._name()}: {self._metric} {behind.value:.4g}{over} is too far behind"
+                self._end_configuration(number, reason)
+                return reason
         if self._spec.stop.plateau is not None:
             plateau = self._plateaus[number]
             plateau.observe(epoch, value)
@@ -104,25 +115,26 @@ class StopRules(FIFOScheduler):
                 return f"{self._metric} no better for {self._spec.stop.plateau.patience} epochs"
         return None
 
-    def _remember(self, trial: Any, number: int, tune_controller: Any = None) -> None:
-        """Begin with a trial: show the scheduler what it did in earlier attempts. Verdicts on that are not repeated."""
-        if trial.trial_id in self._known:  # it goes on in another process
+    def _end_configuration(self, number: int, reason: str) -> None:
+        """The other replicates of this trial's configuration end with it: at their next epoch, or before they start."""
+        configuration, reason = self._configurations[number], f"{reason} (trial {number})"
+        for other, of in self._configurations.items():
+            if of == configuration and other != number:
+                self._ending.setdefault(other, reason)
+        self._drop(configuration, reason)
+
+    def _remember(self, number: int) -> None:
+        """Begin with a trial: know what it did in earlier attempts. Verdicts on that are not repeated."""
+        if number in self._known:  # it goes on in another process
             return
-        self._known.add(trial.trial_id)
-        if self._scheduler is not None:
-            self._scheduler.on_trial_add(tune_controller, trial)
+        self._known.add(number)
         if self._spec.stop.plateau is not None:
             self._plateaus[number] = _Plateau(self._spec.stop.plateau, self._mode)
-        if self._scheduler is None and self._spec.stop.plateau is None:
+        if self._judge is None and self._spec.stop.plateau is None:
             return
         for epoch, value in history(self._storage, number, self._metric):
-            if self._scheduler is not None and math.isfinite(value):
-                record = self._scheduler.on_trial_result
-                if isinstance(self._scheduler, MedianStoppingRule):
-                    record = (
-                        self._scheduler.on_trial_complete
-                    )  # it only records; the other takes no result after a stop
-                record(tune_controller, trial, {"epoch": epoch, self._metric: value})
+            if self._judge is not None and math.isfinite(value):
+                self._judge.observe(number, epoch, value)
             if self._spec.stop.plateau is not None:
                 self._plateaus[number].observe(epoch, value)
 
@@ -138,13 +150,6 @@ def number_of(trial: Trial) -> int:
 def actor_of(trial: Trial) -> Any:
     """The actor that trains a trial. It takes calls in their order: one made now comes before the next epoch."""
     return trial.temporary_state.ray_actor
-
-
-@dataclass(frozen=True)
-class _Former:
-    """Stands for a trial of an earlier attempt where Tune's schedulers want one of its own."""
-
-    trial_id: str
 
 
 class _Plateau:
@@ -164,24 +169,14 @@ class _Plateau:
         return epoch - self._best_epoch >= self._spec.patience
 
 
-def _scheduler(spec: ExperimentSpec, metric: str, mode: str) -> FIFOScheduler | None:
-    """Tune's scheduler for what the spec names; None where no trial is stopped for being behind others."""
+def _judge(spec: ExperimentSpec, mode: str, configurations: Mapping[int, int]) -> Judge | None:
+    """Who compares configurations while they train; None where none is stopped for being behind others."""
     match spec.search.scheduler if spec.search is not None else NoScheduler():
-        case Asha(grace_epochs=grace, reduction=reduction):
-            return AsyncHyperBandScheduler(
-                time_attr="epoch",
-                metric=metric,
-                mode=mode,
-                max_t=max(spec.epochs, grace),
-                grace_period=grace,
-                reduction_factor=reduction,
-                stop_last_trials=False,
-            )
-        case MedianStopping(grace_epochs=grace, min_trials=least):
-            return MedianStoppingRule(
-                time_attr="epoch", metric=metric, mode=mode, grace_period=grace, min_samples_required=least
-            )
-        case NoScheduler() | PopulationBasedTraining() | Race():  # which population.py decides
+        case Asha() as settings:
+            return AshaJudge(settings, spec.epochs, mode, configurations)
+        case MedianStopping() as settings:
+            return MedianJudge(settings, mode, configurations)
+        case NoScheduler() | PopulationBasedTraining() | Race():  # population.py and race.py decide
             return None
         case _ as forgotten:
             assert_never(forgotten)

@@ -25,7 +25,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
-from adadim_core.spec import TrialPlan
+from adadim_core.spec import ExperimentSpec, TrialPlan
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import TrialState
 from adadim_core.spec.scheduler import PopulationBasedTraining
@@ -90,14 +90,14 @@ def run_trials(
         trainable = tune.with_resources(trainable, {"memory": 1})  # Tune wants to be asked for something
     scheduler: StopRules
     check = lambda: callbacks.check([])  # noqa: E731
-    slots = watch.slots
     search, before = spec.search, {result.number: result for result in finished}
+    leave_out = lambda plan, reason: callbacks.update(_left_out(spec, plan, reason))  # noqa: E731
     if search is not None and isinstance(search.scheduler, PopulationBasedTraining):
+        queue = TrialQueue(spec, storage, plans, finished, lambda: len(plans), leave_out)  # they take turns
         scheduler = Population(spec, search, search.scheduler, storage, budget, before, check, callbacks.change)
-        slots = lambda: len(plans)  # noqa: E731 - they take turns
     else:
-        scheduler = StopRules(spec, storage, budget, before, check)
-    queue = TrialQueue(spec, storage, plans, finished, slots)
+        queue = TrialQueue(spec, storage, plans, finished, watch.slots, leave_out)
+        scheduler = StopRules(spec, storage, budget, before, check, queue.drop)
     events = _TuneEvents(context, queue, budget, watch, callbacks)
     tuner = tune.Tuner(
         trainable,
@@ -123,6 +123,11 @@ def run_trials(
     )
     tuner.fit()
     return [chosen(storage, plan) for plan in plans if plan.number in events.lost]
+
+
+def _left_out(spec: ExperimentSpec, plan: TrialPlan, reason: str) -> TrialResult:
+    epochs = spec.with_params(plan.params).training.epochs
+    return TrialResult(plan.number, plan.params, "stopped", epochs=epochs, reason=reason)
 
 
 class _TuneEvents(tune.Callback):

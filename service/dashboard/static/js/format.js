@@ -69,18 +69,20 @@ export const absolute = (timestamp) =>
   new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 const WEIGHTING = "objective.weighting";
+const SEED = "training.seed";
 
-/** What tells a trial from its siblings: "adaptive", "fixed 0.5", "temperature=0.2"; the spec's weighting for a single run. */
+/** What tells a trial from its siblings: "adaptive", "fixed 0.5, seed 3", "temperature=0.2"; the spec's weighting for a single run. */
 export function trialLabel(params, spec) {
-  const paths = Object.keys(params);
-  if (!paths.length && spec?.search) return "not chosen yet";
+  const paths = Object.keys(params).filter((path) => path !== SEED);
+  const seed = SEED in params ? [`seed ${params[SEED]}`] : [];
+  if (!paths.length && spec?.search?.algorithm === "tpe") return ["not chosen yet", ...seed].join(", ");
   const varied = paths.filter((path) => path === WEIGHTING || path.startsWith(`${WEIGHTING}.`));
   const parts = [];
   if (varied.length || !paths.length) parts.push(weightingLabel(varied, params, spec?.objective?.weighting));
   for (const path of paths) {
     if (!varied.includes(path)) parts.push(`${shortPath(path, paths)}=${paramValue(params[path])}`);
   }
-  return parts.join(", ");
+  return [...parts, ...seed].join(", ");
 }
 
 /** The same with full paths, for hovering. */
