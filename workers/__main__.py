@@ -14,7 +14,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, without_effect
+from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, unintended
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
 from workers.errors import RunError
@@ -167,7 +167,7 @@ def _read_spec(source: str) -> ExperimentSpec:
         raise RunError(f"cannot read spec {source}: {error.strerror}") from error
     try:
         spec = parse_spec(text)
-        if useless := without_effect(spec):
+        if useless := unintended(spec):
             raise SpecError(useless)
     except SpecError as error:
         raise RunError(error.in_file(source)) from None

@@ -4,8 +4,8 @@ Owns: pydantic models, parsing, search planning, metric names. Does not own: any
 ray, HTTP or a database. Importing this package never imports torch.
 """
 
-from adadim_core.spec.effect import without_effect
 from adadim_core.spec.experiment import ExperimentSpec, json_schema
+from adadim_core.spec.intent import unintended
 from adadim_core.spec.labels import trial_label
 from adadim_core.spec.notation import MAX_SPEC_BYTES
 from adadim_core.spec.parsing import parse_spec, validate_spec
@@ -26,6 +26,6 @@ __all__ = [
     "planned_seeds",
     "seed_of",
     "trial_label",
+    "unintended",
     "validate_spec",
-    "without_effect",
 ]

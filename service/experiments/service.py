@@ -15,8 +15,8 @@ from adadim_core.spec import (
     TrialPlan,
     parse_spec,
     plan_trials,
+    unintended,
     validate_spec,
-    without_effect,
 )
 from adadim_core.spec.search import MAX_TRIALS
 from service.database import notify
@@ -61,7 +61,7 @@ def invalid_spec(error: SpecError) -> InvalidError:
 
 
 def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
-    if useless := without_effect(spec):
+    if useless := unintended(spec):
         raise invalid_spec(SpecError(useless))
     trials = plan_trials(spec)
     if len(trials) > max_trials:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adadim_core.spec import Problem, parse_spec, validate_spec, without_effect
+from adadim_core.spec import Problem, parse_spec, unintended, validate_spec
 from adadim_core.spec.backbones import BACKBONES
 from adadim_core.spec.datasets import DATASETS
 
@@ -97,7 +97,7 @@ def test_kinds_with_the_same_fields_may_be_swept_by_name() -> None:
     assert spec.search is not None
 
 
-# -- settings without effect --------------------------------------------------------------------------------------
+# -- settings that cannot be meant ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,24 @@ def test_kinds_with_the_same_fields_may_be_swept_by_name() -> None:
             },
             "/search/scheduler/every_epochs",
         ),
+        *(
+            (
+                {
+                    "search": {
+                        "trials": 2,
+                        "metric": metric,
+                        "mode": mode,
+                        "space": {"training.lr": {"uniform": [0.1, 0.2]}},
+                    }
+                },
+                "/search/mode",
+            )
+            for metric, mode in (("loss", "max"), ("knn_top1", "min"))
+        ),
     ],
 )
-def test_a_setting_that_changes_nothing_is_named(sections: dict[str, Any], pointer: str) -> None:
-    (found,) = without_effect(validate_spec({"name": "a", **sections}))
+def test_a_setting_that_cannot_be_meant_is_named(sections: dict[str, Any], pointer: str) -> None:
+    (found,) = unintended(validate_spec({"name": "a", **sections}))
     assert found.pointer == pointer
 
 
@@ -129,12 +143,13 @@ def test_a_setting_that_changes_nothing_is_named(sections: dict[str, Any], point
     [
         {},
         {"evaluation": {"knn_k": 1438}},
+        {"search": {"trials": 2, "metric": "h_r", "mode": "min", "space": {"training.lr": {"uniform": [0.1, 0.2]}}}},
         {"objective": {"mutual_information": {"start_epoch": 100, "gamma": 0.0}}},
         {"data": {"dataset": "image_folder", "path": "/images"}, "evaluation": {"knn_k": 10_000}},
     ],
 )
-def test_a_setting_that_may_change_something_is_not(sections: dict[str, Any]) -> None:
-    assert without_effect(validate_spec({"name": "a", **sections})) == []
+def test_a_setting_that_can_be_meant_is_not(sections: dict[str, Any]) -> None:
+    assert unintended(validate_spec({"name": "a", **sections})) == []
 
 
 def test_in_a_sweep_a_setting_must_matter_to_one_trial() -> None:
@@ -143,7 +158,7 @@ def test_in_a_sweep_a_setting_must_matter_to_one_trial() -> None:
         trials = {} if algorithm == "grid" else {"trials": 2}
         term = {"mutual_information": {"start_epoch": 20}}
         spec = validate_spec({"name": "a", "objective": term, "search": search | trials})
-        return [problem.pointer for problem in without_effect(spec)]
+        return [problem.pointer for problem in unintended(spec)]
 
     assert found(10, 30) == []
     assert found(10, 20) == ["/objective/mutual_information/start_epoch"]
@@ -152,5 +167,5 @@ def test_in_a_sweep_a_setting_must_matter_to_one_trial() -> None:
 
 def test_a_stored_spec_of_before_is_still_read() -> None:
     spec = validate_spec({"name": "a", "evaluation": {"knn_k": 10_000}})
-    assert without_effect(spec)
+    assert unintended(spec)
     assert validate_spec(spec.model_dump(mode="json")) == spec

@@ -1,4 +1,4 @@
-"""Settings that are allowed and cannot be meant: they would change nothing.
+"""Settings that are allowed and cannot be meant: they change nothing, or rank the worst trial first.
 
 Asked where people hand in a spec, not where a stored one is read: what an earlier version took still runs.
 """
@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.plan import configuration_of, plan_trials
 from adadim_core.spec.problems import Problem
 from adadim_core.spec.scheduler import PopulationBasedTraining
 
 _DECIDING = ("data", "evaluation", "objective.mutual_information", "training.collapse", "training.epochs")
 _WHOLE = ("objective", "training")
-"""Where a search may change whether a setting has an effect."""
+"""Where a search may change whether a setting can be meant."""
 
 
-def without_effect(spec: ExperimentSpec) -> list[Problem]:
-    """What of a spec changes nothing in any of its trials."""
+def unintended(spec: ExperimentSpec) -> list[Problem]:
+    """What of a spec cannot be meant in any of its trials."""
     search = spec.search
     if search is None or not any(path.startswith(_DECIDING) or path in _WHOLE for path in search.space):
         return [*_problems(spec), *_search_problems(spec)]
@@ -53,7 +54,14 @@ def _problems(spec: ExperimentSpec) -> Iterator[Problem]:
 
 
 def _search_problems(spec: ExperimentSpec) -> Iterator[Problem]:
-    scheduler = spec.search.scheduler if spec.search is not None else None
+    if spec.search is None:
+        return
+    metric, scheduler = METRICS[spec.search.metric], spec.search.scheduler
+    if metric.higher_is_better is not None and metric.higher_is_better != (spec.search.mode == "max"):
+        better = "max" if metric.higher_is_better else "min"
+        yield Problem(
+            "/search/mode", f"{spec.search.mode} ranks the worst trial by {metric.name} first; write mode: {better}"
+        )
     if isinstance(scheduler, PopulationBasedTraining) and scheduler.every_epochs >= spec.epochs:
         yield Problem(
             "/search/scheduler/every_epochs",
