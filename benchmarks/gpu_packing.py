@@ -5,8 +5,8 @@
 A sweep of weightings is many small networks on the same images. Here its members share the images, their order and
 their views, which are drawn once; each has weights, an optimiser and a weighting of its own. On a GPU a member's whole
 step is one CUDA graph, as a trial's is, replayed on a stream of its own, so that small kernels of different members run
-side by side. On a CPU the same calls are made plainly, one
-member after the other, and each is bit for bit the trial alone.
+side by side. On a CPU the same calls are made plainly, one member after the other, and each is bit for bit the trial
+alone.
 
 Owns the step of a pack. Owns no report, checkpoint, evaluation or early end of a member: those stay the trainer's.
 

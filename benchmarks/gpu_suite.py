@@ -135,7 +135,8 @@ class Suite:
         running = {}
         for name in names:
             left = self._budget - (time.monotonic() - self._began)
-            limit = min(left, PARTS[name].share * self._budget)
+            share = PARTS[name].share * (2 if self._smoke else 1)  # as long to start, and less to leave for others
+            limit = min(left, share * self._budget)
             if limit < self.least_seconds:
                 self._results["parts"][name] = {"status": "skipped", "reason": f"{max(left, 0):.0f} s were left"}
                 continue

@@ -21,7 +21,7 @@ from adadim_core.building import build_model
 from adadim_core.optimizers import build_optimizer
 from adadim_core.precision import autocast
 from adadim_core.spec import ExperimentSpec, validate_spec
-from gpu.settings import Record, Settings, median_seconds, spread
+from gpu.settings import WARM_UP_STEPS, Record, Settings, median_seconds, spread
 from gpu.throughput import trial
 
 
@@ -63,7 +63,7 @@ def _only(alpha: float) -> dict[str, Any]:
 def _trainer_speed(settings: Settings, spec: ExperimentSpec) -> list[float]:
     trainer = Trainer(spec, device=settings.device)
     steps = 2 if settings.smoke else 20
-    trainer.train_steps(3)
+    trainer.train_steps(WARM_UP_STEPS)
     seconds = median_seconds(settings, lambda: trainer.train_steps(steps), rounds=3)
     return [steps * spec.training.batch_size / s for s in seconds]
 

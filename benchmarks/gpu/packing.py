@@ -23,7 +23,7 @@ from gpu_packing import Pack
 from adadim_core.building import load_images
 from adadim_core.data import ImageDataset
 from adadim_core.spec import ExperimentSpec, validate_spec
-from gpu.settings import Record, Settings, median_seconds
+from gpu.settings import WARM_UP_STEPS, Record, Settings, median_seconds
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
 _NETWORKS = {
@@ -108,7 +108,7 @@ def _together(settings: Settings, network: str, counts: list[int], data: ImageDa
 
 def _rate(settings: Settings, pack: Pack) -> float:
     steps = 1 if settings.smoke else 10
-    pack.train_steps(2)
+    pack.train_steps(WARM_UP_STEPS)
     seconds = median_seconds(settings, lambda: pack.train_steps(steps), rounds=1 if settings.smoke else 3)
     batch = pack.members[0].spec.training.batch_size
     return steps * batch * len(pack.members) / seconds[len(seconds) // 2]
@@ -202,7 +202,7 @@ def serve() -> None:
             spec = validate_spec(json.loads(order["spec"]))
             data = data or load_images(spec.data).to(torch.device(order["device"]))
             pack = Pack([spec], device=order["device"], data=data, graphs=order["graphs"])
-            pack.train_steps(3)
+            pack.train_steps(WARM_UP_STEPS)
             _synchronize(pack)
             print(json.dumps({"ready": True}), flush=True)
             sys.stdin.readline()

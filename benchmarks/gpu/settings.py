@@ -18,6 +18,8 @@ from core_images import AUGMENTATION
 from adadim_core import load_dataset
 
 CLASSES = 10
+WARM_UP_STEPS = 6
+"""Steps of a trainer after which it replays graphs, and everything is compiled and chosen."""
 SIDE, SMOKE_SIDE = 32, 16
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from adadim_core import Trainer
 from adadim_core.spec import validate_spec
-from gpu.settings import Record, Settings
+from gpu.settings import WARM_UP_STEPS, Record, Settings
 
 _CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "fixed 0": {"policy": "fixed", "alpha": 0.0},
@@ -68,7 +68,7 @@ def _speed(settings: Settings) -> tuple[float, float]:
     """Seconds of an epoch, and of what comes on top in each trial: building, the first steps, evaluation."""
     began = time.monotonic()
     trainer = Trainer(validate_spec(_document(settings, {"policy": "adaptive"}, 1000, 0)), device=settings.device)
-    trainer.train_steps(3)
+    trainer.train_steps(WARM_UP_STEPS)
     trainer.evaluate()
     settings.wait()
     ending = time.monotonic() - began

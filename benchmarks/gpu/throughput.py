@@ -19,7 +19,7 @@ from adadim_core.optimizers import build_optimizer
 from adadim_core.precision import autocast
 from adadim_core.seeding import generator
 from adadim_core.spec import ExperimentSpec, validate_spec
-from gpu.settings import Record, Settings, median_seconds, spread
+from gpu.settings import WARM_UP_STEPS, Record, Settings, median_seconds, spread
 
 # The first that is part of a kernel's name decides.
 KERNELS = {
@@ -42,6 +42,10 @@ def run(settings: Settings, record: Record) -> None:
         for backbone in ("resnet18", "resnet50"):
             name = f"{backbone} batch {batch}"
             record.attempt(name, lambda b=backbone, n=batch: _speed(settings, b, n, peak))
+            if batch == batches[0] and settings.cuda:
+                record.attempt(
+                    f"{name}, plain calls", lambda b=backbone, n=batch: _speed(settings, b, n, peak, compile=False)
+                )
         if batch == batches[0]:
             for backbone in ("resnet18", "resnet50"):
                 record.attempt(f"{backbone} profile", lambda b=backbone, n=batch: _profile(settings, b, n))
@@ -100,14 +104,14 @@ def operations(spec: ExperimentSpec, data: Any, device: str) -> float:
     return counter.get_total_flops() / images * spec.training.batch_size
 
 
-def _speed(settings: Settings, backbone: str, batch: int, peak: float) -> dict[str, Any]:
+def _speed(settings: Settings, backbone: str, batch: int, peak: float, **training: Any) -> dict[str, Any]:
     if settings.cuda:
         torch.cuda.reset_peak_memory_stats()
-    spec = trial(settings, backbone, batch)
+    spec = trial(settings, backbone, batch, **training)
     trainer = Trainer(spec, device=settings.device)
     counted = operations(spec, trainer.data, settings.device)
     steps = 2 if settings.smoke else max(5, 5120 // batch)
-    trainer.train_steps(3)
+    trainer.train_steps(WARM_UP_STEPS)
     seconds = median_seconds(settings, lambda: trainer.train_steps(steps), rounds=3 if settings.smoke else 5)
     speeds = [steps * batch / s for s in seconds]
     speed = statistics.median(speeds)
@@ -125,7 +129,7 @@ def _profile(settings: Settings, backbone: str, batch: int) -> dict[str, Any]:
     """Share of the time of a step by kind of kernel, and the share in which the device had nothing to do."""
     trainer = Trainer(trial(settings, backbone, batch), device=settings.device)
     steps = 2 if settings.smoke else 10
-    trainer.train_steps(3)
+    trainer.train_steps(WARM_UP_STEPS)
     settings.wait()
     activities = [torch.profiler.ProfilerActivity.CPU]
     if settings.cuda:
