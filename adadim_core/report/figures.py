@@ -96,22 +96,22 @@ def balance(material: Material) -> Figure | None:
 
 
 def mean_curve(found: list[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Epochs, mean and the ends of its 95 % interval over replicates, where all of them measured; None: nowhere.
+    """Epochs, mean and the ends of its 95 % interval over replicates, as far as all of them went; None: nowhere.
 
-    Of a single replicate the interval is the curve itself.
+    Replicates measure at the same epochs. Where a service thinned long curves each in its own way, the others are
+    interpolated to the epochs of the shortest. Of a single replicate the interval is the curve itself.
     """
-    if not found:
+    if not found or not all(curve.epochs for curve in found):
         return None
-    columns = [dict(zip(curve.epochs, curve.values, strict=True)) for curve in found]
-    epochs = sorted(set(columns[0]).intersection(*columns[1:]))
-    values = np.array([[column[epoch] for epoch in epochs] for column in columns], float).reshape(len(columns), -1)
+    epochs = np.unique(min((curve.epochs for curve in found), key=lambda own: (own[-1], len(own))))
+    values = np.array([np.interp(epochs, curve.epochs, curve.values) for curve in found])
     there = np.isfinite(values).all(axis=0)
     if not there.any():
         return None
     means = [mean_interval(column) for column in values[:, there].T]
     low = [m.mean if m.low is None else m.low for m in means]
     high = [m.mean if m.high is None else m.high for m in means]
-    return np.array(epochs)[there], np.array([m.mean for m in means]), np.array(low), np.array(high)
+    return epochs[there], np.array([m.mean for m in means]), np.array(low), np.array(high)
 
 
 def axis_title(metric: str) -> str:

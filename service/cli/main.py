@@ -19,6 +19,7 @@ from service.cli.export import Form as ExportForm
 from service.cli.export import export_points
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.output import ExperimentArgument, console, readable_errors
+from service.cli.report import report_of_experiment, report_of_run
 from service.cli.spec_file import read_spec_text
 from service.cli.tokens import app as tokens_app
 from service.cli.watch import print_answer
@@ -173,6 +174,28 @@ def export(
     with readable_errors(), connect() as client:
         written = export_points(client, experiment, form, output)
     console.print(written, soft_wrap=True, highlight=False)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(help="Number of an experiment, or the folder of a run that was made without the service."),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; default: experiment-N-report, or RUN/report."),
+    ] = None,
+) -> None:
+    """Write a report for a paper: the answer, figures as PDF and SVG, tables as CSV and LaTeX, a methods paragraph."""
+    with readable_errors():
+        if source.isdecimal():
+            with connect() as client:
+                written = report_of_experiment(client, int(source), output)
+        else:
+            written = report_of_run(Path(source), output)
+    console.print(f"{written[0]} and {len(written) - 1} more files beside it", soft_wrap=True, highlight=False)
 
 
 @app.command()

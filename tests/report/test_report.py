@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from pypdf import PdfReader
 
 from adadim_core.answers.answer import Question, answer
@@ -18,6 +21,7 @@ from adadim_core.answers.configurations import TrialRow
 from adadim_core.answers.document import Answer
 from adadim_core.report import Curve, Material, write_report
 from adadim_core.report.figures import mean_curve
+from adadim_core.report.run_folder import NoRunError, material_of_run
 from adadim_core.report.tables import latex_text, to_csv, to_latex
 from adadim_core.spec import parse_spec
 from adadim_core.spec.metrics import METRICS
@@ -149,6 +153,42 @@ def test_a_band_is_taken_where_all_replicates_measured() -> None:
     assert low[0] < 2 < high[0]
     assert low[1] == high[1] == 2.0
     assert mean_curve([]) is None
+
+
+def test_a_runs_folder_gives_the_same_report(material: Material, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "spec.json").write_text(json.dumps(material.spec))
+    trials = [vars(row) | {"metrics": dict(row.metrics), "params": dict(row.params)} for row in rows()]
+    (run / "results.json").write_text(json.dumps({"name": material.name, "trials": trials, "environment": {"a": "1"}}))
+    points = [
+        {"trial": trial, "metric": name, "step": 5 * k, "epoch": epoch, "time": 1e9, "value": value}
+        for name, found in material.curves.items()
+        for trial, curve in found.items()
+        for k, (epoch, value) in enumerate(zip(curve.epochs, curve.values, strict=True))
+    ]
+    parquet.write_table(pa.Table.from_pylist(points), run / "points.parquet")
+    read = material_of_run(run)
+    assert (read.answer, read.curves, read.versions) == (material.answer, material.curves, {"a": "1"})
+    write_report(read, tmp_path / "report")
+    assert (tmp_path / "report" / "configurations.csv").read_text() == (folder / "configurations.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds no results.json"),
+        ({"results.json": "{"}, "cannot be read"),
+        ({"results.json": "[]"}, "is not what a run writes"),
+        ({"results.json": '{"trials": [{}]}', "spec.json": "{}"}, "is not what a run writes"),
+        ({"results.json": '{"trials": []}'}, "holds no spec.json"),
+    ],
+)
+def test_a_folder_without_results_is_refused_in_a_line(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(NoRunError, match=said):
+        material_of_run(tmp_path)
 
 
 def test_neither_torch_nor_ray_is_imported() -> None:

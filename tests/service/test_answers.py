@@ -1,5 +1,8 @@
 """The answer over HTTP and in the terminal: the same words and numbers as the analysis gives for the same trials."""
 
+import html
+import json
+from pathlib import Path
 from typing import Any
 
 from service_harness import Running
@@ -97,3 +100,13 @@ async def test_the_terminal_says_the_same_words(adadim: Adadim, service: Running
             assert configuration["label"] in result.output
     as_json = await adadim("answer", str(reporter.experiment_id), "--json")
     assert Answer.model_validate_json(as_json.stdout) == Answer.model_validate(found)
+
+
+async def test_the_report_says_the_same_words(adadim: Adadim, service: Running, tmp_path: Path) -> None:  # noqa: F811
+    reporter, _ = await ended_sweep(service)
+    found = await read(service, reporter.experiment_id)
+    result = await adadim("report", str(reporter.experiment_id), "--output", str(tmp_path / "report"))
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "report" / "answer.json").read_text()) == found
+    assert html.escape(found["sentence"]) in (tmp_path / "report" / "report.html").read_text()
+    assert (tmp_path / "report" / "figures" / "curves.pdf").exists()

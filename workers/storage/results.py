@@ -13,6 +13,7 @@ from adadim_core.answers.document import Answer
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
 from workers.storage.data_record import DATA_CHANGED, read_all_data
+from workers.storage.environment import environment
 from workers.storage.folder import Storage, read_json
 from workers.storage.ranking import best, ranking
 from workers.storage.trial_result import ENDED_WELL, TrialResult, from_document, to_document
@@ -40,6 +41,7 @@ def write_results(storage: Storage, spec: ExperimentSpec, results: Iterable[Tria
             "best": winner.number if winner else None,
             "best_checkpoint": storage.shown(storage.checkpoint(winner.number)) if winner else None,
             "answer": answer_of(spec, results).model_dump(mode="json"),
+            "environment": environment(),
             "data": list(read_all_data(storage).values()),
             "trials": [to_document(result) | {"label": trial_label(spec, result.params)} for result in results],
         },
