@@ -12,6 +12,7 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
+from adadim_core.accumulation import split_views
 from adadim_core.augmentation import augment
 from adadim_core.building import share_of_batch
 from adadim_core.data import ImageDataset, image_batches
@@ -33,6 +34,7 @@ class Batches:
         self._seed = spec.training.seed
         self._device = device
         self._train_images = data.train_images
+        self._parts = spec.training.accumulate
         self._recipe = data.augmentation.with_spec(spec.data.augmentation)
 
     def order(self, epoch: int, purpose: str = "order") -> Tensor:
@@ -65,3 +67,9 @@ class Batches:
             total=self.size,
             offset=self.share.start,
         )
+
+    def blank_views(self) -> Tensor:
+        """Views of black images, as many as pass the network at once."""
+        shape = (self.share.stop - self.share.start, *self._train_images.shape[1:])
+        images = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        return split_views(self.views(images, "compilation"), self._parts)[0]

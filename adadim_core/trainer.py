@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from adadim_core import distributed
-from adadim_core.accumulation import split_views
 from adadim_core.batch_norm import frozen_statistics
 from adadim_core.batches import Batches
 from adadim_core.building import build_model, compile_in_place, load_images, pick_device
@@ -23,6 +22,7 @@ from adadim_core.evaluation import embed, knn_accuracy, knn_mean_average_precisi
 from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
+from adadim_core.memory import MemoryWatch
 from adadim_core.model_card import model_card
 from adadim_core.models import Encoder
 from adadim_core.optimizers import learning_rate
@@ -71,6 +71,7 @@ class Trainer:
             TypeError: spec is something else.
             ValueError: the spec has a search section, the images are not square, or the batch size does not fit the
                 data, the processes or the parts it is to be computed in.
+            GpuMemoryError: the trial cannot fit on its share of the GPU.
         """
         if not isinstance(spec, ExperimentSpec):
             raise TypeError(
@@ -89,9 +90,10 @@ class Trainer:
         self._total_steps = self.epochs * self.steps_per_epoch
 
         self._model = build_model(spec, self._data, self.device, backbone=backbone)
+        self._memory = MemoryWatch(spec, self._model, self._data, self.device)
         self._training = TrainingStep(spec, self._model, self.device)
         if spec.training.compile is True:
-            compile_in_place(self._model, self._views_to_compile_with(), self._training.dtype)
+            compile_in_place(self._model, self._batches.blank_views(), self._training.dtype)
         self._replayed = ReplayedStep(self._training) if self._may_be_replayed() else None
         self._alpha_policy = AlphaPolicy(spec.objective.weighting)
         self._probe = self._build_probe()
@@ -160,6 +162,7 @@ class Trainer:
         Raises:
             RuntimeError: the trial is done.
             ValueError: steps < 1.
+            GpuMemoryError: the GPU is full.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
@@ -167,8 +170,9 @@ class Trainer:
             ended = "" if self.step >= self._total_steps else f", stopped by its collapse at step {self.collapsed_at}"
             raise RuntimeError(f"the trial is done: {self.step} of {self._total_steps} steps{ended}")
         last = min(self.step + steps, self._total_steps)
-        while self.step < last and not self.done:
-            self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
+        with self._memory.advice():
+            while self.step < last and not self.done:
+                self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
         return self.metrics
 
     @arithmetic()
@@ -311,13 +315,6 @@ class Trainer:
             alpha, beta = self._weights()
             values = self._reports.watched(self.step, {**measured.values(), "alpha": alpha, "beta": beta})
             self._reports.publish(self.step, values)
-
-    def _views_to_compile_with(self) -> Tensor:
-        """Views of as many images as pass the network at once."""
-        share = self._batches.share
-        shape = (share.stop - share.start, *self._data.train_images.shape[1:])
-        images = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-        return split_views(self._batches.views(images, "compilation"), self.spec.training.accumulate)[0]
 
     def _build_probe(self) -> OnlineProbe | None:
         if self.spec.evaluation.linear_probe != "online" or "linear_top1" not in self._data.accuracy_metrics:

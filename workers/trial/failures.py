@@ -53,8 +53,9 @@ def device_is_lost() -> bool:
 def is_final(error: BaseException) -> bool:
     """Whether another try would end in the same way."""
     from adadim_core.checkpoint import DataChangedError
+    from adadim_core.memory import GpuMemoryError
 
-    return isinstance(error, Diverged | DataChangedError)
+    return isinstance(error, Diverged | DataChangedError | GpuMemoryError)
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:
