@@ -58,6 +58,19 @@ def test_a_search_taken_up_again_goes_on_as_if_it_had_not_been_interrupted() -> 
     assert run(second, spec, range(15, 25)) == {n: undisturbed[n] for n in range(15, 25)}
 
 
+def test_it_chooses_no_configuration_twice_while_there_are_others(tmp_path: Path) -> None:
+    space = {"training.lr": {"choice": [0.1, 0.2, 0.3]}, "training.optimizer": {"choice": ["sgd", "lars"]}}
+    spec = search(space=space, points=[], trials=8)
+    sampler = tpe(spec)
+    found = []
+    for number in range(8):
+        params = sampler.start(number, {})
+        found.append((params["training.lr"], params["training.optimizer"]))
+        sampler.end(number, params["training.lr"])  # it would choose 0.3 again and again
+    assert len(set(found[:6])) == 6
+    assert set(found[6:]) <= set(found[:6])
+
+
 @pytest.mark.parametrize("shown", [None, float("nan"), float("inf")])
 def test_a_trial_that_showed_nothing_is_no_value(shown: float | None) -> None:
     spec = search(trials=3)

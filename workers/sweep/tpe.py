@@ -17,6 +17,7 @@ from adadim_core.spec.space import Choice, Integer, LogUniform, Uniform
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _MOST_RANDOM = 10
+_TRIES = 20
 
 _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed, random_trials: optuna.samplers.TPESampler(
@@ -35,19 +36,38 @@ class Tpe:
         self._search = search
         self._study = optuna.create_study(direction="maximize" if search.mode == "max" else "minimize")
         self._running: dict[int, optuna.trial.Trial] = {}
+        self._begun: list[dict[str, Any]] = []
 
     def start(self, number: int, params: dict[str, Any]) -> dict[str, Any]:
         """A configuration starts. Returns its values: those given, or chosen ones where none are given."""
-        if params:
-            self._study.enqueue_trial(self._search.draws(params))
         # A seed each: a run that is resumed must not draw again what its first ones drew.
         self._study.sampler = _SAMPLERS[self._search.algorithm](
             random.Random(f"{self._search.seed}/{number}").getrandbits(31),
             min(_MOST_RANDOM, (self._search.trials or 0) // 3),
         )
+        values = self._given(number, params) if params else self._chosen(number)
+        self._begun.append(values)
+        return values
+
+    def _given(self, number: int, params: dict[str, Any]) -> dict[str, Any]:
+        self._study.enqueue_trial(self._search.draws(params))
+        self._ask(number)
+        return params
+
+    def _chosen(self, number: int) -> dict[str, Any]:
+        """Values that no configuration has yet, if there are any to be found: equal ones show nothing new."""
+        for _ in range(_TRIES):
+            values = self._ask(number)
+            if values not in self._begun:
+                return values
+            self.end(number, None)
+        rng = random.Random(f"{self._search.seed}/{number}/other")
+        others = (self._search.assignment(lambda _, d: d.at(rng.random())) for _ in range(_TRIES**2))
+        return self._given(number, next((other for other in others if other not in self._begun), values))
+
+    def _ask(self, number: int) -> dict[str, Any]:
         trial = self._running[number] = self._study.ask()
-        chosen = self._search.assignment(lambda name, distribution: _suggest(trial, name, distribution))
-        return params or chosen
+        return self._search.assignment(lambda name, distribution: _suggest(trial, name, distribution))
 
     def end(self, number: int, value: float | None) -> None:
         """A configuration ended with this value of the ranking metric; None: it showed nothing."""
