@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from adadim_core.answers import sentence
+from adadim_core.answers import sentence, table
 from adadim_core.answers.comparability import obstacle, varied_paths
 from adadim_core.answers.configurations import Configuration, TrialRow, group
 from adadim_core.answers.document import (
@@ -37,7 +37,7 @@ from adadim_core.answers.estimates import (
 )
 from adadim_core.answers.ranking import kendall
 from adadim_core.answers.student import Floats
-from adadim_core.answers.words import BESIDE
+from adadim_core.answers.words import BESIDE, SHARES_OF_IMAGES
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.metrics import METRICS
@@ -153,8 +153,15 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     separated = {m: (int(pairs.different.sum()), pairs.tested) for m, pairs in comparisons.items()}
     reason = obstacle(question.metric, varied) if question.sweep else None
     words = sentence.Words(result, _noun(varied), reason, question.sweep, question.changes_values)
+    rows_of_table = zip(documents, table.cells(result), strict=True)
     return result.model_copy(
-        update={"sentence": words.statement(), "why": words.why(separated), "notes": words.notes()}
+        update={
+            "sentence": words.statement(),
+            "why": words.why(separated),
+            "notes": words.notes(),
+            "columns": table.columns(result),
+            "configurations": [c.model_copy(update={"cells": cells}) for c, cells in rows_of_table],
+        }
     )
 
 
@@ -310,7 +317,7 @@ def _measured(configurations: list[Configuration], metric: str) -> bool:
 
 def _images(question: Question, configurations: list[Configuration]) -> int | None:
     """Images that the metric is a share of, if it is one."""
-    if question.metric not in METRICS or not METRICS[question.metric].needs_labels:
+    if question.metric not in SHARES_OF_IMAGES:
         return None
     return question.images or image_count(_values(configurations, question.metric))
 
@@ -332,8 +339,10 @@ def _resolution(images: int | None, values: Floats, standings: _Standings | None
 
 def _agreements(question: Question, configurations: list[Configuration], varied: list[str]) -> list[Agreement]:
     """What each measure without labels would have made of the configurations that may be compared."""
-    known = METRICS.get(question.metric)
-    against = question.metric if known is not None and known.needs_labels else "knn_top1"
+    by_labels = [question.metric, *METRICS]
+    against = next(
+        (m for m in by_labels if m in METRICS and METRICS[m].needs_labels and _measured(configurations, m)), ""
+    )
     mode = question.mode if against == question.metric else "max"
     compared = [c for c in configurations if not c.flags and c.replicates and _measured([c], against)]
     if len(compared) < 2 or question.changes_values or obstacle(against, varied) is not None:

@@ -67,6 +67,8 @@ class ConfigurationAnswer(_Document):
     """By metric."""
     differences: dict[str, Difference]
     """By metric: the one that ranks and those that say why; empty for the leader."""
+    cells: list[str] = []
+    """The row of the table, as every surface shows it."""
     more_seeds: int | None
     """About how many more seeds would tell it from the leader; null where it is told apart, or none would."""
 
@@ -137,6 +139,8 @@ class Answer(_Document):
     resolution: Resolution | None
     """Null where the metric is no share of images."""
     method: Method
+    columns: list[str] = []
+    """Headings of the table whose rows are the cells of the configurations."""
     configurations: Annotated[list[ConfigurationAnswer], Field(description="Ranked ones first, in their order.")]
     without_labels: list[Agreement]
     """For each measure that needs no labels."""

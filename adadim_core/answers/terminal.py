@@ -5,7 +5,6 @@ from rich.table import Table
 from rich.text import Text
 
 from adadim_core.answers.document import Answer
-from adadim_core.answers.table import cells, columns
 
 _ROWS = 40
 _STYLES = {"best": "bold green", "leads": "bold", "worse": "dim"}
@@ -14,12 +13,13 @@ _STYLES = {"best": "bold green", "leads": "bold", "worse": "dim"}
 def render(answer: Answer) -> Group:
     """What a sweep ends with."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for k, heading in enumerate(columns(answer)):
-        table.add_column(heading, justify="left" if k in (0, len(columns(answer)) - 1) else "right")
-    rows = list(zip(answer.configurations, cells(answer), strict=True))
-    for configuration, row in rows[:_ROWS]:
-        table.add_row(*map(Text, row), style=_STYLES.get(configuration.standing, ""))
-    parts: list[Table | Text] = [table] if len(rows) > 1 or any(c.seeds for c in answer.configurations) else []
+    last = len(answer.columns) - 1
+    for k, heading in enumerate(answer.columns):
+        table.add_column(heading, justify="left" if k in (0, last) else "right")
+    rows = answer.configurations
+    for configuration in rows[:_ROWS]:
+        table.add_row(*map(Text, configuration.cells), style=_STYLES.get(configuration.standing, ""))
+    parts: list[Table | Text] = [table] if any(c.seeds for c in rows) else []
     if len(rows) > _ROWS:
         parts.append(Text(f"and {len(rows) - _ROWS} more configurations", style="dim"))
     parts.append(Text(answer.sentence, style="bold"))

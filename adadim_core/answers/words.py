@@ -6,6 +6,8 @@ from adadim_core.spec.metrics import metric_title
 
 BESIDE = ("h_r", "i_rz", "erank_r")
 """Metrics whose differences are shown beside those of the metric that ranks: they say why."""
+SHARES_OF_IMAGES = ("knn_top1", "linear_top1")
+"""Metrics that are whole numbers of test images."""
 _SHORT_TITLES = {"erank_r": "effective rank"}
 
 

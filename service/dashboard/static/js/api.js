@@ -22,6 +22,7 @@ export const signOut = () => request("DELETE", "/session", { quiet: true }).catc
 export const getExperiments = (limit, cursor, signal) =>
   request("GET", `/experiments?${query({ limit, cursor })}`, { signal });
 export const getExperiment = (id, signal) => request("GET", `/experiments/${id}`, { signal });
+export const getAnswer = (id, signal) => request("GET", `/experiments/${id}/answer`, { signal });
 export const actOn = (id, action) => request("POST", `/experiments/${id}/${action}`);
 export const cloneExperiment = (id) => request("POST", `/experiments/${id}/clone`, { body: {} });
 export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?confirm=true`);

@@ -183,7 +183,7 @@ class Chart {
       const coloured = selection.isColoured(number);
       const series = this.series.get(number);
       context.strokeStyle = coloured ? theme.trials[trialColour(number)] : theme.dim;
-      context.lineWidth = !coloured ? 1 : number === selection.best ? 2.25 : 1.4;
+      context.lineWidth = coloured ? 1.4 : 1;
       context.globalAlpha = coloured ? 1 : faint;
       context.setLineDash(coloured ? trialDash(number) : []);
       const [left, top] = this.pen(series);
@@ -285,7 +285,6 @@ class Chart {
         label: label(number),
         value: metricValue(value, this.metric),
         focused: number === selection.focused,
-        best: number === selection.best,
       }));
   }
 

@@ -1,6 +1,7 @@
 // The page of one experiment: reads it, follows it live, and brings changes to header, plots and table in batches.
 
-import { getExperiment, getMetrics, getTrials } from "./api.js";
+import { AnswerPanel } from "./answer.js";
+import { getAnswer, getExperiment, getMetrics, getTrials } from "./api.js";
 import { ChartGroup, X_AXES } from "./charts.js";
 import { el } from "./dom.js";
 import { isTerminal, trialLabel } from "./format.js";
@@ -20,6 +21,8 @@ import { TrialTable } from "./trials.js";
 const CHARTS = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
 const CHOSEN_AT_FIRST = "erank_r";
 const POINTS_AT_ONCE = 24_000; // of one metric over all trials: what a screen can show
+const ANSWER_MS = 3000; // at least, between two answers while trials end
+const TRIAL_ENDED = new Set(["succeeded", "failed", "stopped"]);
 const QUEUE_MS = 4000; // between two looks at the place in the queue
 const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
 
@@ -59,6 +62,7 @@ class ExperimentPage {
     clearInterval(this.queueClock);
     clearTimeout(this.lingering);
     clearTimeout(this.again);
+    clearTimeout(this.answering);
     this.stream.close();
     this.batch.dispose();
     this.tooltip.dispose();
@@ -75,6 +79,7 @@ class ExperimentPage {
       this.render();
       const { seq, series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), signal);
       this.store.merge(series);
+      this.readAnswer();
       // States once more: what changed before `seq` would not come as an event.
       await this.readStates();
       this.render();
@@ -117,10 +122,27 @@ class ExperimentPage {
       const { series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), this.closed.signal);
       this.store.merge(series);
       await this.readStates();
+      this.answerLater();
       this.batch.request();
     } catch (problem) {
       this.failed(problem);
     }
+  }
+
+  /** The answer is the service's: nothing of it is computed here. */
+  async readAnswer() {
+    try {
+      this.answer.update(await getAnswer(this.id, this.closed.signal));
+    } catch (problem) {
+      if (problem.status === 404) this.failed(problem); // else the one shown stays until the next
+    }
+  }
+
+  answerLater() {
+    this.answering ??= setTimeout(() => {
+      this.answering = null;
+      this.readAnswer();
+    }, ANSWER_MS);
   }
 
   async readStates() {
@@ -166,9 +188,11 @@ class ExperimentPage {
     });
     // The best come first where it is settled who they are: rows that swap places under the pointer are a nuisance.
     this.table = new TrialTable(selection, metric, mode, isTerminal(this.experiment.state));
+    this.answer = new AnswerPanel();
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(
       this.header.node,
+      this.answer.node,
       el("section", { "aria-label": "Curves" }, this.curvesHead(), grid),
       this.table.node,
       el("div", { class: "panels" }, specPanel(this.experiment), dataPanel(this.id, this.closed.signal), logsPanel(this.id, this.closed.signal)),
@@ -265,7 +289,14 @@ class ExperimentPage {
     if (kind === "points") this.store.merge(data.series);
     else if (kind === "trial") this.trials.set(data.number, data);
     else if (kind === "experiment") this.experiment = { ...this.experiment, ...data };
+    if (this.changesAnswer(kind, data)) this.answerLater();
     this.batch.request();
+  }
+
+  /** Trials that ended, and last values that came after their end. */
+  changesAnswer(kind, data) {
+    if (kind === "points") return data.series.some(({ trial }) => TRIAL_ENDED.has(this.trials.get(trial)?.state));
+    return kind === "experiment" ? isTerminal(data.state) : TRIAL_ENDED.has(data.state);
   }
 
   render() {
@@ -273,7 +304,7 @@ class ExperimentPage {
     this.noteLatest();
     this.offerMetrics();
     this.page.setTitle(experiment.name);
-    this.header.update(experiment, this.labelOf(experiment.best_trial));
+    this.header.update(experiment);
     this.showSelection();
     this.group.refresh();
     this.phase.refresh();
@@ -308,10 +339,10 @@ class ExperimentPage {
   }
 
   showSelection() {
-    const { metric, mode, best_trial: best } = this.experiment;
+    const { metric, mode } = this.experiment;
     const trials = [...this.trials.values()];
     const before = [...this.selection.coloured].join();
-    this.selection.update(trials, metric, mode, best ?? null);
+    this.selection.update(trials, metric, mode);
     this.table.update(trials, this.experiment.spec);
     if (before !== [...this.selection.coloured].join()) {
       this.group.refresh();

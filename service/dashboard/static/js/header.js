@@ -1,9 +1,8 @@
-// The head of an experiment's page: name, state and reason, progress, time, best trial, actions.
+// The head of an experiment's page: name, state and reason, progress, time, actions.
 
 import { ActionButtons } from "./actions.js";
 import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
-import { absolute, ago, elapsed, isTerminal, metricValue } from "./format.js";
-import { metricInfo } from "./metrics.js";
+import { absolute, ago, elapsed } from "./format.js";
 
 export class ExperimentHeader {
   constructor(rights) {
@@ -24,7 +23,6 @@ export class ExperimentHeader {
         "dl",
         { class: "facts" },
         fact("Trials", this.progress.node),
-        this.fact("Best"),
         this.fact("Duration"),
         this.fact("Attempt"),
         this.fact("Owner"),
@@ -38,8 +36,7 @@ export class ExperimentHeader {
     return fact(name, this.facts[name]);
   }
 
-  /** @param best the best trial in words */
-  update(experiment, best) {
+  update(experiment) {
     this.experiment = experiment;
     setText(this.name, experiment.name);
     setText(this.id, `#${experiment.id}`);
@@ -49,8 +46,6 @@ export class ExperimentHeader {
     setText(this.reason, [experiment.state_reason, place].filter(Boolean).join(" · "));
     this.reason.classList.toggle("failure", experiment.state === "failed");
     this.progress.set(experiment.trials_done, experiment.trial_count);
-    setText(this.facts.Best, bestOf(experiment, best));
-    setAttribute(this.facts.Best, "title", best || null);
     setText(this.facts.Attempt, String(experiment.attempt ?? "–"));
     setText(this.facts.Owner, experiment.owner ?? "–");
     setAttribute(this.facts.Created, "title", absolute(experiment.created_at));
@@ -69,9 +64,4 @@ export class ExperimentHeader {
 
 function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
-}
-
-function bestOf({ best_trial: trial, best_value: value, metric }, label) {
-  if (trial === null || trial === undefined) return "–";
-  return [`★ ${trial}`, label, `${metricInfo(metric).title} ${metricValue(value, metric)}`].filter(Boolean).join(" · ");
 }

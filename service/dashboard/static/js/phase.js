@@ -1,5 +1,5 @@
 // The phase plot: the path of each trial through the plane of H(R) and I(R;Z). A dot ends each path, larger where the
-// sweep's metric is better; a star marks the best trial.
+// sweep's metric is better.
 
 import { crowdAlpha } from "./charts.js";
 import { el } from "./dom.js";
@@ -38,7 +38,7 @@ export class PhasePlot {
   setMetric(metric, mode) {
     this.mode = mode;
     this.metric = metric;
-    this.note.textContent = `★ best · larger dot: better ${metricInfo(metric).title}`;
+    this.note.textContent = `larger dot: better ${metricInfo(metric).title}`;
   }
 
   refresh() {
@@ -92,7 +92,6 @@ export class PhasePlot {
     context.setLineDash([]);
     const radius = this.radii();
     for (const number of order) {
-      if (number === selection.best) continue;
       const coloured = selection.isColoured(number);
       context.globalAlpha = coloured ? 1 : 0.45;
       this.markEnd(context, number, radius(number), coloured ? theme.trials[trialColour(number)] : theme.muted);
@@ -113,7 +112,7 @@ export class PhasePlot {
       if (!at) continue;
       const text = String(number);
       const width = context.measureText(text).width;
-      const gap = number === this.selection.best ? 13 : 9;
+      const gap = 9;
       const x = at.x + gap + width > this.plot.width ? at.x - gap - width : at.x + gap;
       if (taken.some((other) => Math.abs(other.x - x) < 14 && Math.abs(other.y - at.y) < 11)) continue;
       taken.push({ x, y: at.y });
@@ -148,28 +147,6 @@ export class PhasePlot {
     fillDot(context, at.x, at.y, radius, colour);
   }
 
-  markBest(context, number) {
-    const at = this.end(number);
-    if (!at) return;
-    context.beginPath();
-    for (let k = 0; k < 10; k += 1) {
-      const angle = (Math.PI * k) / 5 - Math.PI / 2;
-      const radius = k % 2 ? 4 : 9.5;
-      context.lineTo(at.x + radius * Math.cos(angle), at.y + radius * Math.sin(angle));
-    }
-    context.closePath();
-    context.lineJoin = "round";
-    context.setLineDash([]);
-    context.strokeStyle = theme.surface;
-    context.lineWidth = 4;
-    context.stroke();
-    context.fillStyle = theme.star;
-    context.fill();
-    context.strokeStyle = theme["star-edge"];
-    context.lineWidth = 1.2;
-    context.stroke();
-  }
-
   paintFocus() {
     this.plot.subdue(this.selection.focused !== null);
     this.plot.paintFocus();
@@ -188,9 +165,8 @@ export class PhasePlot {
       context.lineWidth = 2.5;
       context.setLineDash(trialDash(focused));
       strokeLine(context, path.h.length, ...pen);
-      if (focused !== this.selection.best) this.markEnd(context, focused, 5, theme.trials[trialColour(focused)]);
+      this.markEnd(context, focused, 5, theme.trials[trialColour(focused)]);
     }
-    this.markBest(context, this.selection.best); // up here, so that it never stands back
     this.paintCursor(context);
   }
 

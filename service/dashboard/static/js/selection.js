@@ -18,14 +18,12 @@ export class Selection {
     this.onFocus = onFocus;
     this.picked = new Set();
     this.coloured = new Set();
-    this.best = null;
     this.focused = null; // the trial under the pointer, in a plot or in the table
     this.total = 0;
   }
 
   /** Choose the trials in colour from what is known of them. */
-  update(trials, metric, mode, best) {
-    this.best = best;
+  update(trials, metric, mode) {
     this.total = trials.length;
     const sign = mode === "min" ? 1 : -1;
     const score = (trial) => {
@@ -38,7 +36,6 @@ export class Selection {
       chosen = [...trials].sort((a, b) => score(a) - score(b) || a.number - b.number).slice(0, BEST_IN_COLOUR);
     }
     this.coloured = new Set(chosen.map((trial) => trial.number));
-    if (best !== null && !this.picked.size) this.coloured.add(best);
   }
 
   isColoured(number) {
@@ -61,9 +58,8 @@ export class Selection {
     this.onFocus();
   }
 
-  /** Order to draw in: dim ones first, the best last. */
+  /** Order to draw in: dim ones first. */
   drawingOrder(numbers) {
-    const rank = (number) => (number === this.best ? 2 : this.isColoured(number) ? 1 : 0);
-    return [...numbers].sort((a, b) => rank(a) - rank(b) || b - a);
+    return [...numbers].sort((a, b) => this.isColoured(a) - this.isColoured(b) || b - a);
   }
 }

@@ -1,6 +1,6 @@
 // Colours for the canvases, read from the style sheet so that they are written once, for light and for dark.
 
-const NAMES = ["surface", "text", "muted", "grid", "dim", "star", "star-edge"];
+const NAMES = ["surface", "text", "muted", "grid", "dim"];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 export const theme = { trials: [] };

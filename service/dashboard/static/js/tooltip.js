@@ -15,16 +15,16 @@ export class Tooltip {
     this.node.remove();
   }
 
-  /** @param rows [{number, label, value, focused, best}]; without a number a row has no swatch */
+  /** @param rows [{number, label, value, focused}]; without a number a row has no swatch */
   show(event, title, rows) {
     this.node.replaceChildren(
       el("div", { class: "tooltip-title" }, title),
-      ...rows.map(({ number, label, value, focused, best }) =>
+      ...rows.map(({ number, label, value, focused }) =>
         el(
           "div",
           { class: focused ? "tooltip-row focused" : "tooltip-row" },
           number === null ? null : swatch(number),
-          number === null ? null : el("span", { class: "tooltip-number" }, `${best ? "★ " : ""}${number}`),
+          number === null ? null : el("span", { class: "tooltip-number" }, String(number)),
           el("span", { class: "tooltip-label" }, label),
           el("span", { class: "tooltip-value" }, value),
         ),

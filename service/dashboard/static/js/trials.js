@@ -120,13 +120,11 @@ function compare(a, b, descending) {
 class Row {
   constructor({ number }, selection, names) {
     Object.assign(this, { selection, number, names });
-    this.star = el("span", { class: "star" });
     this.button = el(
       "button",
       { type: "button", class: "pick", "aria-pressed": "false", title: "Keep this trial's curves in front" },
       swatch(number),
       el("span", { class: "pick-number" }, String(number)),
-      this.star,
     );
     this.label = el("span", { class: "label" });
     this.error = el("span", { class: "trial-error", hidden: true });
@@ -171,13 +169,8 @@ class Row {
 
   showSelection() {
     const { selection, number } = this;
-    const best = number === selection.best;
     setAttribute(this.button, "aria-pressed", String(selection.picked.has(number)));
     this.node.classList.toggle("picked", selection.picked.has(number));
     this.node.classList.toggle("dimmed", !selection.isColoured(number));
-    this.node.classList.toggle("best", best);
-    setText(this.star, best ? "★" : "");
-    setAttribute(this.star, "aria-label", best ? "best trial" : null);
-    setAttribute(this.star, "role", best ? "img" : null);
   }
 }
