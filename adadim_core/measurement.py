@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adadim_core.information import BatchProducts, alignment, batch_products, information_quantities
+from adadim_core.label_free import allows_lidar, balance, lidar, scatter
 from adadim_core.objective import ObjectiveTerms
 
 
@@ -19,12 +20,15 @@ class Measurement:
     for which the host would have to wait, are taken on the host from those copies.
     """
 
-    def __init__(self, scalars: Mapping[str, Tensor], products: BatchProducts) -> None:
+    def __init__(
+        self, scalars: Mapping[str, Tensor], products: BatchProducts, scatters: tuple[Tensor, ...] = ()
+    ) -> None:
         self._names = list(scalars)
         device = products.r.gram.device
         stacked = torch.stack([value.detach().double() for value in scalars.values()]) if scalars else torch.empty(0)
         self._scalars = stacked.to("cpu", non_blocking=True)
         self._products = products.map(lambda tensor: tensor.to("cpu", non_blocking=True))
+        self._scatters = [tensor.to("cpu", non_blocking=True) for tensor in scatters]
         self._copied: torch.cuda.Event | None = None
         if device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -38,9 +42,13 @@ class Measurement:
         information = information_quantities(self._products)
         # What the loss itself computed comes last and stands: the same quantity in the loss's own precision.
         numbers = torch.stack(list(information.values())).tolist()
-        return dict(zip(information, numbers, strict=True)) | dict(
+        values = dict(zip(information, numbers, strict=True)) | dict(
             zip(self._names, self._scalars.tolist(), strict=True)
         )
+        values["balance"] = balance(values["h_r"], values["i_rz"])
+        if self._scatters:
+            values["lidar"] = lidar(*self._scatters)
+        return values
 
 
 @torch.no_grad()
@@ -53,7 +61,7 @@ def measure_representations(r1: Tensor, z1: Tensor, *, order: float, computed_in
 def measure_step(
     terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, order: float, computed_in: torch.dtype
 ) -> Measurement:
-    """The losses of a step, the alignment of its views and the information quantities of the first view."""
+    """The losses of a step, what its two views have to do with each other, the information quantities of the first."""
     scalars = {
         "loss": terms.total,
         "loss_dimension": terms.dimension,
@@ -63,4 +71,5 @@ def measure_step(
     }
     if terms.information is not None:
         scalars["loss_mi"] = terms.information
-    return Measurement(scalars, batch_products(r1, z1, order=order, computed_in=computed_in))
+    scatters = scatter(z1, z2) if allows_lidar(*z1.shape) else ()
+    return Measurement(scalars, batch_products(r1, z1, order=order, computed_in=computed_in), scatters)

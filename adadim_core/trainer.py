@@ -18,7 +18,6 @@ from adadim_core.batches import Batches
 from adadim_core.building import build_model, compile_in_place, load_images, pick_device
 from adadim_core.checkpoint import remove_checkpoint, write_checkpoint
 from adadim_core.data import ImageDataset
-from adadim_core.evaluation import embed, knn_accuracy, knn_mean_average_precision
 from adadim_core.export import save_encoder
 from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
@@ -26,10 +25,11 @@ from adadim_core.memory import MemoryWatch
 from adadim_core.model_card import model_card
 from adadim_core.models import Encoder
 from adadim_core.optimizers import learning_rate
-from adadim_core.precision import arithmetic, autocast
-from adadim_core.probe import OnlineProbe, linear_probe_accuracy
+from adadim_core.precision import arithmetic
+from adadim_core.probe import OnlineProbe
 from adadim_core.replay import ReplayedStep
 from adadim_core.reports import ReportFn, Reports, ignore
+from adadim_core.scoring import scores
 from adadim_core.spec import ExperimentSpec
 from adadim_core.step import StepSettings, TrainingStep
 from adadim_core.training_state import Parts, Position, restore, restore_from_file, state_of
@@ -177,33 +177,19 @@ class Trainer:
 
     @arithmetic()
     def evaluate(self) -> dict[str, float]:
-        """How well R classifies the held-out images, by metric name: shares in [0, 1].
-
-        `knn_top1` by weighted k nearest neighbours, `knn_map` where images have several labels; `linear_top1` where
-        the spec asks for a linear probe: by the one trained so far (online), or by one fitted now, once the trial is
-        done (offline). Nothing where the labels allow none of them (`ImageDataset.accuracy_metrics`).
-        """
-        settings, data = self.spec.evaluation, self._data
-        if not data.accuracy_metrics:
-            return {}
-        encoder = self._model.encoder
+        """What the representation of un-augmented images is worth, by metric name: see `scoring.scores`."""
         # Without gradients, so never more memory than a step, which has two views of each image of a part.
         share = self._batches.share
         part = (share.stop - share.start) // self.spec.training.accumulate
-        batch_size = max(2 * part, 32)
-        with autocast(self.device, self._training.dtype):
-            bank_ND = embed(encoder, data.train_images, batch_size=batch_size, rows=data.labelled_rows)
-            queries_MD = embed(encoder, data.test_images, batch_size=batch_size)
-        labelled = (bank_ND, data.train_labels[data.labelled_rows], queries_MD, data.test_labels)
-        k, temperature = settings.knn_k, settings.knn_temperature
-        if "knn_map" in data.accuracy_metrics:
-            return {"knn_map": knn_mean_average_precision(*labelled, k=k, temperature=temperature)}
-        values = {"knn_top1": knn_accuracy(*labelled, k=k, temperature=temperature)}
-        if self._probe is not None:
-            values["linear_top1"] = self._probe.accuracy(queries_MD, data.test_labels)
-        elif settings.linear_probe == "offline" and self.done:
-            values["linear_top1"] = linear_probe_accuracy(*labelled)
-        return values
+        return scores(
+            self._model,
+            self._data,
+            self.spec.evaluation,
+            batch_size=max(2 * part, 32),
+            dtype=self._training.dtype,
+            probe=self._probe,
+            final=self.done,
+        )
 
     def evaluate_and_report(self) -> dict[str, float]:
         """Evaluate and report it, for a trial that is to end where no evaluation is due.
