@@ -12,6 +12,7 @@ import torch
 
 from adadim_core import distributed
 from adadim_core.collapse import CollapseWatch
+from adadim_core.gpu_usage import GpuUsage
 from adadim_core.measurement import Measurement
 from adadim_core.spec.sections import CollapseSpec
 
@@ -39,6 +40,7 @@ class Reports:
     """Passes measurements on, by rank 0 only, and keeps the last value of every metric."""
 
     def __init__(self, report: ReportFn, collapse: CollapseSpec, *, steps_per_epoch: int, device: torch.device) -> None:
+        self.usage = GpuUsage(device)
         self._report = report
         self._steps_per_epoch = steps_per_epoch
         self._device = device
@@ -81,7 +83,7 @@ class Reports:
         pending, self._pending = self._pending, None
         values = pending.measurement.values() | dict(pending.settings)
         now = time.perf_counter()
-        values["images_per_s"] = pending.images / (now - self._clock)
+        values |= {"images_per_s": pending.images / (now - self._clock), **self.usage.take()}
         self._clock = now
         self.publish(pending.step, self.watched(pending.step, values))
 

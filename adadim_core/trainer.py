@@ -170,7 +170,7 @@ class Trainer:
             ended = "" if self.step >= self._total_steps else f", stopped by its collapse at step {self.collapsed_at}"
             raise RuntimeError(f"the trial is done: {self.step} of {self._total_steps} steps{ended}")
         last = min(self.step + steps, self._total_steps)
-        with self._memory.advice():
+        with self._memory.advice(), self._reports.usage.sampled():
             while self.step < last and not self.done:
                 self._train_within_epoch(min(last, (self.epoch + 1) * self.steps_per_epoch))
         return self.metrics

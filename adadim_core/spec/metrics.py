@@ -34,6 +34,8 @@ class Metric:
     """Whether it is measured on labelled data only."""
     summary: bool = False
     """Whether tables of trials show it beside the metric that ranks them."""
+    gauge: bool = False
+    """Whether Prometheus is told its last value of every running trial."""
 
 
 _TABLE = (
@@ -45,6 +47,7 @@ _TABLE = (
         decimals=3,
         ranks=True,
         summary=True,
+        gauge=True,
     ),
     Metric(
         name="i_rz",
@@ -54,6 +57,7 @@ _TABLE = (
         decimals=3,
         ranks=True,
         summary=True,
+        gauge=True,
     ),
     Metric(
         name="alpha",
@@ -62,6 +66,7 @@ _TABLE = (
         decimals=3,
         limits=(0.0, 1.0),
         summary=True,
+        gauge=True,
     ),
     Metric(
         name="knn_top1",
@@ -152,6 +157,7 @@ _TABLE = (
         higher_is_better=False,
         comparable=False,
         ranks=True,
+        gauge=True,
     ),
     Metric(
         name="loss_dimension",
@@ -214,6 +220,22 @@ _TABLE = (
         description="training images per second, each counted once for both views",
         unit="images/s",
         higher_is_better=True,
+    ),
+    Metric(
+        name="gpu_memory",
+        title="GPU memory",
+        description="GPU memory that the trial's process holds, the most since the point before",
+        unit="GiB",
+        decimals=2,
+        gauge=True,
+    ),
+    Metric(
+        name="gpu_utilization",
+        title="GPU utilization",
+        description="share of time in which the GPU was at work, for whichever process",
+        decimals=2,
+        limits=(0.0, 1.0),
+        gauge=True,
     ),
 )
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
 
+from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import decode_float
 from service.auth.dependencies import Viewer
 from service.cluster.jobs import ClusterUnavailable
@@ -23,7 +24,7 @@ router = APIRouter(tags=["health"])
 
 MAX_TRIALS = 500
 _CLUSTER_TIMEOUT_S = 2.0
-TRIAL_METRICS = ("h_r", "i_rz", "alpha", "loss")
+TRIAL_METRICS = tuple(name for name, metric in METRICS.items() if metric.gauge)
 
 
 class Health(BaseModel):

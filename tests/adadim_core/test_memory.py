@@ -1,5 +1,6 @@
 """The estimate of a trial's memory against what is measured, and what is said where it does not fit."""
 
+import gc
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -132,14 +133,17 @@ def test_a_full_gpu_is_told_with_what_would_fit(tiny_spec, monkeypatch):
 def test_the_estimate_on_a_gpu_is_what_is_allocated(tiny_spec, compile_):
     spec = tiny_spec(
         model={"backbone": "resnet18", "width": 64, "projector": {"layers": 3, "hidden": 2048, "out": 2048}},
-        training={"precision": "bfloat16", "batch_size": 1024, "compile": compile_},
+        training={"precision": "bfloat16", "batch_size": 256, "compile": compile_},
     )
+    made = Trainer(spec, device="cuda")
+    need = made._memory._need
+    made.train_steps(2)  # cuDNN has chosen its algorithms, some of which it tries with more memory
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    made = Trainer(spec, device="cuda")
-    before = made._memory._need
+    others = torch.cuda.memory_allocated() - need.weights  # what other tests left
     made.train_steps(1)
-    assert before.certain * 0.6 < torch.cuda.max_memory_allocated() < before.total
+    assert 0.6 * need.certain < torch.cuda.max_memory_allocated() - others < need.total
 
 
 @pytest.mark.device
@@ -147,6 +151,8 @@ def test_the_estimate_on_a_gpu_is_what_is_allocated(tiny_spec, compile_):
 def test_a_trial_keeps_to_its_share_of_a_gpu(tiny_spec):
     share = 0.02
     spec = tiny_spec(resources={"gpus_per_worker": share})
+    gc.collect()
+    torch.cuda.empty_cache()
     try:
         made = Trainer(spec, device="cuda")
         total = torch.cuda.mem_get_info()[1]
