@@ -14,6 +14,7 @@ from torch import Tensor
 from adadim_core import distributed
 from adadim_core.batch_norm import frozen_statistics
 from adadim_core.data import ImageDataset
+from adadim_core.label_free import SAMPLES
 from adadim_core.models import SelfSupervisedModel
 from adadim_core.precision import autocast, resolve_precision
 from adadim_core.spec import ExperimentSpec
@@ -84,7 +85,9 @@ def memory_need(
         data=sum(x.numel() for x in stored),
         activations=images * (each + 2 * largest),
         losses=_losses(training.batch_size, spec.model.projector.out, model.encoder.features),
-        evaluation=_evaluation(len(data.train_images) + len(data.test_images), model.encoder.features),
+        evaluation=_evaluation(
+            len(data.train_images) + len(data.test_images), model.encoder.features, spec.model.projector.out
+        ),
     )
 
 
@@ -221,9 +224,9 @@ def _losses(batch: int, d_z: int, d_r: int) -> int:
     return embeddings + logits + measured
 
 
-def _evaluation(images: int, d_r: int) -> int:
-    """R of all images, and its products of D_r dimensions in float64 with the eigenvalue routine's copies."""
-    return _FLOAT * images * d_r + 3 * 8 * d_r**2
+def _evaluation(images: int, d_r: int, d_z: int) -> int:
+    """R of all images and Z of a sample in float32 and float64; their products with the eigenvalue routine's copies."""
+    return _FLOAT * images * d_r + 3 * _FLOAT * SAMPLES * d_z + 3 * 8 * max(d_r, d_z) ** 2
 
 
 def _gib(size: int) -> str:
