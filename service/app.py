@@ -19,7 +19,7 @@ from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
 from service.context import Context
 from service.dashboard import endpoints as dashboard
-from service.database.embedded import EmbeddedPostgres
+from service.database.embedded import DatabaseNotStarted, EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
 from service.dispatch.closing import interrupt_in_flight, keep_logs
@@ -51,7 +51,11 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            await _start(app, settings, url, stack)
+            try:
+                await _start(app, settings, url, stack)
+            except DatabaseNotStarted as error:
+                app.state.cannot_start = str(error)  # for who runs the application: uvicorn keeps the exception
+                raise
             yield
 
     app = FastAPI(

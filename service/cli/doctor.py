@@ -86,9 +86,9 @@ async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
     """The embedded database: the one that runs, or one for as long as this takes."""
     server = EmbeddedPostgres(directory)
     ran = server.runs
-    url = await server.start()
+    url = await asyncio.to_thread(server.launch)
     if not ran:
-        stack.push_async_callback(server.stop)
+        stack.push_async_callback(asyncio.to_thread, server.halt)
     return url
 
 

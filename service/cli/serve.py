@@ -70,8 +70,14 @@ def serve(settings: Settings) -> None:
         # uvicorn stops in order and then raises the signal once more, for whoever was there before it: nobody.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
+        # Why it cannot start is told below, in one line; uvicorn would print the whole trace.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: getattr(app.state, "cannot_start", None) is None)
         try:
             _Server(config, app, url, settings).run(sockets=[listener])
+        except SystemExit:
+            if (reason := getattr(app.state, "cannot_start", None)) is None:
+                raise
+            raise ServeError(reason) from None
         finally:
             tracing.stop(tracer)
             record.unlink(missing_ok=True)
@@ -146,10 +152,14 @@ def _only_service(state_dir: Path) -> Iterator[None]:
     with (state_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ServeError(
                 f"another service uses {state_dir}; stop it, or set ADADIM_STATE_DIR to a directory of its own"
             ) from None
+        except OSError as error:  # a home on NFS may have no locks
+            logger.warning(
+                "%s cannot be locked (%s): see to it that no other service uses it", state_dir, error.strerror
+            )
         yield
 
 

@@ -87,7 +87,7 @@ _START_POSTGRES = """
 import sys
 from pathlib import Path
 from service.database.embedded import EmbeddedPostgres
-print(EmbeddedPostgres(Path(sys.argv[1]))._start())
+print(EmbeddedPostgres(Path(sys.argv[1])).launch())
 """
 
 
@@ -101,7 +101,7 @@ class Postgres:
         self.url = ""
 
     def start(self) -> None:
-        # In a process of its own: the package remembers servers it has started, and takes them to run for ever.
+        # In a process of its own: one that is killed is not this process's child, and leaves no zombie.
         answer = subprocess.run(
             [sys.executable, "-c", _START_POSTGRES, str(self._directory)],
             capture_output=True, text=True, timeout=120, check=False,

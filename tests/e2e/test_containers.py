@@ -97,12 +97,11 @@ def test_images_run_the_documented_commands() -> None:
 @contextlib.contextmanager
 def _postgres(directory: Path) -> Iterator[str]:
     server = EmbeddedPostgres(directory)
-    url = server._start()
+    url = server.launch()
     try:
         yield url
     finally:
-        assert server._server is not None
-        server._server.stop()
+        server.halt()
 
 
 @contextlib.contextmanager

@@ -45,21 +45,19 @@ async def test_ready_says_whether_the_cluster_answers(database_url: str, tmp_pat
 
 async def test_not_ready_while_the_database_is_away_and_again_when_it_is_back(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
-    url = await server.start()
-    postmaster = server._server
-    assert postmaster is not None
+    url = await asyncio.to_thread(server.launch)
     async with parts(url, tmp_path) as context:
         app = create_app(make_settings(tmp_path), "")
         attach(app, context)
         async with serving(app, lifespan=False) as address, client(address, None) as http:
             await ready(http, cluster="no answer")
-            await asyncio.to_thread(postmaster.stop)
+            await asyncio.to_thread(server.halt)
             away = await http.get("/readyz")
             assert (away.status_code, away.json()["database"]) == (503, "no answer")
             assert (await http.get("/healthz")).status_code == 200
-            await asyncio.to_thread(postmaster.ensure_postgres_running)
+            await asyncio.to_thread(server.launch)
             await ready(http, cluster="no answer")
-    await server.stop()
+    await asyncio.to_thread(server.halt)
 
 
 async def test_prometheus_shows_the_last_values_of_running_trials_only(service: Running) -> None:

@@ -286,17 +286,16 @@ async def test_an_embedded_database_is_left_as_it_was(tmp_path: Path, ray: RaySt
     assert (await diagnose(tmp_path, **address))["database"] == [(True, "none yet; `adadim serve` makes one", "")]
     assert not (tmp_path / "state").exists()
     server = EmbeddedPostgres(tmp_path / "state" / "postgres")
-    await server.start()
+    await asyncio.to_thread(server.launch)
     environment = os.environ | {"ADADIM_STATE_DIR": str(tmp_path / "state"), "RAY_ADDRESS": ray.address}
     try:
         for runs in (True, False):
-            # A process of its own: the package remembers what it started, and would not look.
             doctor = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "service.cli.main", "doctor"), env=environment, stdout=asyncio.subprocess.PIPE
             )
             output, _ = await doctor.communicate()
             assert b"PostgreSQL" in output
             assert server.runs is runs
-            await server.stop()
+            await asyncio.to_thread(server.halt)
     finally:
-        await server.stop()
+        await asyncio.to_thread(server.halt)
