@@ -10,6 +10,7 @@ from service.actions import endpoints as actions
 from service.answers import endpoints as answers
 from service.attempts import endpoints as attempts
 from service.attempts.dependencies import Reporting
+from service.attempts.direct import DirectReports
 from service.attempts.inbox import Inbox
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
@@ -67,6 +68,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     )
     app.add_middleware(BodyLimits)
     install_problems(app)
+    app.add_middleware(DirectReports)
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order

@@ -24,17 +24,24 @@ class BodyLimits(RequestBodyLimitMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            encodings = [value.strip().lower() for name, value in scope["headers"] if name == b"content-encoding"]
-            if any(encoding not in (b"", b"identity") for encoding in encodings):
-                refusal = Problem(
-                    415,
-                    "Unsupported encoding",
-                    "Send the body as it is: a compressed one (Content-Encoding) is not taken.",
-                    headers={"Accept-Encoding": "identity"},
-                )
+            try:
+                refuse_encoding(scope)
+            except Problem as refusal:
                 await problem_response(refusal)(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
+
+
+def refuse_encoding(scope: Scope) -> None:
+    """Raise Problem (415) for a request with a compressed body."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Problem(
+                415,
+                "Unsupported encoding",
+                "Send the body as it is: a compressed one (Content-Encoding) is not taken.",
+                headers={"Accept-Encoding": "identity"},
+            )
 
 
 class BoundedHead(HttpToolsProtocol):

@@ -93,13 +93,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def install(app: FastAPI) -> None:
     """Answer every error of this application as problem details."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, on_bug)
-    for error in DATABASE_ERRORS:
-        app.add_exception_handler(error, _on_database_error)
+    for kind in (Problem, ServiceError, RequestValidationError, HTTPException, *DATABASE_ERRORS, Exception):
+        app.add_exception_handler(kind, answer)
     app.add_middleware(_TooLargeAsProblem)
     _describe(app)
 
@@ -152,9 +147,19 @@ def _response(details: ProblemDetails, headers: dict[str, str] | None = None) ->
     return JSONResponse(details.model_dump(), details.status, headers, MEDIA_TYPE)
 
 
-async def _on_problem(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)  # noqa: S101 - what the handler is registered for
-    return problem_response(error)
+async def answer(request: Request, error: Exception) -> JSONResponse:
+    """What a request is answered that raised this."""
+    if isinstance(error, Problem):
+        return problem_response(error)
+    if isinstance(error, ServiceError):
+        return _on_service_error(error)
+    if isinstance(error, RequestValidationError):
+        return _on_validation_error(error)
+    if isinstance(error, HTTPException):
+        return _on_http_exception(request, error)
+    if isinstance(error, DATABASE_ERRORS) and is_away(error):
+        return _on_database_away(request, error)
+    return await on_bug(request, error)
 
 
 def status_of(error: ServiceError) -> int:
@@ -162,8 +167,7 @@ def status_of(error: ServiceError) -> int:
     return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
 
 
-async def _on_service_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)  # noqa: S101
+def _on_service_error(error: ServiceError) -> JSONResponse:
     status = status_of(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if error.retry_after_s is not None:
@@ -173,8 +177,7 @@ async def _on_service_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+def _on_validation_error(error: RequestValidationError) -> JSONResponse:
     errors: list[FieldError] = []
     for detail in error.errors()[:20]:
         where, *path = detail["loc"]
@@ -195,8 +198,7 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101
+def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
     if error.status_code == 413:
         return _response(_too_large(request.scope))
     title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error")
@@ -204,10 +206,8 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     return _response(ProblemDetails(title=title, status=error.status_code, detail=str(error.detail)), headers)
 
 
-async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
-    """503 for a database that starts, stops or has no connection left; the others are bugs."""
-    if not is_away(error):
-        return await on_bug(request, error)
+def _on_database_away(request: Request, error: Exception) -> JSONResponse:
+    """503 for a database that starts, stops or has no connection left."""
     logger.warning("%s %s: the database is away: %s", request.method, request.url.path, error)
     details = ProblemDetails(title="Unavailable", status=503, detail="The database does not answer; try again.")
     return _response(details, {"Retry-After": "2"})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,12 @@ class Delivery:
     token_hash: bytes | None = None
     """What it was sent with, where that was recognised from memory: the attempt may have another token by now."""
 
-    @property
+    @cached_property
+    def trial_numbers(self) -> frozenset[int]:
+        """The trials it speaks of."""
+        return frozenset([update.number for update in self.trials] + [series.trial for series in self.series])
+
+    @cached_property
     def points(self) -> int:
         """How many points it holds, those not measured counted in."""
         return sum(len(one.steps) * len(one.values) for one in self.series)
@@ -58,11 +64,10 @@ def parse(body: bytes, content_type: str) -> Delivery:
         RequestValidationError, InvalidError: what is wrong.
         UnsupportedTypeError: a content type that is neither form's.
     """
-    kind = content_type.partition(";")[0].strip().lower()
     try:
-        if kind == report_binary.MEDIA_TYPE:
+        if is_binary(content_type):
             return _from_binary(body)
-        if kind in ("application/json", ""):
+        if content_type.partition(";")[0].strip().lower() in ("application/json", ""):
             return Delivery.of(_from_json(body), len(body))
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
@@ -70,6 +75,11 @@ def parse(body: bytes, content_type: str) -> Delivery:
     except (ValueError, RecursionError) as error:
         raise InvalidError(str(error), title="Invalid report") from None
     raise UnsupportedTypeError
+
+
+def is_binary(content_type: str) -> bool:
+    """Whether a report of this type is in the binary form."""
+    return content_type.partition(";")[0].strip().lower() == report_binary.MEDIA_TYPE
 
 
 def _from_json(body: bytes) -> Report:

@@ -1,12 +1,15 @@
 """FastAPI dependencies of the workers' routes: the inbox of the running service, and whose report it is."""
 
+import asyncio
+import contextlib
 import hmac
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
-from service.attempts import service
+from service.attempts import repository, service
+from service.attempts.body import Delivery, is_binary, parse
 from service.attempts.inbox import Inbox
 from service.auth.denials import too_many
 from service.auth.dependencies import bearer_token
@@ -15,6 +18,17 @@ from service.experiments.dependencies import MAX_ID
 from service.secret import hash_token
 
 _MAX_KNOWN_TOKENS = 10_000
+_LARGE = 64 * 1024
+"""Bytes of a report that take long enough to read to leave the event loop for it."""
+
+
+@dataclass(frozen=True)
+class KnownToken:
+    """An attempt's token as it was when it was looked up."""
+
+    token_hash: bytes
+    owner: str
+    """Whose experiment it is."""
 
 
 @dataclass
@@ -22,8 +36,20 @@ class Reporting:
     """What workers' requests need beside the context. A running service has one, as `app.state.reporting`."""
 
     inbox: Inbox
-    tokens: dict[int, bytes] = field(default_factory=dict)
-    """Attempts' numbers to the hashes of their tokens, as seen before: a report needs no look-up."""
+    tokens: dict[int, KnownToken] = field(default_factory=dict)
+    """By attempt, those seen before: a report needs no look-up."""
+    _large_json: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One such report is read at a time: as JSON it takes ninety times its size meanwhile."""
+
+    async def parse(self, body: bytes, kind: str) -> Delivery:
+        """Read a report's body, off the event loop where it is large.
+
+        Raises what `body.parse` does.
+        """
+        if len(body) < _LARGE:
+            return parse(body, kind)
+        async with contextlib.nullcontext() if is_binary(kind) else self._large_json:
+            return await asyncio.to_thread(parse, body, kind)
 
 
 async def get_reporting(request: Request) -> Reporting:
@@ -47,13 +73,14 @@ async def authenticated_attempt(
     if hashed is not None and (wait := context.report_rates.take(hashed)):
         raise too_many(wait, context.report_rates.rate, "attempt's")
     known = reporting.tokens.get(attempt_id)
-    if hashed is None or known is None or not hmac.compare_digest(known, hashed):
+    if hashed is None or known is None or not hmac.compare_digest(known.token_hash, hashed):
         async with context.database.transaction() as session:
-            known = await service.authenticate(session, attempt_id, token)
+            token_hash = await service.authenticate(session, attempt_id, token)
+            owner = await repository.owner(session, attempt_id)
         # An attempt changes its token once, before it reports; a report's is compared again at the fence.
         if len(reporting.tokens) >= _MAX_KNOWN_TOKENS:
             reporting.tokens.clear()
-        reporting.tokens[attempt_id] = known
+        reporting.tokens[attempt_id] = KnownToken(token_hash, owner)
     return attempt_id
 
 

@@ -1,37 +1,29 @@
 """HTTP: the workers' reports. The only route a worker needs, and the only one its token opens."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from sqlalchemy import func
+from starlette.requests import ClientDisconnect
 
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report
 from service.attempts import repository, service
-from service.attempts.body import UnsupportedTypeError, parse
-from service.attempts.dependencies import (
-    AuthenticatedAttempt,
-    CurrentReporting,
-    authenticated_attempt,
-    get_reporting,
-)
+from service.attempts.body import UnsupportedTypeError, is_binary
+from service.attempts.dependencies import AuthenticatedAttempt, CurrentReporting
+from service.attempts.room import Place
 from service.auth.dependencies import bearer_token
-from service.context import CurrentContext, get_context
+from service.context import CurrentContext
 from service.errors import ServiceError
-from service.experiments.dependencies import MAX_ID
 from service.problems import PROBLEM_RESPONSES, Problem
-from service.secret import hash_token
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
 MAX_REPORT_BYTES = 8 * 1024 * 1024
-_LARGE = 64 * 1024
-"""Bytes of a report that take long enough to read to leave the event loop for it."""
+MAX_JSON_REPORT_BYTES = 2 * 1024 * 1024
 _BODY_S = 60.0
 """A body must have arrived within this: room is kept for it."""
 
@@ -84,25 +76,26 @@ _REPORT_BODY: dict[str, Any] = {
 }
 
 
+@router.post("/{attempt_id}/reports", max_body_size=MAX_REPORT_BYTES, openapi_extra=_REPORT_BODY)
 async def receive_report(
     attempt_id: AuthenticatedAttempt, request: Request, context: CurrentContext, reporting: CurrentReporting
 ) -> Response:
     """Points, trial states, heartbeat and outcome of one attempt. Answered once they are committed."""
-    with reporting.inbox.room(int(request.headers.get("content-length", MAX_REPORT_BYTES))):
+    kind = request.headers.get("content-type", "")
+    known = reporting.tokens[attempt_id]
+    with reporting.inbox.room.place(attempt_id, known.owner) as place:
         try:
             async with asyncio.timeout(_BODY_S):
-                body = await request.body()
+                body = await _read(request, place, MAX_REPORT_BYTES if is_binary(kind) else MAX_JSON_REPORT_BYTES)
         except TimeoutError:
             raise Problem(408, "Too slow", f"The body did not arrive within {_BODY_S:g} s.") from None
-        kind = request.headers.get("content-type", "")
         try:
-            delivery = parse(body, kind) if len(body) < _LARGE else await asyncio.to_thread(parse, body, kind)
+            delivery = await reporting.parse(body, kind)
         except UnsupportedTypeError:
             detail = f"Send application/json or {report_binary.MEDIA_TYPE}."
             raise Problem(415, "Unsupported media type", detail) from None
-        token = bearer_token(request) or ""
         try:
-            reply = await reporting.inbox.deliver(attempt_id, replace(delivery, token_hash=hash_token(token)))
+            reply = await reporting.inbox.deliver(attempt_id, replace(delivery, token_hash=known.token_hash))
         except ServiceError as error:
             reporting.tokens.pop(attempt_id, None)  # the attempt may be over, or its token another's
             if isinstance(error, service.SupersededError):
@@ -112,28 +105,22 @@ async def receive_report(
     return Response(reply.model_dump_json(), media_type="application/json")
 
 
-class _PlainRoute(APIRoute):
-    """Declared as any other, but called with what it takes: solving dependencies costs more than a small report."""
+async def _read(request: Request, place: Place, limit: int) -> bytes:
+    """The body, with room taken for what has arrived. Raises Problem: 413 over the limit, 400 where it breaks off."""
+    pieces: list[bytes] = []
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    try:
+        async for piece in request.stream():
+            place.grow(len(piece))
+            if place.size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise Problem(400, "Incomplete", "The connection ended before the body did.") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        declared = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
-            number = request.path_params["attempt_id"]
-            if not (number.isascii() and number.isdecimal() and len(number) < len(str(MAX_ID))):
-                return await declared(request)  # which says what is wrong
-            context, reporting = await get_context(request), await get_reporting(request)
-            known = await authenticated_attempt(int(number), request, context, reporting)
-            return await receive_report(known, request, context, reporting)
-
-        return handle
-
-
-router.add_api_route(
-    "/{attempt_id}/reports",
-    receive_report,
-    methods=["POST"],
-    max_body_size=MAX_REPORT_BYTES,
-    openapi_extra=_REPORT_BODY,
-    route_class_override=_PlainRoute,
-)
+def _too_large(limit: int) -> Problem:
+    other = "" if limit == MAX_REPORT_BYTES else f" as JSON; {report_binary.MEDIA_TYPE} takes {MAX_REPORT_BYTES}"
+    return Problem(413, "Body too large", f"A report may have at most {limit} bytes{other}.")

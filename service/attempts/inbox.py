@@ -1,34 +1,44 @@
-"""Reports waiting to be committed. Those of one attempt that wait together go into one transaction.
+"""Reports waiting to be committed. Those that wait together, of however many attempts, go into one transaction.
 
-That is what makes a thousand small reports a second possible: a commit costs milliseconds, however much is in it.
-Every report is answered after its commit and not before. What waits is bounded: beyond that, 429 with Retry-After.
+That is what makes thousands of running trials possible: a commit costs milliseconds, however much is in it. Every
+report is answered after its commit and not before. How much may wait is room.py's.
+
+Small reports, heartbeats and outcomes among them, share a lane in which nobody waits for a lock: an experiment that is
+locked, or an attempt with much to store, is dealt with by itself beside it.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adadim_core.spec.report import ReportReply
-from service.attempts import service
 from service.attempts.body import Delivery
+from service.attempts.receiving import receive
+from service.attempts.room import Room
 from service.database.engine import DATABASE_ERRORS, Database, is_away
-from service.errors import ServiceError, TooManyError
-from service.telemetry.counters import POINTS, REPORT_BYTES_WAITING, REPORTS, REPORTS_REFUSED, REPORTS_WAITING
+from service.errors import ServiceError
+from service.rate import RateLimiter
+from service.telemetry.counters import POINTS, REPORTS
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 4_000
-"""Reports being read or waiting in one process."""
-MAX_WAITING_BYTES = 64 * 1024 * 1024
+_TRANSACTIONS_A_SECOND = 10
+"""Of small reports of several attempts, under steady load: what comes in between is gathered. After a quiet time there
+is no wait, and none for an attempt that reports alone."""
 _MAX_GROUP = 500
 _MAX_GROUP_BYTES = 8 * 1024 * 1024
 _MAX_GROUP_POINTS = 50_000
 """A segment is read and sent as a whole: no larger than the largest report."""
-_WRITERS = 6
-"""Transactions at a time: reports take no more connections than these, however long a lock is waited for."""
+_LARGE_BYTES = 64 * 1024
+"""An attempt with more waiting than this has a transaction of its own."""
+_WRITERS = 5
+"""Such transactions at a time: reports take no more connections than these and one, however long a lock is held."""
+_CLOSE_S = 10.0
+"""What is not committed within this when the service stops is delivered again to the next one."""
 
 
 @dataclass
@@ -41,94 +51,135 @@ class Inbox:
     """The reports one process has taken and not answered yet."""
 
     def __init__(self, database: Database) -> None:
+        self.room = Room()
         self._database = database
-        self._queues: dict[int, deque[_Waiting]] = {}
-        """By attempt; each with a task that empties it."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: dict[int, deque[_Waiting]] = {}
+        """By attempt, the one that waits longest first."""
+        self._busy: set[int] = set()
+        """Attempts of which a transaction is under way: their reports are applied in order."""
+        self._pace = RateLimiter(_TRANSACTIONS_A_SECOND)
+        self._last: set[int] = set()
+        """Whose reports the last transaction of small ones held."""
         self._writers = asyncio.Semaphore(_WRITERS)
-        self._reports = self._bytes = 0
-
-    @contextlib.contextmanager
-    def room(self, size: int) -> Iterator[None]:
-        """Room for a report of so many bytes, from before its body is read until it is answered.
-
-        Raises TooManyError while there is none.
-        """
-        if self._reports >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            REPORTS_REFUSED.inc()
-            raise TooManyError(
-                "The service is behind; deliver the same report again later.", retry_after_s=1, title="Too many reports"
-            )
-        self._count(1, size)
-        try:
-            yield
-        finally:
-            self._count(-1, -size)
-
-    def _count(self, reports: int, size: int) -> None:
-        self._reports += reports
-        self._bytes += size
-        REPORTS_WAITING.inc(reports)
-        REPORT_BYTES_WAITING.inc(size)
+        self._small_lane: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def deliver(self, attempt_id: int, delivery: Delivery) -> ReportReply:
-        """Apply a report of an authenticated attempt, which has `room`; returns once it is committed.
+        """Apply a report of an authenticated attempt; returns once it is committed.
 
-        Raises ServiceError as `service.receive_all`.
+        Raises ServiceError as `receiving.receive` has it.
         """
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
-        if attempt_id in self._queues:
-            self._queues[attempt_id].append(waiting)
-        else:
-            self._queues[attempt_id] = deque([waiting])
-            task = asyncio.create_task(self._empty(attempt_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._waiting.setdefault(attempt_id, deque()).append(waiting)
+        self._go_on(attempt_id)
         return await waiting.answer
 
-    async def _empty(self, attempt_id: int) -> None:
-        queue = self._queues[attempt_id]
-        try:
-            while queue:
-                async with self._writers:
-                    await self._commit(attempt_id, self._take(queue))
-        finally:
-            del self._queues[attempt_id]
-            for left in queue:
-                left.answer.cancel()
+    def _go_on(self, *attempts: int) -> None:
+        """Start what waits and is not under way: of some attempts, or of all."""
+        for attempt_id in attempts or [*self._waiting]:
+            if attempt_id in self._waiting and attempt_id not in self._busy and self._is_large(attempt_id):
+                self._spawn(self._commit_alone(attempt_id, self._take([attempt_id])[attempt_id]))
+        if self._small_lane is None and self._waiting.keys() - self._busy:
+            self._small_lane = self._spawn(self._commit_small())
 
-    def _take(self, queue: deque[_Waiting]) -> list[_Waiting]:
-        group = [queue.popleft()]
-        size, points = group[0].delivery.size, group[0].delivery.points
-        while queue and len(group) < _MAX_GROUP:
-            size += queue[0].delivery.size
-            points += queue[0].delivery.points
-            if size > _MAX_GROUP_BYTES or points > _MAX_GROUP_POINTS:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="inbox")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _is_large(self, attempt_id: int) -> bool:
+        size = 0
+        for waiting in self._waiting[attempt_id]:
+            size += waiting.delivery.size
+            if size > _LARGE_BYTES:
+                return True
+        return False
+
+    def _take(self, attempts: Iterable[int]) -> dict[int, list[_Waiting]]:
+        """What one transaction holds of these attempts, which are busy from now on."""
+        group: dict[int, list[_Waiting]] = {}
+        reports = size = points = 0
+        for attempt_id in attempts:
+            queue = self._waiting[attempt_id]
+            taken: list[_Waiting] = []
+            while queue and reports < _MAX_GROUP:
+                size += queue[0].delivery.size
+                points += queue[0].delivery.points
+                if reports and (size > _MAX_GROUP_BYTES or points > _MAX_GROUP_POINTS):
+                    break
+                taken.append(queue.popleft())
+                reports += 1
+            if not queue:
+                del self._waiting[attempt_id]
+            if not taken:
                 break
-            group.append(queue.popleft())
+            group[attempt_id] = taken
+            self._busy.add(attempt_id)
         return group
 
-    async def _commit(self, attempt_id: int, group: list[_Waiting]) -> None:
+    async def _commit_small(self) -> None:
         try:
-            async with self._database.transaction() as session:
-                answers = await service.receive_all(session, attempt_id, [one.delivery for one in group])
+            while self._waiting.keys() - self._busy:
+                if self._waiting.keys() != self._last and (wait := self._pace.take(b"")):
+                    await asyncio.sleep(wait)
+                    continue
+                group = self._take([n for n in self._waiting if n not in self._busy and not self._is_large(n)])
+                if group:
+                    self._last = {*group}
+                    await self._commit_together(group)
+                self._go_on()
+        finally:
+            self._small_lane = None
+
+    async def _commit_together(self, group: dict[int, list[_Waiting]]) -> None:
+        done: set[int] = set()
+        try:
+            done = await self._commit(group, wait=False)
         except DATABASE_ERRORS as error:
-            # While the database does not answer, trying each report by itself would only take longer.
-            if len(group) == 1 or is_away(error):
+            if is_away(error):  # trying each by itself would only take longer
                 self._fail(group, error)
-                return
-            await self._commit_singly(attempt_id, group)
-        except ServiceError as problem:
-            if len(group) == 1:
-                self._fail(group, problem)
-            else:
-                await self._commit_singly(attempt_id, group)
-        except BaseException as error:  # a bug is the request's to answer, not this task's to die of
+                done = {*group}
+        except BaseException as error:  # a bug is the requests' to answer, not this task's to die of
             self._fail(group, error)
+            done = {*group}
             if not isinstance(error, Exception):
                 raise
-        else:
-            for one, answer in zip(group, answers, strict=True):
+        finally:
+            self._busy -= done
+        for attempt_id in group.keys() - done:  # locked, or one among them that cannot be stored
+            self._spawn(self._commit_alone(attempt_id, group[attempt_id]))
+
+    async def _commit_alone(self, attempt_id: int, waiting: list[_Waiting]) -> None:
+        """Reports of one attempt: together, or one by one where one of them cannot be stored."""
+        try:
+            async with self._writers:
+                try:
+                    await self._commit({attempt_id: waiting}, wait=True)
+                except DATABASE_ERRORS as error:
+                    if len(waiting) == 1 or is_away(error):
+                        self._fail({attempt_id: waiting}, error)
+                        return
+                    for one in waiting:
+                        try:
+                            await self._commit({attempt_id: [one]}, wait=True)
+                        except DATABASE_ERRORS as its_error:
+                            self._fail({attempt_id: [one]}, its_error)
+        except BaseException as error:
+            self._fail({attempt_id: waiting}, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._busy.discard(attempt_id)
+            self._go_on()
+
+    async def _commit(self, group: Mapping[int, list[_Waiting]], *, wait: bool) -> set[int]:
+        """Apply reports and answer them; the attempts that were dealt with, which without `wait` may be fewer."""
+        deliveries = {attempt_id: [one.delivery for one in waiting] for attempt_id, waiting in group.items()}
+        async with self._database.transaction() as session:
+            answers_of = await receive(session, deliveries, wait=wait)
+        for attempt_id, answers in answers_of.items():
+            for one, answer in zip(group[attempt_id], answers, strict=True):
                 if not isinstance(answer, ServiceError):
                     REPORTS.inc()
                     POINTS.inc(one.delivery.points)
@@ -138,19 +189,25 @@ class Inbox:
                     one.answer.set_exception(answer)
                 else:
                     one.answer.set_result(answer)
+        return {*answers_of}
 
-    async def _commit_singly(self, attempt_id: int, group: list[_Waiting]) -> None:
-        """One of them cannot be stored: the others must not fail with it."""
-        for one in group:
-            await self._commit(attempt_id, [one])
-
-    def _fail(self, group: list[_Waiting], error: BaseException) -> None:
-        for one in group:
-            if not one.answer.done():
-                one.answer.set_exception(error if isinstance(error, Exception) else ConnectionError("stopping"))
+    def _fail(self, group: Mapping[int, list[_Waiting]], error: BaseException) -> None:
+        shown = error if isinstance(error, Exception) else ConnectionError("stopping")
+        for waiting in group.values():
+            for one in waiting:
+                if not one.answer.done():
+                    one.answer.set_exception(shown)
 
     async def close(self) -> None:
-        """Commit what is waiting."""
-        while self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Commit what is waiting, as far as it goes in a while; the rest is refused, and delivered again later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        left = {attempt_id: [*waiting] for attempt_id, waiting in self._waiting.items()}
+        self._fail(left, ConnectionError("stopping"))
+        self._waiting.clear()

@@ -24,16 +24,16 @@ async def get(session: AsyncSession, attempt_id: int) -> Attempt | None:
     return await session.get(Attempt, attempt_id, populate_existing=True)
 
 
-async def lock_experiment(session: AsyncSession, attempt_id: int) -> Experiment | None:
-    """The experiment of an attempt; nobody else changes it until the transaction ends."""
-    own = select(Attempt.experiment_id).where(Attempt.id == attempt_id).scalar_subquery()
-    return (await session.scalars(select(Experiment).where(Experiment.id == own).with_for_update())).one_or_none()
-
-
 async def spec(session: AsyncSession, attempt_id: int) -> dict[str, Any] | None:
     """The spec of an attempt's experiment. It never changes: nothing needs to be locked for it."""
     query = select(Experiment.spec).join(Attempt, Attempt.experiment_id == Experiment.id)
     return (await session.scalars(query.where(Attempt.id == attempt_id))).one_or_none()
+
+
+async def owner(session: AsyncSession, attempt_id: int) -> str:
+    """Whose experiment an attempt belongs to; empty if there is none any more."""
+    query = select(Experiment.owner).join(Attempt, Attempt.experiment_id == Experiment.id)
+    return (await session.scalars(query.where(Attempt.id == attempt_id))).one_or_none() or ""
 
 
 async def current(session: AsyncSession, experiment_id: int) -> Attempt | None:

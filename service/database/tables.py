@@ -23,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, REAL, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, REAL, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -115,6 +115,8 @@ class Experiment(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    metric_names: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", deferred=True)
+    """Metrics its workers have reported: an experiment has a budget of them."""
     seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Number of the last event. Raised under the row's lock, so that events commit in their order."""
     merged_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")

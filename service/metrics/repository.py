@@ -11,29 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.database.tables import Chunk, Experiment, Metric
 from service.metrics.chunks import NewChunk
 
-MAX_NAMES = 10_000
-"""Metric names one database may hold: more are a mistake (a number in the name), not a metric."""
+MAX_NAMES = 1_000
+"""Metrics one experiment may have: more are a mistake (a number in the name), and no other experiment's to suffer."""
 
 ChunkKey = tuple[int, int, int]
 """Trial id, metric id, first step."""
 
 
-class TooManyNamesError(Exception):
-    """The database holds as many metric names as it may."""
-
-
 async def metric_ids(session: AsyncSession, names: Iterable[str], *, create: bool = False) -> dict[str, int]:
-    """The number of every name. With `create`, names seen for the first time get one.
-
-    Raises TooManyNamesError.
-    """
+    """The number of every name. With `create`, names seen for the first time get one."""
     wanted = sorted(set(names))
     known = await _known_ids(session, wanted)
     if create and len(known) < len(wanted):
         missing = [{"name": name} for name in wanted if name not in known]
-        count = (await session.execute(text("SELECT count(*) FROM metrics"))).scalar_one()
-        if count + len(missing) > MAX_NAMES:
-            raise TooManyNamesError
         await session.execute(upsert(Metric).values(missing).on_conflict_do_nothing())
         known = await _known_ids(session, wanted)
     return known
@@ -44,6 +34,15 @@ async def _known_ids(session: AsyncSession, names: Sequence[str]) -> dict[str, i
         text("SELECT name, id FROM metrics WHERE name = ANY(CAST(:names AS text[]))"), {"names": list(names)}
     )
     return {row.name: row.id for row in rows}
+
+
+async def names_of_experiments(session: AsyncSession, experiment_ids: Sequence[int]) -> dict[int, set[str]]:
+    """The metrics each of these experiments has had."""
+    rows = await session.execute(
+        text("SELECT id, metric_names FROM experiments WHERE id = ANY(CAST(:ids AS bigint[]))"),
+        {"ids": experiment_ids},
+    )
+    return {row.id: set(row.metric_names) for row in rows}
 
 
 async def metric_names(session: AsyncSession, ids: Iterable[int] | None = None) -> dict[int, str]:

@@ -1,73 +1,36 @@
-"""What becomes of reported points: the last values of trials, the best trial, and a segment in the event stream."""
+"""What reported points mean: the last value of every metric of a trial, and which trial is best. Pure functions."""
 
-import asyncio
 import math
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from adadim_core.spec.report import encode_float
-from service.database.tables import Experiment, Trial
-from service.errors import InvalidError
-from service.events import repository as events
-from service.metrics import repository
-from service.metrics.codec import encode
 from service.metrics.points import Points, split_key
-from service.metrics.reported import ReportedSeries
-from service.trials import repository as trials
 
-_LARGE = 2000
-"""Points that take long enough to encode to leave the event loop for it."""
+Latest = dict[str, dict[str, Any]]
+"""Metric to {step, time, value} of its highest step, as the table of trials keeps it."""
 
 
-async def write(
-    session: AsyncSession, experiment: Experiment, series: Sequence[ReportedSeries], rows: dict[int, Trial]
-) -> None:
-    """Store reported series of a locked experiment and pass them on to those who follow it.
+def latest_after(points: Points, known: Mapping[int, Latest], names: Mapping[int, str]) -> dict[int, Latest]:
+    """The last values of the trials that have points: of the highest step what was measured last, as everywhere.
 
     Args:
-        rows: the trials the series name, by number.
-
-    Raises:
-        InvalidError: more metric names than a database may hold.
+        known: last values before, by trial number.
+        names: of metrics, by their numbers.
     """
-    try:
-        ids = await repository.metric_ids(session, (name for s in series for name in s.values), create=True)
-    except repository.TooManyNamesError:
-        limit = repository.MAX_NAMES
-        raise InvalidError(
-            f"There are {limit} metric names already; use names without numbers in them.", title="Invalid report"
-        ) from None
-    points = Points.concat([part for one in series for part in one.points(ids)])
-    if not len(points):
-        return
-    _note_latest(points, rows, {number: name for name, number in ids.items()})
-    await session.flush()
-    if any(experiment.metric in s.values for s in series):
-        best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
-        experiment.best_trial, experiment.best_value = best or (None, None)
-    seq = await events.next_number(session, experiment.id)
-    large = len(points) > _LARGE
-    body = await asyncio.to_thread(encode, points, with_series=True) if large else encode(points, with_series=True)
-    await repository.add_segment(session, experiment.id, seq, len(points), body)
-
-
-def _note_latest(points: Points, rows: dict[int, Trial], names: dict[int, str]) -> None:
-    """Trials keep their last value of every metric: of the highest step what was measured last, as everywhere."""
-    latest: dict[int, dict[str, Any]] = {}
+    latest: dict[int, Latest] = {}
     settled = points.settled()
     last = settled[settled.runs()[1:] - 1]
     columns = (last.series, last.step, last.time, last.value)
     for key, step, time, value in zip(*(column.tolist() for column in columns), strict=True):
         number, metric_id = split_key(key)
         if number not in latest:
-            latest[number] = dict(rows[number].latest)
-        known, name = latest[number], names[metric_id]
-        if name not in known or _rank_of(known[name]) <= _rank(step, time, value):
-            known[name] = {"step": step, "time": time, "value": encode_float(value)}
-    for number, values in latest.items():
-        rows[number].latest = values
+            latest[number] = dict(known[number])
+        values, name = latest[number], names[metric_id]
+        if name not in values or _rank_of(values[name]) <= _rank(step, time, value):
+            values[name] = {"step": step, "time": time, "value": encode_float(value)}
+    return latest
 
 
 def _rank(step: int, time: float, value: float) -> tuple[int, float, bool, float]:
@@ -77,3 +40,49 @@ def _rank(step: int, time: float, value: float) -> tuple[int, float, bool, float
 
 def _rank_of(entry: dict[str, Any]) -> tuple[int, float, bool, float]:
     return _rank(entry["step"], entry["time"], float(entry["value"]))  # float() reads "NaN" and "-Infinity" too
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial with the last value of the metric that ranks trials."""
+
+    number: int
+    value: float
+
+    @classmethod
+    def of(cls, number: int, state: str, latest: Latest, metric: str) -> "Candidate | None":
+        """None for a trial that cannot be the best: it failed, or has no finite value."""
+        value = float(latest[metric]["value"]) if metric in latest and state != "failed" else math.nan
+        return cls(number, value) if math.isfinite(value) else None
+
+    def beats(self, other: "Candidate", mode: str) -> bool:
+        """Whether it is the better one; of equal ones the first in the plan is."""
+        own, theirs = (self.value, other.value) if mode == "max" else (-self.value, -other.value)
+        return own > theirs or (own == theirs and self.number < other.number)
+
+
+def best_after(
+    best: Candidate | None, changed: Mapping[int, Candidate | None], mode: str
+) -> Candidate | Literal["unknown"] | None:
+    """The best trial after some have changed. "unknown": the best one lost ground, and the others must be asked.
+
+    Args:
+        best: the best before.
+        changed: trials with new values or states, by number.
+    """
+    found: Candidate | Literal["unknown"] | None = best
+    if best is not None and best.number in changed:
+        now = changed[best.number]
+        found = now if now is not None and (now == best or now.beats(best, mode)) else "unknown"
+    if found == "unknown":
+        return found
+    return best_of((found, *changed.values()), mode)
+
+
+def best_of(candidates: Iterable[Candidate | None], mode: str) -> Candidate | None:
+    """The best of some; None among them counts for nothing."""
+    best: Candidate | None = None
+    for one in candidates:
+        if one is not None and (best is None or one.beats(best, mode)):
+            best = one
+    return best

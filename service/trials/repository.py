@@ -94,3 +94,40 @@ async def best(session: AsyncSession, experiment_id: int, metric: str, mode: str
         )
     ).one_or_none()
     return None if row is None else (row.number, row.value)
+
+
+async def best_of_others(
+    session: AsyncSession, searches: Sequence[tuple[int, str, str]], without: Sequence[tuple[int, int]]
+) -> dict[int, tuple[int, float]]:
+    """As `best`, of many experiments at once and without some trials: number and value by experiment.
+
+    Args:
+        searches: experiment, metric, mode.
+        without: experiment and number of trials that do not count.
+    """
+    experiment_ids, metrics, modes = zip(*searches, strict=True)
+    found = await session.execute(
+        text("""
+            SELECT s.experiment_id, best.number, best.value
+            FROM unnest(CAST(:experiment_ids AS bigint[]), CAST(:metrics AS text[]), CAST(:modes AS text[]))
+                AS s (experiment_id, metric, mode)
+            CROSS JOIN LATERAL (
+                SELECT number, value FROM (
+                    SELECT number, CAST(latest -> s.metric ->> 'value' AS float8) AS value FROM trials AS t
+                    WHERE t.experiment_id = s.experiment_id AND latest ? s.metric AND state <> 'failed'
+                        AND NOT EXISTS (
+                            SELECT FROM unnest(CAST(:without_ids AS bigint[]), CAST(:without_numbers AS int[]))
+                                AS w (experiment_id, number)
+                            WHERE w.experiment_id = t.experiment_id AND w.number = t.number
+                        )
+                ) AS last WHERE value NOT IN ('NaN', 'Infinity', '-Infinity')
+                ORDER BY CASE s.mode WHEN 'max' THEN -value ELSE value END, number LIMIT 1
+            ) AS best
+        """),
+        {
+            "experiment_ids": experiment_ids, "metrics": metrics, "modes": modes,
+            "without_ids": [experiment_id for experiment_id, _ in without],
+            "without_numbers": [number for _, number in without],
+        },
+    )  # fmt: skip
+    return {row.experiment_id: (row.number, row.value) for row in found}

@@ -21,14 +21,17 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from adadim_core.spec import ExperimentSpec, plan_trials, validate_spec
 from adadim_core.spec.report import Report
+from service.attempts.body import Delivery
 from service.attempts.inbox import Inbox
-from service.attempts.service import authenticate, receive
+from service.attempts.receiving import receive
+from service.attempts.service import authenticate
 from service.auth import repository as tokens
 from service.cluster.jobs import RayJobs
 from service.context import Context
 from service.database.engine import Database
 from service.database.notify import Listener
 from service.database.tables import Attempt, Experiment
+from service.errors import ServiceError
 from service.experiments import service as experiments
 from service.http_limits import BoundedHead
 from service.secret import hash_token, new_token
@@ -413,7 +416,11 @@ class Worker:
         """Deliver one report; the directive that came back."""
         async with self.context.database.transaction() as session:
             await authenticate(session, self.attempt_id, self.token)
-            reply = await receive(session, self.attempt_id, Report.model_validate(fields))
+            delivery = Delivery.of(Report.model_validate(fields))
+            answers = await receive(session, {self.attempt_id: [delivery]}, wait=True)
+        (reply,) = answers[self.attempt_id]
+        if isinstance(reply, ServiceError):
+            raise reply
         return reply.directive
 
 

@@ -15,13 +15,14 @@ from service_harness import Running, until
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from adadim_core.spec.report import Series
+from adadim_core.spec.report import ReportReply, Series
+from service.attempts.body import Delivery
+from service.attempts.receiving import receive
 from service.context import Context
 from service.database.engine import Database
-from service.database.tables import Chunk, Experiment, Segment, Trial
+from service.database.tables import Attempt, Chunk, Experiment, Segment, Trial
 from service.metrics import merger as merger_module
 from service.metrics import reading, repository
-from service.metrics import service as metrics
 from service.metrics.merger import Merger, age_out, delete_points, merge
 from service.metrics.points import Points, bucket_level, split_key
 from service.metrics.reading import Range
@@ -43,18 +44,23 @@ async def prepare(database: Database, trials: int) -> None:
         session.add(experiment)
         await session.flush()
         session.add_all([Trial(experiment_id=1, number=n, params={}, latest={}) for n in range(trials)])
+        session.add(Attempt(experiment_id=1, number=0, submission_id="a", token_hash=b"", state="running"))
+
+
+async def report(database: Database, series: Sequence[ReportedSeries]) -> None:
+    """One report of the experiment's attempt."""
+    async with database.transaction() as session:
+        answers = await receive(session, {1: [Delivery([], list(series), None)]}, wait=True)
+    assert answers == {1: [ReportReply(directive="continue")]}
 
 
 async def write(database: Database, rows: Sequence[Row]) -> None:
-    """One report."""
-    async with database.transaction() as session:
-        experiment = await session.get_one(Experiment, 1, with_for_update=True)
-        trials = {trial.number: trial for trial in await session.scalars(select(Trial))}
-        series = [
-            Series(trial=trial, steps=[step], epochs=[epoch(step)], times=[time], values={name: [value]})
-            for trial, name, step, time, value in rows
-        ]
-        await metrics.write(session, experiment, [ReportedSeries.of(one) for one in series], trials)
+    """One report, a series a point."""
+    series = [
+        Series(trial=trial, steps=[step], epochs=[epoch(step)], times=[time], values={name: [value]})
+        for trial, name, step, time, value in rows
+    ]
+    await report(database, [ReportedSeries.of(one) for one in series])
 
 
 async def read(
@@ -176,14 +182,9 @@ async def fill(database: Database, points: int, at_once: int = 5000) -> None:
     await prepare(database, 1)
     for start in range(0, points, at_once):
         steps = list(range(start, start + at_once))
-        async with database.transaction() as session:
-            experiment = await session.get_one(Experiment, 1, with_for_update=True)
-            trials = {trial.number: trial for trial in await session.scalars(select(Trial))}
-            values = [
-                {12_345: 1e9, 23_456: -1e9}.get(s, math.nan if 30_000 <= s < 30_500 else math.sin(s)) for s in steps
-            ]
-            series = ReportedSeries(0, steps, [s / 100 for s in steps], [1e9 + s for s in steps], {"loss": values})
-            await metrics.write(session, experiment, [series], trials)
+        values = [{12_345: 1e9, 23_456: -1e9}.get(s, math.nan if 30_000 <= s < 30_500 else math.sin(s)) for s in steps]
+        times = [1e9 + s for s in steps]
+        await report(database, [ReportedSeries(0, steps, [s / 100 for s in steps], times, {"loss": values})])
         if start // at_once % 2:
             await merge(database, 1)
 
@@ -418,7 +419,7 @@ async def test_series_over_http(service: Running) -> None:
     path = "/api/v1/experiments/1/metrics"
     answer = (await service.http.get(path, params={"metrics": "loss", "max_points": 20})).json()
     assert answer["experiment_id"] == 1
-    assert answer["seq"] == 2
+    assert answer["seq"] == 3  # two segments, and the experiment with its best trial
     assert [(s["trial"], s["metric"], s["total"]) for s in answer["series"]] == [(0, "loss", 100), (1, "loss", 1)]
     assert len(answer["series"][0]["steps"]) <= 20
     assert answer["series"][1]["values"] == ["NaN"]
@@ -431,7 +432,7 @@ async def test_series_over_http(service: Running) -> None:
     assert (await service.http.get(path, params={"metrics": "nothing"})).json()["series"] == []
     last = (await service.http.get(f"{path}/last")).json()
     assert last == {
-        "experiment_id": 1, "seq": 2, "trials": [0, 1], "metrics": {"h_r": [None, 1.0], "loss": [99.0, "NaN"]},
+        "experiment_id": 1, "seq": 3, "trials": [0, 1], "metrics": {"h_r": [None, 1.0], "loss": [99.0, "NaN"]},
         "steps": {"h_r": [None, 0], "loss": [99, 0]},
     }  # fmt: skip
 
@@ -443,7 +444,7 @@ async def test_series_as_arrow(service: Running) -> None:
     response = await service.http.get("/api/v1/experiments/1/metrics", headers=accept)
     assert response.headers["content-type"] == "application/vnd.apache.arrow.stream"
     table = pa.ipc.open_stream(io.BytesIO(response.content)).read_all()
-    assert table.schema.metadata == {b"experiment_id": b"1", b"seq": b"1"}
+    assert table.schema.metadata == {b"experiment_id": b"1", b"seq": b"2"}
     assert table.to_pylist() == [
         {"trial": 0, "metric": "h_r", "step": 2**62, "epoch": 1e9, "time": 5.5, "value": 1.0},
         {"trial": 1, "metric": "loss", "step": 3, "epoch": pytest.approx(0.03), "time": 5.0, "value": math.inf},

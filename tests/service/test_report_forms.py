@@ -1,6 +1,7 @@
 """The two forms of a report mean the same, and nothing that is no report gets in."""
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,11 @@ from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, Series
 from service.attempts import endpoints as attempts_module
 from service.attempts import inbox as inbox_module
+from service.attempts import room as room_module
 from service.attempts.body import parse
-from service.attempts.inbox import Inbox
+from service.attempts.room import Room
 from service.database.tables import Segment
-from service.errors import ServiceError
+from service.errors import ServiceError, TooManyError
 from service.problems import status_of
 
 _NAMES = ["h_r", "loss", "alpha"]
@@ -105,7 +107,7 @@ async def test_one_report_that_is_wrong_does_not_fail_those_committed_with_it(se
     )
     assert [isinstance(a, ServiceError) and status_of(a) for a in answers] == [False] * 5 + [422] + [False] * 4
     assert (await reporter.series())[0]["steps"] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
-    assert (inbox._reports, inbox._bytes, inbox._queues) == (0, 0, {})
+    assert (inbox.room, inbox._waiting, inbox._busy) == (Room(), {}, set())
 
 
 async def test_reports_after_an_outcome_in_the_same_group_are_409(service: Running) -> None:
@@ -132,7 +134,7 @@ def inbox_lock(experiment_id: int) -> Any:
 
 async def test_too_much_waiting_is_429_and_nothing_is_lost(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the experiment is locked reports wait, in bounded number and on one connection; then all are taken."""
-    monkeypatch.setattr(inbox_module, "MAX_WAITING", 5)
+    monkeypatch.setattr(room_module, "MAX_REPORTS", 20)  # one attempt may have 5
     reporter = await Reporter.open(service)
     async with service.context.database.transaction() as lock:
         await lock.execute(inbox_lock(reporter.experiment_id))
@@ -146,41 +148,76 @@ async def test_too_much_waiting_is_429_and_nothing_is_lost(service: Running, mon
     taken = [p.result().status_code for p in (await asyncio.wait(waiting))[0]]
     assert taken == [200] * 5
     assert len((await reporter.series())[0]["steps"]) == 5
-    assert isinstance(service.inbox, Inbox)
-    with service.inbox.room(0):
-        pass
+    assert service.inbox.room == Room()
 
 
 async def begin_to_post(reporter: Reporter, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A report of so many bytes of which only the first is sent."""
+    """A report of so many bytes, in the binary form, of which only the first is sent."""
     host, port = reporter.service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = (
         f"POST /api/v1/attempts/{reporter.attempt_id}/reports HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
-        f"Authorization: Bearer {reporter.token}\r\n\r\n"
+        f"Content-Type: {report_binary.MEDIA_TYPE}\r\nAuthorization: Bearer {reporter.token}\r\n\r\n"
     )
-    writer.write(head.encode() + b"{")
+    writer.write(head.encode() + b"A")
     return reader, writer
 
 
-async def test_room_is_kept_for_a_body_before_it_is_read(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 2_000_000)
+async def test_bodies_that_are_only_announced_take_no_room_of_others(service: Running) -> None:
+    """Ten connections that announce 8 MiB each and send a byte: others' reports are taken all the same."""
+    hostile, victim = await Reporter.open(service), await Reporter.open(service)
+    connections = [await begin_to_post(hostile, 8 * 1024 * 1024) for _ in range(10)]
+    await until(lambda: service.inbox.room.sizes[("attempt", hostile.attempt_id)] == 10)
+    assert (await victim.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 200
+    assert (await hostile.post(series=[points(0, [1], [1.0])])).status_code == 200
+    for _, writer in connections:
+        writer.close()
+    await until(lambda: service.inbox.room == Room())
+
+
+async def test_what_arrives_is_counted_for_attempt_and_owner(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module, "MAX_BYTES", 400_000)  # an attempt may have 100,000 of them
     reporter, inbox = await Reporter.open(service), service.inbox
-    _, writer = await begin_to_post(reporter, 1_999_000)
-    await until(lambda: inbox._bytes == 1_999_000)
-    assert (await reporter.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 429
+    reader, writer = await begin_to_post(reporter, 1_000_000)
+    writer.write(b"x" * 90_000)
+    await until(lambda: inbox.room.sizes[("attempt", reporter.attempt_id)] == 90_001)
+    many = [points(0, list(range(100)), [1.0] * 100) for _ in range(10)]
+    assert (await reporter.post(series=many)).status_code == 429
     assert (await reporter.post()).status_code == 200
+    writer.write(b"x" * 20_000)
+    async with asyncio.timeout(30):
+        assert b"429" in await reader.readline()
     writer.close()
-    await until(lambda: (inbox._reports, inbox._bytes) == (0, 0))
-    # who stays and does not send it gives the room back too
+    await until(lambda: inbox.room == Room())
+    # who stays and does not send the rest gives the room back too
     with monkeypatch.context() as patch:
         patch.setattr(attempts_module, "_BODY_S", 0.05)
-        reader, writer = await begin_to_post(reporter, 1_999_000)
+        reader, writer = await begin_to_post(reporter, 1_000_000)
         async with asyncio.timeout(30):
             assert b"408" in await reader.readline()
-    await until(lambda: (inbox._reports, inbox._bytes) == (0, 0))
+    await until(lambda: inbox.room == Room())
     writer.close()
-    assert (await reporter.post(series=[points(0, list(range(100)), [1.0] * 100)])).status_code == 200
+
+
+def test_one_owner_cannot_have_all_of_the_room() -> None:
+    room = Room()
+    with contextlib.ExitStack() as stack:
+        mine = [stack.enter_context(room.place(attempt, "mallory")) for attempt in range(10)]
+        for place in mine[:4]:
+            place.grow(8 * 1024 * 1024)
+        with pytest.raises(TooManyError, match="owner"):
+            mine[4].grow(1)
+        assert room.sizes[("all", 0)] == 32 * 1024 * 1024
+        with room.place(99, "ada") as place:
+            place.grow(8 * 1024 * 1024)
+    assert room == Room()
+
+
+async def test_large_reports_as_json_are_refused(service: Running) -> None:
+    reporter = await Reporter.open(service)
+    response = await post(reporter, b" " * (2 * 1024 * 1024 + 1), "application/json")
+    assert response.status_code == 413
+    assert report_binary.MEDIA_TYPE in response.json()["detail"]
 
 
 async def test_reports_committed_together_are_bounded_in_points(
@@ -205,7 +242,7 @@ async def test_reports_and_points_are_counted(service: Running, monkeypatch: pyt
     reporter = await Reporter.open(service)
     await post(reporter, body_of([1, 2, 3]))
     assert (await post(reporter, body_of([1]).replace(b'"trial": 0', b'"trial": 9'))).status_code == 422
-    monkeypatch.setattr(inbox_module, "MAX_WAITING", 0)
+    monkeypatch.setattr(room_module, "MAX_REPORTS", 0)
     assert (await post(reporter, body_of([4]))).status_code == 429
     assert [await counted(name) for name in names] == [before[0] + 1, before[1] + 3, before[2] + 1]
     assert await counted("adadim_reports_waiting") == await counted("adadim_report_bytes_waiting") == 0
