@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _log_to_stderr()  # which is another stream within
                 if options.restart:
                     set_apart(storage)
-                outcome = run_experiment(spec, storage, service, attempt, interruption)
+                outcome = run_experiment(spec, storage, service, attempt, interruption, _folders(options.spec))
     except (RunError, SpecError) as error:
         outcome = Outcome(state="failed", error=str(error))
     except (Interrupted, SystemExit):  # SystemExit: a signal while Ray's own handler was there, in ray.init
@@ -172,6 +172,11 @@ def _read_spec(source: str) -> ExperimentSpec:
     except SpecError as error:
         raise RunError(error.in_file(source)) from None
     return spec
+
+
+def _folders(source: str) -> list[Path]:
+    """Where relative paths of a spec may begin: beside it if it is a file, and where this was called."""
+    return [Path.cwd()] if source == "-" or source.startswith("env:") else [Path(source).absolute().parent, Path.cwd()]
 
 
 def _service_address() -> ServiceAddress | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
+from workers.data_paths import absolute
 from workers.reporting.connection import ServiceAddress
 from workers.storage.folder import Storage
 from workers.storage.opening import open_storage
@@ -22,6 +23,8 @@ class RunContext:
     """Names this run among the attempts at the experiment; part of its spool files' names."""
     service: ServiceAddress | None
     """None: nobody listens, everything else is the same."""
+    data_folder: Path = Path()
+    """Where a relative data.path begins; absolute."""
     opened: Storage | None = None
     """The driver's storage, which its process has open already. Every other process opens one at its first use."""
 
@@ -39,4 +42,5 @@ class RunContext:
         return {key: value for key, value in self.__dict__.items() if key != "storage"} | {"opened": None}
 
     def trial_spec(self, plan: TrialPlan) -> ExperimentSpec:
-        return self.spec.with_params(plan.params)
+        """What one trial trains by."""
+        return absolute(self.spec.with_params(plan.params), self.data_folder)

@@ -1,11 +1,17 @@
 """The order of one run: storage -> plan -> what is left of it -> cluster -> trials -> results -> outcome."""
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, plan_summary, plan_trials
 from adadim_core.spec.report import Outcome
 from workers.context import RunContext
+from workers.data_paths import folder_of, paths_of, places, unseen
+from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
 from workers.reporting.connection import ServiceAddress
@@ -27,14 +33,30 @@ from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 from workers.sweep.race import never_to_start
 
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
 
 def run_experiment(
-    spec: ExperimentSpec, storage: Storage, service: ServiceAddress | None, attempt: Attempt, interruption: Interruption
+    spec: ExperimentSpec,
+    storage: Storage,
+    service: ServiceAddress | None,
+    attempt: Attempt,
+    interruption: Interruption,
+    folders: Sequence[Path] = (Path(),),
 ) -> Outcome:
     """Run the trials that no earlier attempt finished, and store and print the results of all.
 
+    Args:
+        spec: The experiment.
+        storage: Where its files go.
+        service: Who is told; None: nobody.
+        attempt: What the service is told.
+        interruption: Whether the run should end.
+        folders: Where a relative data.path may begin: the spec's folder, the caller's.
+
     Raises:
-        RunError: the folder or the cluster cannot be used for this spec.
+        RunError: the folder, the data or the cluster cannot be used for this spec.
         Interrupted: asked to end; the results so far are stored.
     """
     prepare(storage, spec)
@@ -48,8 +70,10 @@ def run_experiment(
     print(f"{spec.name}: {plan_summary(spec)}, {len(left)} to run{going_on}; results in {storage.place}", flush=True)
     try:
         if left:
-            context = RunContext(spec, storage.location, _run_name(service), service, storage)
-            _train(context, left, progress, interruption, budget, begun)
+            paths = paths_of(spec, left)
+            data_folder = folder_of(paths, folders)
+            context = RunContext(spec, storage.location, _run_name(service), service, data_folder, storage)
+            _train(context, left, progress, interruption, budget, begun, places(paths, data_folder))
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -101,6 +125,7 @@ def _train(
     interruption: Interruption,
     budget: Budget,
     begun: set[int],
+    data: list[str],
 ) -> None:
     storage = context.storage
     out = never_to_start(context.spec, plans, progress.ended_well())
@@ -112,9 +137,13 @@ def _train(
     left = [plan for plan in plans if plan.number in begun or not budget.used_up]
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
+        # Trials of a local cluster see what this process sees; nodes of another one are asked (nodes.py).
+        if not os.environ.get("RAY_ADDRESS") and (problems := unseen(data)):
+            raise RunError("; ".join(problems))
         # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
         from workers.sweep.cluster import connect
         from workers.sweep.ending import Ending
+        from workers.sweep.nodes import NodeCheck
         from workers.sweep.tuner import SweepCallbacks, run_trials
         from workers.trial.failures import LOST_PROCESS_RETRIES
 
@@ -129,7 +158,13 @@ def _train(
             with interruption.deferred():
                 interruption.check()
                 ending = Ending(context.run, interruption)
-                callbacks = SweepCallbacks(update, progress.change, progress.wait_for, ending.check)
+                nodes = NodeCheck(context.spec.resources, data)
+
+                def check(trials: "list[Trial]") -> None:
+                    ending.check(trials)
+                    nodes.look()
+
+                callbacks = SweepCallbacks(update, progress.change, progress.wait_for, check)
                 for _ in range(LOST_PROCESS_RETRIES + 1):
                     left = run_trials(context, left, progress.ended_well(), budget, callbacks) if left else []
         finally:

@@ -25,7 +25,7 @@ def connect() -> Client:
         url = url or json.loads((directory / "service.json").read_text())["url"]
     except (OSError, ValueError, KeyError):
         raise ClientError("no service found: start one with `adadim serve`, or set ADADIM_URL") from None
-    if not token and os.environ.get("ADADIM_URL") and not _is_here(str(url)):
+    if not token and os.environ.get("ADADIM_URL") and not is_here(str(url)):
         raise ClientError(f"no token for {url}: set ADADIM_TOKEN (the one in {directory} is this machine's alone)")
     try:
         token = token or (directory / "token").read_text().strip()
@@ -36,7 +36,7 @@ def connect() -> Client:
     return Client(str(url), token)
 
 
-def _is_here(url: str) -> bool:
+def is_here(url: str) -> bool:
     try:
         return urlsplit(url).hostname in LOOPBACK
     except ValueError:

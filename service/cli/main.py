@@ -12,12 +12,13 @@ from rich.table import Table
 
 from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.report import decode_float
-from service.cli.connection import connect
+from service.cli.connection import connect, is_here
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
 from service.cli.export import Form as ExportForm
 from service.cli.export import export_points
 from service.cli.lifecycle import app as lifecycle_app
+from service.cli.local_data import with_local_data
 from service.cli.output import ExperimentArgument, console, readable_errors
 from service.cli.report import report_of_experiment, report_of_run
 from service.cli.spec_file import read_spec_text
@@ -82,6 +83,8 @@ def submit(
     """Submit a spec as an experiment."""
     with readable_errors(), connect() as client:
         text = read_spec_text(spec)
+        if is_here(client.url):
+            text = with_local_data(text, Path.cwd() if str(spec) == "-" else spec.absolute().parent)
         answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             trials = answer["trials"]

@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from adadim_core.data.errors import DataError
 from workers.context import RunContext
 from workers.storage.folder import read_json
 
@@ -51,11 +52,11 @@ def device_is_lost() -> bool:
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether another try would end in the same way."""
+    """Whether another try would end in the same way. The message of such an error says all."""
     from adadim_core.checkpoint import DataChangedError
     from adadim_core.memory import GpuMemoryError
 
-    return isinstance(error, Diverged | DataChangedError | GpuMemoryError)
+    return isinstance(error, Diverged | DataError | DataChangedError | GpuMemoryError)
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:
@@ -63,9 +64,7 @@ def describe(error: BaseException, log: Sequence[str] = ()) -> str:
 
     Where it is one that people can mend, the first line says all.
     """
-    from adadim_core.data import DataError
-
     account = f"{type(error).__name__}: {error}"
-    if not is_final(error) and not isinstance(error, DataError):
+    if not is_final(error):
         account += f"\n\n{''.join(traceback.format_exception(error))}"
     return account + ("\nlast lines of the log:\n" + "\n".join(log) if log else "")
