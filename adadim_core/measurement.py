@@ -34,11 +34,15 @@ class Measurement:
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(device))
 
+    def wait(self) -> None:
+        """Until the device has done what the measurement is of."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
     @torch.no_grad()
     def values(self) -> dict[str, float]:
         """The quantities by metric name. Waits for the device where they are not there yet."""
-        if self._copied is not None:
-            self._copied.synchronize()
+        self.wait()
         information = information_quantities(self._products)
         # What the loss itself computed comes last and stands: the same quantity in the loss's own precision.
         numbers = torch.stack(list(information.values())).tolist()

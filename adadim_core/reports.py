@@ -6,6 +6,7 @@ measured (measurement) nor when (trainer).
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +26,20 @@ def ignore(step: int, epoch: float, values: Mapping[str, float]) -> None:
 
 
 @dataclass(frozen=True)
+class _Read:
+    """A measurement that has come."""
+
+    values: dict[str, float]
+    arrived: float
+    """When the device had done the step, by the clock of `images_per_s`."""
+
+
+@dataclass(frozen=True)
 class _Pending:
-    """A measurement that the device may still be at."""
+    """A measurement that the device may still be at, or whose eigenvalues the host is at."""
 
     step: int
-    measurement: Measurement
+    read: "Future[_Read]"
     settings: Mapping[str, float]
     """What the host knew of that step."""
     images: int
@@ -49,7 +59,9 @@ class Reports:
         self.last: dict[str, float] = {}
         """The last value of every metric."""
         self.late = device.type == "cuda"
-        """Whether a measurement is read during the step after it, so that the host need not wait for the device."""
+        """Whether measurements are read by a thread beside the steps that follow. They would leave the device without
+        work: the host would wait for it first, and it for the host's eigenvalues then."""
+        self._reader: ThreadPoolExecutor | None = None
         self._pending: _Pending | None = None
         self._images = 0
         self._clock = time.perf_counter()
@@ -64,16 +76,26 @@ class Reports:
         self._images += images
 
     def take(self, step: int, measurement: Measurement, settings: Mapping[str, float]) -> None:
-        """Report a measurement of a step, now or, where reports come late, when `settle` is called.
+        """Report a measurement of a step, now or, where reports come late, by a later call of `settle`.
 
         Args:
             step: steps done.
             measurement: of that step.
             settings: what the host knew of that step, by metric name.
         """
-        self._pending = _Pending(step, measurement, settings, self._images)
+        self.settle()
+        self._pending = _Pending(step, self._start_reading(measurement), settings, self._images)
         self._images = 0
         if not self.late:
+            self.settle()
+
+    def settle_if_read(self) -> None:
+        """Publish the measurement that is under way, if any, unless it would have to be waited for.
+
+        A trial that ends with its collapse waits: all its processes must do so at one step, and at the same in each
+        run.
+        """
+        if self._pending is not None and (self._all_must_agree or self._pending.read.done()):
             self.settle()
 
     def settle(self) -> None:
@@ -81,11 +103,26 @@ class Reports:
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
-        values = pending.measurement.values() | dict(pending.settings)
-        now = time.perf_counter()
-        values |= {"images_per_s": pending.images / (now - self._clock), **self.usage.take()}
-        self._clock = now
+        read = pending.read.result()
+        values = read.values | dict(pending.settings)
+        values |= {"images_per_s": pending.images / (read.arrived - self._clock), **self.usage.take()}
+        self._clock = read.arrived
         self.publish(pending.step, self.watched(pending.step, values))
+
+    def _start_reading(self, measurement: Measurement) -> "Future[_Read]":
+        def read() -> _Read:
+            measurement.wait()
+            arrived = time.perf_counter()
+            return _Read(measurement.values(), arrived)
+
+        if not self.late:
+            done: Future[_Read] = Future()
+            done.set_result(read())
+            return done
+        if self._reader is None:  # its thread ends with this object
+            threads = torch.get_num_threads()
+            self._reader = ThreadPoolExecutor(1, "measurements", torch.set_num_threads, (threads,))
+        return self._reader.submit(read)
 
     def watched(self, step: int, values: dict[str, float]) -> dict[str, float]:
         """Show the collapse watch what was measured; with its flag where it raises it."""

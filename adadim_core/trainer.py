@@ -46,7 +46,7 @@ class Trainer:
 
     The information quantities (`h_r`, `i_rz`, `erank_r`, `erank_z`, `uniformity`, `loss_mi`) are those of the
     first view of the step's batch, before the step's update, without gradient. On a GPU a step's measurements are
-    reported during the step after it, so that the host need not wait for the device.
+    reported some steps later, before the next are taken, so that neither host nor device waits for the other.
     """
 
     def __init__(
@@ -231,8 +231,7 @@ class Trainer:
             self._probe.learn(batch.r1, self._data.train_labels[send(rows, self.device)])
         self.step += 1
         self._reports.count(self._batches.size)
-        # Now, with the work of this step queued on the device, the host has time for the one before.
-        self._reports.settle()
+        self._reports.settle_if_read()
         if logging_due and batch.r1 is not None:
             order = self.spec.objective.mutual_information.order
             dtype = self._training.dtype

@@ -130,7 +130,7 @@ def test_a_full_gpu_is_told_with_what_would_fit(tiny_spec, monkeypatch):
 @pytest.mark.device
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: torch finds no CUDA")
 @pytest.mark.parametrize("compile_", ["auto", False], ids=["replayed", "as it is"])
-def test_the_estimate_on_a_gpu_is_what_is_allocated(tiny_spec, compile_):
+def test_the_estimate_is_what_cuda_allocates(tiny_spec, compile_):
     spec = tiny_spec(
         model={"backbone": "resnet18", "width": 64, "projector": {"layers": 3, "hidden": 2048, "out": 2048}},
         training={"precision": "bfloat16", "batch_size": 256, "compile": compile_},
@@ -148,7 +148,7 @@ def test_the_estimate_on_a_gpu_is_what_is_allocated(tiny_spec, compile_):
 
 @pytest.mark.device
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: torch finds no CUDA")
-def test_a_trial_keeps_to_its_share_of_a_gpu(tiny_spec):
+def test_a_trial_keeps_to_its_share_of_cuda_memory(tiny_spec):
     share = 0.02
     spec = tiny_spec(resources={"gpus_per_worker": share})
     gc.collect()

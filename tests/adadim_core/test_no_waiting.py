@@ -99,7 +99,7 @@ def test_no_operation_of_a_step_waits(tiny_spec, name):
 @pytest.mark.parametrize("compile_", ["auto", False], ids=["replayed", "as it is"])
 @pytest.mark.parametrize("stored", ["on the device", "in memory"])
 @pytest.mark.parametrize("name", SPECS)
-def test_a_gpu_is_never_waited_for(tiny_spec, monkeypatch, name, stored, compile_):
+def test_cuda_is_never_waited_for(tiny_spec, monkeypatch, name, stored, compile_):
     if stored == "in memory":
         monkeypatch.setattr(dataset, "_SHARE_OF_DEVICE", 0.0)
     sections = SPECS[name]

@@ -2,6 +2,7 @@
 
 import math
 import re
+import threading
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -541,3 +542,41 @@ def test_the_example_sweep_can_be_trained():
     for plan in plans:
         made = Trainer(spec.with_params(plan.params), device="cpu")
         assert made.steps_per_epoch == 5
+
+
+def test_late_reports_do_not_hold_training_up(tiny_spec, monkeypatch):
+    """The eigenvalues of a step are taken beside the steps that follow, up to the next that is measured."""
+    made, points = recorded(tiny_spec(training={"log_every_steps": 4}))
+    made._reports.late = True
+    made.train_steps(3)
+    released = threading.Event()
+    original = measurement.information_quantities
+
+    def held(*args: Any) -> Any:
+        assert released.wait(60)
+        return original(*args)
+
+    monkeypatch.setattr(measurement, "information_quantities", held)
+    reached: list[int] = []
+    train_step = made._train_step
+
+    def watched(*args: Any) -> None:
+        train_step(*args)
+        reached.append(made.step)
+        if made.step == 7:
+            assert [step for step, _, _ in points] == [0]
+            released.set()
+
+    monkeypatch.setattr(made, "_train_step", watched)
+    made.train_steps(5)
+    assert reached == [4, 5, 6, 7, 8]
+    assert [step for step, _, _ in points] == [0, 4, 8]
+
+
+def test_what_fails_in_a_late_measurement_is_raised(tiny_spec, monkeypatch):
+    made, _ = recorded(tiny_spec(training={"log_every_steps": 1}))
+    made._reports.late = True
+    made.train_steps(1)
+    monkeypatch.setattr(measurement, "information_quantities", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        made.train_steps(1)
