@@ -16,9 +16,9 @@ def check_batch(batch_size: int, *, processes: int, accumulate: int) -> None:
     if share < 2 * accumulate:
         each = f"the {share} images of a process" if processes > 1 else f"{share} images"
         raise ValueError(
-            f"training.accumulate ({accumulate}) leaves fewer than two of {each} a part: at most {share // 2} parts"
+            f"training.accumulate ({accumulate}) leaves fewer than two of {each} per part; use at most {share // 2}"
             if share >= 2
-            else f"training.batch_size ({batch_size}) leaves a process {share} image; it needs two at least"
+            else f"training.batch_size ({batch_size}) leaves each process {share} image; it needs at least two"
         )
 
 

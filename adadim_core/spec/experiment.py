@@ -34,7 +34,7 @@ class ExperimentSpec(Section):
     resources: ResourcesSpec = ResourcesSpec()
     search: SearchSpec | None = None
     stop: StopSpec = StopSpec()
-    retries: Annotated[int, Field(ge=0, le=100, description="New attempts after lost ones.")] = 2
+    retries: Annotated[int, Field(ge=0, le=100, description="Number of new attempts after lost ones.")] = 2
     _own_data: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class ExperimentSpec(Section):
             raise ValueError("search.metric linear_top1 needs evaluation.linear_probe: online or offline")
         if self.search is not None and self.search.metric == "knn_map" and self._images_have_one_label():
             raise ValueError(
-                f"search.metric knn_map needs several labels an image, and {self.data.dataset} has one: use knn_top1"
+                f"search.metric knn_map needs several labels per image, and {self.data.dataset} has one: use knn_top1"
             )
         return self
 
@@ -69,7 +69,7 @@ class ExperimentSpec(Section):
         early = self.search.scheduler.decides or self.stop.plateau is not None
         if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
             raise ValueError(
-                "search.metric linear_top1 is known after the last epoch only with evaluation.linear_probe: offline; "
+                "search.metric linear_top1 is known only after the last epoch with evaluation.linear_probe: offline; "
                 "a scheduler and stop.plateau need it while trials train: use online"
             )
         self.search.scheduler.check_experiment(self)

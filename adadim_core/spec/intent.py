@@ -45,7 +45,7 @@ def _problems(spec: ExperimentSpec) -> Iterator[Problem]:
             "gamma: 0 to leave the term out",
         )
     if training.collapse.stop and training.collapse.share == 0:
-        yield Problem("/training/collapse/stop", "share: 0 turns the watch off, so that no trial is ever stopped by it")
+        yield Problem("/training/collapse/stop", "share: 0 turns the watch off, so it can stop no trial")
     if spec.stop.plateau is not None and spec.stop.plateau.patience >= training.epochs:
         yield Problem(
             "/stop/plateau/patience",

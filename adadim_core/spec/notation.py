@@ -49,7 +49,7 @@ def decode(raw: bytes) -> str:
     if len(raw) > MAX_SPEC_BYTES:
         raise SpecError([Problem("", f"{len(raw)} bytes; a spec has at most {MAX_SPEC_BYTES}")])
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
-        raise SpecError([Problem("", "UTF-16 or UTF-32 text, as PowerShell's > writes it; save it as UTF-8")])
+        raise SpecError([Problem("", "UTF-16 or UTF-32 text, as PowerShell's > writes; save it as UTF-8")])
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -93,7 +93,7 @@ def check_document(document: Any) -> None:
 
 
 def _depth(document: Any) -> int:
-    """Nesting depth, measured without recursion and given up just past the limit."""
+    """Nesting depth, measured without recursion, up to just above the limit."""
     level, depth = [document], 0
     while level and depth <= MAX_DEPTH:
         depth += 1
@@ -107,7 +107,7 @@ def _depth(document: Any) -> int:
 
 
 def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
-    """Text and numbers that a database or another program could not take."""
+    """Text and numbers that a database or another program could not hold."""
     if isinstance(node, str):
         if "\0" in node:
             yield Problem(pointer, "text contains a NUL character")
@@ -115,10 +115,10 @@ def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
             yield Problem(pointer, "text contains half a surrogate pair, which is not Unicode text")
     elif isinstance(node, int):
         if not -(2**63) <= node < 2**63:
-            yield Problem(pointer, "a whole number has at most 64 bits")
+            yield Problem(pointer, "a whole number must fit 64 bits")
     elif isinstance(node, float):
         if 2**63 <= abs(node) < math.inf:  # a database gives it back as a whole number
-            yield Problem(pointer, "a number is smaller than 2^63")
+            yield Problem(pointer, "a number must be smaller than 2^63")
     elif isinstance(node, dict):
         for key, value in node.items():
             wrong = list(_unstorable(key, pointer))

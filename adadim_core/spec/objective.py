@@ -10,14 +10,14 @@ from adadim_core.spec.weightings import AdaptiveWeighting, Weighting
 
 
 class MutualInformationSpec(Section):
-    """The I(R;Z) term of the loss. It is measured and logged whatever gamma is."""
+    """The I(R;Z) term of the loss. I(R;Z) is measured and logged for any gamma."""
 
     gamma: Annotated[NonNegativeFloat, Field(le=1e6, description="beta = gamma * alpha weights the term.")] = 0.1
     order: Annotated[PositiveFloat, Field(le=100.0, description="Order of the matrix-based Renyi entropy.")] = 2.0
     sign: Annotated[
         Literal["penalize", "reward"], Field(description="penalize adds the term to the loss, reward subtracts it.")
     ] = "penalize"
-    start_epoch: Annotated[int, Field(ge=0, description="Epochs before the term joins the loss.")] = 0
+    start_epoch: Annotated[int, Field(ge=0, description="Epochs before the term is added to the loss.")] = 0
 
 
 class ObjectiveSpec(Section):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adadim_core.spec.experiment import ExperimentSpec
     from adadim_core.spec.search import SearchSpec
 
-_Grace = Annotated[int, Field(ge=1, le=100_000, description="Epochs every trial may train before it can be stopped.")]
+_Grace = Annotated[int, Field(ge=1, le=100_000, description="Epochs each trial trains before it can be stopped.")]
 
 
 class SchedulerKind(Kind):
@@ -30,12 +30,12 @@ class SchedulerKind(Kind):
     """Whether it gives more training to some configurations than to others."""
 
     def check_search(self, search: "SearchSpec") -> None:
-        """Raises ValueError where it does not fit the rest of the search section."""
+        """Raises ValueError if it does not fit the rest of the search section."""
         if isinstance(search.seeds, SeedRange):
             raise ValueError(f"seeds: {{first, most}} is for scheduler race; with {self.name} give a number or a list")
 
     def check_experiment(self, spec: "ExperimentSpec") -> None:
-        """Raises ValueError where it does not fit the rest of the spec."""
+        """Raises ValueError if it does not fit the rest of the spec."""
 
 
 class _StoppingKind(SchedulerKind):
@@ -61,7 +61,7 @@ class NoScheduler(SchedulerKind):
 class Asha(_StoppingKind):
     """Asynchronous successive halving (Li et al. 2020).
 
-    After grace_epochs, and then at every reduction-th multiple of them, a trial goes on only if it is among the best
+    After grace_epochs, and then at every reduction-th multiple of them, a trial continues only if it is among the best
     1 / reduction of those that have reached that epoch.
     """
 
@@ -77,7 +77,9 @@ class MedianStopping(_StoppingKind):
 
     title = "median stopping"
     name: Literal["median"] = "median"
-    min_trials: Annotated[int, Field(ge=1, le=1_000, description="Other trials there must be to compare with.")] = 3
+    min_trials: Annotated[
+        int, Field(ge=1, le=1_000, description="Smallest number of other trials to compare with.")
+    ] = 3
 
 
 class PopulationBasedTraining(SchedulerKind):
@@ -90,10 +92,11 @@ class PopulationBasedTraining(SchedulerKind):
     name: Literal["pbt"] = "pbt"
     every_epochs: Annotated[int, Field(ge=1, le=100_000, description="Epochs between two comparisons.")] = 5
     quantile: Annotated[
-        float, Field(gt=0.0, le=0.5, description="Share of poor trials, and of good ones they learn from.")
+        float, Field(gt=0.0, le=0.5, description="Share of trials that take over, and of those they take over from.")
     ] = 0.25
     resample: Annotated[
-        Probability, Field(description="Probability that a value is drawn anew; else it is multiplied by 0.8 or 1.2.")
+        Probability,
+        Field(description="Probability that a value is drawn again; otherwise it is multiplied by 0.8 or 1.2."),
     ] = 0.25
 
     def check_search(self, search: "SearchSpec") -> None:
@@ -108,14 +111,16 @@ class PopulationBasedTraining(SchedulerKind):
         if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in search.space.values()):
             raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
         if search.seeds != 1:
-            raise ValueError("scheduler pbt changes values while trials train: no two train alike; leave out seeds")
+            raise ValueError(
+                "scheduler pbt changes values while trials train, so replicates would differ; leave out seeds"
+            )
 
     def check_experiment(self, spec: "ExperimentSpec") -> None:
         if spec.resources.workers > 1:
-            raise ValueError("search.scheduler pbt takes trials of one process: resources.workers: 1")
+            raise ValueError("search.scheduler pbt needs trials of one process; set resources.workers: 1")
         if spec.resources.max_concurrent_trials:
             raise ValueError(
-                "search.scheduler pbt trains as many trials at once as the cluster holds: leave out "
+                "search.scheduler pbt trains as many trials at once as fit on the cluster; leave out "
                 "resources.max_concurrent_trials"
             )
 
@@ -124,7 +129,7 @@ class Race(SchedulerKind):
     """Gives another seed to the configurations that may still be the best, and drops those that are not.
 
     Goes with search.seeds: {first: 3, most: 10}. Anchors: F-race (Birattari et al. 2002), irace (Lopez-Ibanez et al.
-    2016). The rule is adadim_core/answers/race.py's.
+    2016). The rule is in adadim_core/answers/race.py.
     """
 
     title = "race"
@@ -132,15 +137,17 @@ class Race(SchedulerKind):
     name: Literal["race"] = "race"
     indifference: Annotated[
         NonNegativeFloat,
-        Field(description="Difference in the ranking metric that does not matter: the race ends within it. 0: never."),
+        Field(description="Differences in the ranking metric up to this do not matter and end the race. 0: none."),
     ] = 0.0
 
     def check_search(self, search: "SearchSpec") -> None:
         if not isinstance(search.seeds, SeedRange):
-            raise ValueError("scheduler race needs the seeds it may spend, as seeds: {first: 3, most: 10}")
+            raise ValueError("scheduler race needs the seeds it may use, as in seeds: {first: 3, most: 10}")
         if ALGORITHMS[search.algorithm].learns:
             others = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.learns)
-            raise ValueError(f"scheduler race takes configurations known at its start; use it with one of {others}")
+            raise ValueError(
+                f"scheduler race needs configurations that are known at its start; use it with one of {others}"
+            )
 
 
 Scheduler = Annotated[NoScheduler | Asha | MedianStopping | PopulationBasedTraining | Race, Field(discriminator="name")]
@@ -150,17 +157,17 @@ PBT_PATHS = ("objective.mutual_information.gamma", "objective.weighting.alpha", 
 
 
 class PlateauSpec(Section):
-    """Ends a trial whose ranking metric has stopped getting better."""
+    """Ends a trial whose ranking metric has stopped improving."""
 
-    patience: Annotated[int, Field(ge=1, le=100_000, description="Epochs without a better value.")] = 20
-    min_delta: Annotated[NonNegativeFloat, Field(description="A value counts as better by more than this.")] = 0.0
+    patience: Annotated[int, Field(ge=1, le=100_000, description="Epochs without an improvement.")] = 20
+    min_delta: Annotated[NonNegativeFloat, Field(description="Smallest improvement that counts.")] = 0.0
 
 
 class StopSpec(Section):
-    """When to end early, beside training.collapse.stop and search.scheduler. What was trained until then counts."""
+    """When to end early, beside training.collapse.stop and search.scheduler. Results up to then are kept."""
 
     minutes: Annotated[
         PositiveFloat | None,
-        Field(le=1e6, description="Time for the whole experiment, all attempts together; looked at after every epoch."),
+        Field(le=1e6, description="Time for the whole experiment, over all attempts; checked after every epoch."),
     ] = None
     plateau: PlateauSpec | None = None

@@ -39,23 +39,23 @@ class SearchSpec(Section):
     seeds: Annotated[
         Seeds,
         Field(
-            description="Seeds every configuration trains with: so many from training.seed on, or these; for a race "
-            "{first: 3, most: 10}. All have the same, so that differences are paired."
+            description="Seeds that every configuration trains with: how many, counted from training.seed, or a list; "
+            "for a race {first: 3, most: 10}. All configurations have the same, so that differences are paired."
         ),
     ] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the draws.")] = 0
     metric: Annotated[
         RankingMetric,
         Field(
-            description="The metric whose last value ranks the trials, and which TPE and schedulers go by. Only "
+            description="The metric whose last value ranks the trials, and that TPE and schedulers use. Only "
             f"{', '.join(name for name, metric in METRICS.items() if metric.ranks and metric.needs_labels)} need "
             "labels."
         ),
     ] = "knn_top1"
-    mode: Annotated[Literal["max", "min"], Field(description="Whether more of the metric is better, or less.")] = "max"
+    mode: Annotated[Literal["max", "min"], Field(description="Whether a higher or a lower value is better.")] = "max"
     points: Annotated[
         list[dict[str, JsonValue]],
-        Field(max_length=MAX_TRIALS, description="Trials to begin with: a value of the space for each of its paths."),
+        Field(max_length=MAX_TRIALS, description="Configurations to start with: a value from the space for each path."),
     ] = []
     scheduler: Annotated[
         Scheduler, Field(description="What happens to trials while they train: none, asha, median, pbt or race.")
@@ -73,15 +73,15 @@ class SearchSpec(Section):
                 raise ValueError(f"trials is not for a {self.algorithm}, which has as many trials as combinations")
             found = [leaf for path in self.space for leaf in leaves(self.space[path], path).values()]
             if any(not isinstance(leaf, Choice) for leaf in found):
-                raise ValueError(f"a {self.algorithm} takes only choice; use algorithm: random for ranges")
+                raise ValueError(f"a {self.algorithm} takes choices only; use algorithm: random for ranges")
             if combination_count(self.space) > MAX_TRIALS:
                 raise ValueError(f"the {self.algorithm} has more than {MAX_TRIALS} combinations")
         elif self.trials is None:
-            raise ValueError(f"a {self.algorithm} search needs trials, their number")
+            raise ValueError(f"a {self.algorithm} search needs trials, the number of configurations")
         for path in self.space:
             for other in self.space:
                 if other.startswith(path + "."):
-                    raise ValueError(f"{path} and {other} overlap: one contains the other")
+                    raise ValueError(f"{path} and {other} overlap: the first contains the second")
         return self
 
     @model_validator(mode="after")
@@ -91,7 +91,7 @@ class SearchSpec(Section):
             if learns or self.scheduler.selects:
                 by = f"algorithm {self.algorithm}" if learns else f"scheduler {self.scheduler.name}"
                 raise ValueError(
-                    f"{by} would choose the luckiest {SEED_PATH}, and its result would not hold with another; leave it "
+                    f"{by} would choose the luckiest {SEED_PATH}, and its result would not hold with others; leave it "
                     "out of space and set search.seeds, with which every configuration is repeated"
                 )
             if self.seeds != 1:
@@ -108,14 +108,14 @@ class SearchSpec(Section):
     @model_validator(mode="after")
     def _points_are_in_space(self) -> Self:
         if self.trials is not None and len(self.points) > self.trials:
-            raise ValueError(f"points has {len(self.points)} trials, more than the {self.trials} of trials")
+            raise ValueError(f"points has {len(self.points)} configurations, more than trials ({self.trials})")
         for number, point in enumerate(self.points):
             if point.keys() != self.space.keys():
                 paths = ", ".join(sorted(self.space.keys() ^ point.keys()))
-                raise ValueError(f"point {number} must give a value to exactly the paths of space; look at {paths}")
+                raise ValueError(f"point {number} must have a value for exactly the paths of space; check {paths}")
             for path, value in point.items():
                 if locate(self.space[path], value, path) is None:
-                    raise ValueError(f"point {number}: its {path} is not a value of that path's space")
+                    raise ValueError(f"point {number}: {path} is not in the space of that path")
             if point in self.points[:number]:
                 raise ValueError(f"point {number} is listed twice")
         return self

@@ -51,12 +51,12 @@ class DataSpec(Section):
     ] = None
     image_size: Annotated[
         int | None,
-        Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: as they are."),
+        Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: no resizing."),
     ] = None
     bad_files: Annotated[
         Literal["fail", "skip"],
         Field(
-            description="What to do about image files that cannot be decoded. skip: look at all files first, leave "
+            description="What to do about image files that cannot be decoded. skip: check all files first, leave "
             "those out and name them; more than 1 % of the files, and more than ten, still fail."
         ),
     ] = "fail"
@@ -68,7 +68,7 @@ class DataSpec(Section):
         if not needs_path and self.path is not None:
             raise ValueError(f"{self.dataset} takes no path: {DATASETS[self.dataset].origin}")
         if needs_path and self.path is None:
-            raise ValueError(f"{self.dataset} needs path, the file or folder of the data")
+            raise ValueError(f"{self.dataset} needs path, its file or folder")
         if self.path is not None and ".." in self.path.replace("\\", "/").split("/"):
             raise ValueError("path must not contain '..'")
         return self
@@ -95,7 +95,7 @@ class ModelSpec(Section):
             ge=1,
             le=512,
             description="Channels after the first layer of a convolutional network, default 64; R has 4 times as many "
-            "(conv_small), 8 times (resnet18, resnet34) or 32 times (resnet50). A ViT has its own.",
+            "(conv_small), 8 times (resnet18, resnet34) or 32 times (resnet50). A ViT has a fixed width.",
         ),
     ] = None
     stem: Annotated[
@@ -108,7 +108,7 @@ class ModelSpec(Section):
     def _settings_fit_backbone(self) -> Self:
         backbone = BACKBONES[self.backbone]
         if not backbone.takes_width and self.width is not None:
-            raise ValueError(f"{self.backbone} has a width of its own; leave width out")
+            raise ValueError(f"{self.backbone} has a fixed width; leave width out")
         if not backbone.takes_stem and self.stem != "auto":
             raise ValueError(f"stem is for ResNets; {self.backbone} has none")
         return self
@@ -125,7 +125,9 @@ class TrainingSpec(Section):
     """How long and how the networks are optimised."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
-    batch_size: Annotated[int, Field(ge=4, le=65_536, description="Images a step, over all workers of a trial.")] = 256
+    batch_size: Annotated[int, Field(ge=4, le=65_536, description="Images per step, over all workers of a trial.")] = (
+        256
+    )
     optimizer: Literal["adamw", "lars", "sgd"] = "lars"
     lr: Annotated[PositiveFloat, Field(le=100.0, description="Peak learning rate.")] = 0.3
     weight_decay: Annotated[NonNegativeFloat, Field(le=10.0)] = 1e-4
@@ -141,15 +143,19 @@ class TrainingSpec(Section):
         Literal["auto", "float32", "bfloat16"],
         Field(description="Arithmetic of the forward pass; auto: bfloat16 where the hardware has it."),
     ] = "auto"
-    log_every_steps: Annotated[
-        int, Field(ge=1, description="Steps between two points of the losses and of H(R) and I(R;Z).")
-    ] = 10
+    log_every_steps: Annotated[int, Field(ge=1, description="Steps between two points of losses, H(R) and I(R;Z).")] = (
+        10
+    )
     accumulate: Annotated[
         int,
-        Field(ge=1, le=1024, description="Parts a batch is computed in, to save memory; the losses are the batch's."),
+        Field(
+            ge=1,
+            le=1024,
+            description="Parts in which a batch is computed, to save memory; losses are of the whole batch.",
+        ),
     ] = 1
     clip_norm: Annotated[
-        PositiveFloat | None, Field(description="Largest norm of the gradient; larger ones are scaled down.")
+        PositiveFloat | None, Field(description="Largest norm of the gradient; larger gradients are scaled down.")
     ] = None
     compile: Annotated[
         bool | Literal["auto"],
@@ -175,9 +181,11 @@ class TrainingSpec(Section):
 
 
 class EvaluationSpec(Section):
-    """How good R is for classifying the held-out images."""
+    """How well R serves to classify the held-out images."""
 
-    every_epochs: Annotated[int, Field(ge=1, description="Epochs between two evaluations; the last always counts.")] = 1
+    every_epochs: Annotated[
+        int, Field(ge=1, description="Epochs between two evaluations; the last epoch is always evaluated.")
+    ] = 1
     knn_k: Annotated[int, Field(ge=1, le=10_000, description="Number of neighbours.")] = 20
     knn_temperature: Annotated[PositiveFloat, Field(le=10.0)] = 0.07
     linear_probe: Annotated[
@@ -190,20 +198,22 @@ class EvaluationSpec(Section):
 
 
 class ResourcesSpec(Section):
-    """What one trial takes of the cluster."""
+    """The resources of one trial."""
 
-    workers: Annotated[int, Field(ge=1, le=1024, description="Processes a trial; more than one train it with DDP.")] = 1
+    workers: Annotated[
+        int, Field(ge=1, le=1024, description="Processes per trial; with more than one it trains with DDP.")
+    ] = 1
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus_per_worker: Annotated[
         Annotated[float, Field(ge=0.0, le=64.0)] | Literal["auto"],
-        Field(description="auto: one where the cluster has any. A fraction lets trials share a GPU."),
+        Field(description="auto: one if the cluster has any. A fraction lets trials share a GPU."),
     ] = "auto"
     max_concurrent_trials: Annotated[
-        int | None, Field(ge=1, le=10_000, description="Default: as many as the cluster has room for.")
+        int | None, Field(ge=1, le=10_000, description="Default: as many as fit on the cluster.")
     ] = None
     max_failures: Annotated[
         int,
-        Field(ge=0, le=100, description="How often a trial that raises goes on from its last checkpoint."),
+        Field(ge=0, le=100, description="How often a trial that fails continues from its last checkpoint."),
     ] = 0
 
     @model_validator(mode="after")

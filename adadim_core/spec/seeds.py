@@ -14,10 +14,10 @@ _Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class SeedRange(Section):
-    """The seeds of a race: how many every configuration trains with, and how many those still in it at most."""
+    """The seeds of a race: how many every configuration gets, and how many at most those that remain in it."""
 
     first: Annotated[int, Field(ge=2, le=_MOST, description="Seeds of every configuration, before any is dropped.")]
-    most: Annotated[int, Field(ge=3, le=_MOST, description="Seeds of the configurations left to the end.")]
+    most: Annotated[int, Field(ge=3, le=_MOST, description="Seeds of the configurations that remain to the end.")]
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
@@ -29,7 +29,7 @@ class SeedRange(Section):
 Seeds = (
     Annotated[int, Field(ge=1, le=_MOST)] | Annotated[list[_Seed], Field(min_length=1, max_length=_MOST)] | SeedRange
 )
-"""A number: so many from training.seed on. A list: these. A range: those of a race."""
+"""The number of seeds, counted from training.seed; a list of seeds; or the range of a race."""
 
 
 def seed_count(seeds: int | list[int] | SeedRange) -> int:

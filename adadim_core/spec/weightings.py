@@ -22,7 +22,7 @@ class AdaptiveWeighting(Kind):
         Field(
             ge=1,
             le=1000,
-            description="Batches one measurement of ER(Z) averages; at most one for every 20 steps of an epoch.",
+            description="Batches averaged in one measurement of ER(Z); at most one for every 20 steps of an epoch.",
         ),
     ] = 4
     every_epochs: Annotated[int, Field(ge=1, description="Epochs between two measurements.")] = 1
@@ -43,7 +43,7 @@ class AdaptiveWeighting(Kind):
 
 
 class FixedWeighting(Kind):
-    """alpha stays as given."""
+    """alpha is constant."""
 
     title = "fixed"
     labelled = frozenset({"alpha"})
@@ -55,7 +55,7 @@ class FixedWeighting(Kind):
 
 
 class LinearWeighting(Kind):
-    """alpha goes from start to end along a line over training."""
+    """alpha goes linearly from start to end over training."""
 
     title = "linear"
     labelled = frozenset({"start", "end"})
@@ -68,7 +68,7 @@ class LinearWeighting(Kind):
 
 
 class CosineWeighting(Kind):
-    """alpha goes from start to end along half a cosine over training."""
+    """alpha goes from start to end over training along half a cosine."""
 
     title = "cosine"
     labelled = frozenset({"start", "end"})

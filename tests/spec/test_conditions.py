@@ -44,7 +44,7 @@ def test_images_of_ones_own_have_the_side_they_have() -> None:
     ("sections", "words"),
     [
         ("training: {batch_size: 8, accumulate: 2}, resources: {workers: 4}", "the 2 images of a process"),
-        ("training: {batch_size: 4}, resources: {workers: 4}", "leaves a process 1 image; it needs two at least"),
+        ("training: {batch_size: 4}, resources: {workers: 4}", "leaves each process 1 image; it needs at least two"),
         ("training: {batch_size: 9}, resources: {workers: 2}", "(resources.workers: 2)"),
         ("resources: {workers: 2, gpus_per_worker: 0.5}", "share a GPU, which NCCL does not allow"),
         ("training: {batch_size: 1439}", "larger than the 1438 training images of digits"),

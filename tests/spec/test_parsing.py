@@ -71,7 +71,7 @@ def test_a_date_stays_the_text_it_looks_like() -> None:
             "/training",
             "warmup_epochs (5) must be smaller than epochs (5)",
         ),
-        ({"name": "a", "training": {"accumulate": 129}}, "", "fewer than two of 256 images a part: at most 128 parts"),
+        ({"name": "a", "training": {"accumulate": 129}}, "", "fewer than two of 256 images per part; use at most 128"),
         (
             {"name": "a", "objective": {"weighting": {"policy": "adaptive", "floor": 0.9, "ceiling": 0.1}}},
             "/objective/weighting",
@@ -176,7 +176,7 @@ def test_a_wrong_search_path_or_bound_is_named_at_submission(
     [
         ({"space": {"training.lr": {"uniform": [0.1, 1.0]}}}, "a random search needs trials"),
         ({"trials": 1001, "space": {"training.lr": {"uniform": [0.1, 1.0]}}}, "less than or equal to 1000"),
-        ({"algorithm": "grid", "space": {"training.lr": {"uniform": [0.1, 1.0]}}}, "a grid takes only choice"),
+        ({"algorithm": "grid", "space": {"training.lr": {"uniform": [0.1, 1.0]}}}, "a grid takes choices only"),
         ({"algorithm": "grid", "trials": 2, "space": {"training.lr": {"choice": [0.1]}}}, "as many trials as"),
         ({"trials": 2, "space": {}}, "at least 1 item"),
         (

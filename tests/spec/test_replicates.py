@@ -186,7 +186,7 @@ def test_a_search_that_selects_may_not_choose_the_seed(search: dict[str, Any], s
         ({"seeds": [1, 2, 1]}, "seeds lists a seed twice"),
         ({"seeds": 501}, "2 configurations x 501 seeds are more than 1000 trials"),
         ({"seeds": {"first": 3, "most": 10}}, "{first, most} is for scheduler race"),
-        ({"scheduler": {"name": "race"}}, "scheduler race needs the seeds it may spend"),
+        ({"scheduler": {"name": "race"}}, "scheduler race needs the seeds it may use"),
         ({"scheduler": {"name": "race"}, "seeds": {"first": 4, "most": 4}}, "most (4) must be larger than first (4)"),
         (
             {"scheduler": {"name": "race"}, "seeds": {"first": 3, "most": 9}, "algorithm": "tpe", "trials": 2},
@@ -194,7 +194,7 @@ def test_a_search_that_selects_may_not_choose_the_seed(search: dict[str, Any], s
         ),
         (
             {"scheduler": {"name": "pbt"}, "seeds": 2, "algorithm": "random", "trials": 2, "space": RANGES},
-            "no two train alike",
+            "so replicates would differ",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_grid_takes_nested_choices_and_no_nested_ranges(problems: Problems) ->
     spec = validate_spec({"name": "a", "search": {"algorithm": "grid", "space": {"objective.weighting": nested}}})
     assert len(plan_trials(spec)) == 4
     (problem,) = problems({"name": "a", "search": {"algorithm": "grid", "space": {"objective.weighting": CONDITIONAL}}})
-    assert "a grid takes only choice" in problem.message
+    assert "a grid takes choices only" in problem.message
 
 
 def test_bounds_within_an_alternative_are_checked_at_submission(problems: Problems) -> None:
@@ -139,8 +139,8 @@ def test_tpe_validates_the_corners_of_its_space_at_submission(problems: Problems
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"points": [{"training.lr": 0.1}]}, "exactly the paths of space; look at objective.weighting"),
-        ({"points": [POINT | {"training.lr": 2.0}]}, "point 0: its training.lr is not a value"),
+        ({"points": [{"training.lr": 0.1}]}, "exactly the paths of space; check objective.weighting"),
+        ({"points": [POINT | {"training.lr": 2.0}]}, "point 0: training.lr is not in the space"),
         ({"points": [POINT, POINT]}, "point 1 is listed twice"),
         ({"points": [POINT], "trials": 1, "algorithm": "grid"}, "trials is not for a grid"),
         ({"algorithm": "quasi_random", "trials": None}, "a quasi_random search needs trials"),
