@@ -142,9 +142,9 @@ class Client:
         """What one trial printed, in pieces."""
         return self._text(f"/trials/{trial_id}/logs", follow)
 
-    def export(self, experiment_id: int, form: str) -> Iterator[bytes]:
-        """Every point as a file, `csv` or `parquet`, in pieces. Raises ClientError if it breaks off."""
-        path = f"/api/v1/experiments/{experiment_id}/points.{form}"
+    def export(self, experiment_id: int, form: str, rows: str = "points") -> Iterator[bytes]:
+        """`points` or `trials` as a file, `csv` or `parquet`, in pieces. Raises ClientError if it breaks off."""
+        path = f"/api/v1/experiments/{experiment_id}/{rows}.{form}"
         try:
             with self._http.stream("GET", path, timeout=httpx.Timeout(_TIMEOUT.connect, read=120.0)) as response:
                 if response.is_error:

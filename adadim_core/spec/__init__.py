@@ -6,7 +6,7 @@ ray, HTTP or a database. Importing this package never imports torch.
 
 from adadim_core.spec.experiment import ExperimentSpec, json_schema
 from adadim_core.spec.intent import unintended
-from adadim_core.spec.labels import trial_label
+from adadim_core.spec.labels import trial_label, value_label
 from adadim_core.spec.notation import MAX_SPEC_BYTES
 from adadim_core.spec.parsing import parse_spec, validate_spec
 from adadim_core.spec.plan import TrialPlan, configuration_of, plan_summary, plan_trials, planned_seeds, seed_of
@@ -28,4 +28,5 @@ __all__ = [
     "trial_label",
     "unintended",
     "validate_spec",
+    "value_label",
 ]

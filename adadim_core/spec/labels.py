@@ -46,6 +46,20 @@ def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
     return ", ".join([*words, seed] if seed else words)
 
 
+def value_label(spec: ExperimentSpec, params: dict[str, Any], path: str) -> str:
+    """One value of a trial that is a whole section in words, as "fixed 0.5" or "Barlow Twins (off_diagonal=0.01)".
+
+    Args:
+        spec: the experiment's spec.
+        params: the trial's values by dotted path.
+        path: one of them.
+
+    Raises:
+        ValueError, KeyError: the values do not fit the spec.
+    """
+    return _words(spec.with_params(configuration_of(params)), path, params[path])
+
+
 def _seeds_differ(spec: ExperimentSpec) -> bool:
     """Whether a seed tells trials apart."""
     search = spec.search

@@ -16,7 +16,8 @@ from service.cli.connection import connect, is_here
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
 from service.cli.export import Form as ExportForm
-from service.cli.export import export_points
+from service.cli.export import Rows as ExportRows
+from service.cli.export import export_rows
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.local_data import with_local_data
 from service.cli.output import ExperimentArgument, console, readable_errors
@@ -168,14 +169,15 @@ def logs(
 def export(
     experiment: ExperimentArgument,
     *,
+    rows: Annotated[ExportRows, typer.Option(help="points, or trials: one row each.")] = "points",
     form: Annotated[ExportForm, typer.Option("--format", help="csv, parquet or tensorboard.")] = "csv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to: a file; for tensorboard a folder.")
     ] = None,
 ) -> None:
-    """Write every point of an experiment to a file, or to TensorBoard's event files."""
+    """Write every point of an experiment, or a table of its trials, to a file, or to TensorBoard's event files."""
     with readable_errors(), connect() as client:
-        written = export_points(client, experiment, form, output)
+        written = export_rows(client, experiment, rows, form, output)
     console.print(written, soft_wrap=True, highlight=False)
 
 

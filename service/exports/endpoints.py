@@ -1,7 +1,7 @@
-"""HTTP: an experiment's points as a file."""
+"""HTTP: an experiment's points, or its trials, as a file."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
@@ -19,23 +19,36 @@ router = APIRouter(prefix="/api/v1", tags=["exports"], responses=PROBLEM_RESPONS
 _MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 
 
-@router.get(
-    "/experiments/{experiment_id}/points.{form}",
-    response_class=StreamingResponse,
-    responses={
-        200: {"content": {name.partition(";")[0]: {"schema": {"type": "string"}} for name in _MEDIA_TYPES.values()}}
-    },
-)
+_Form = Annotated[Literal["csv", "parquet"], Path(description="csv or parquet.")]
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {name.partition(";")[0]: {"schema": {"type": "string"}} for name in _MEDIA_TYPES.values()}}
+}
+
+
+@router.get("/experiments/{experiment_id}/points.{form}", response_class=StreamingResponse, responses=_RESPONSES)
 async def export_points(
-    experiment_id: ExperimentId,
-    form: Annotated[Literal["csv", "parquet"], Path(description="csv or parquet.")],
-    _: Viewer,
-    context: CurrentContext,
+    experiment_id: ExperimentId, form: _Form, _: Viewer, context: CurrentContext
 ) -> StreamingResponse:
-    """Every point of an experiment: trial, metric, step, epoch, time and value, one row a point.
+    """Every point of an experiment, one row a point: trial, metric, step, epoch, time and value, then the trial's
+    configuration, its seed, and a column for every swept field, named by its dotted path.
 
     A file that breaks off (no end of the transfer, no Parquet footer) is not whole: ask again.
     """
+    return await _export(context, experiment_id, "points", form)
+
+
+@router.get("/experiments/{experiment_id}/trials.{form}", response_class=StreamingResponse, responses=_RESPONSES)
+async def export_trials(
+    experiment_id: ExperimentId, form: _Form, _: Viewer, context: CurrentContext
+) -> StreamingResponse:
+    """One row a trial: configuration, seed, a column for every swept field, state, last and best values, duration.
+
+    A field that is a whole section is a column of words ("fixed 0.5"), and one for each of its own fields.
+    """
+    return await _export(context, experiment_id, "trials", form)
+
+
+async def _export(context: Context, experiment_id: int, rows: service.Rows, form: str) -> StreamingResponse:
     async with context.database.transaction() as session:
         experiment = await experiments.find(session, experiment_id)
     if service.under_way.locked():
@@ -44,13 +57,13 @@ async def export_points(
     encoder: Format = Csv()
     if form == "parquet":
         encoder = Parquet({"experiment": experiment.id, "name": experiment.name, "spec": experiment.spec})
-    name = f"experiment-{experiment_id}.{form}"
+    name = f"experiment-{experiment_id}{'-trials' if rows == 'trials' else ''}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Accel-Buffering": "no"}
-    pieces = _counted(context, experiment_id, encoder)
+    pieces = _counted(context, experiment_id, rows, encoder)
     return StreamingResponse(pieces, media_type=_MEDIA_TYPES[form], headers=headers)
 
 
-async def _counted(context: Context, experiment_id: int, encoder: Format) -> AsyncIterator[bytes]:
+async def _counted(context: Context, experiment_id: int, rows: service.Rows, encoder: Format) -> AsyncIterator[bytes]:
     async with service.under_way:
-        async for piece in service.stream(context, experiment_id, encoder):
+        async for piece in service.stream(context, experiment_id, rows, encoder):
             yield piece

@@ -1,6 +1,6 @@
 """CSV and Parquet, a piece at a time: rows go in as they are read, bytes come out as they are ready.
 
-One row a point: trial, metric, step, epoch, time (Unix seconds), value. Knows nothing of where rows come from.
+Knows nothing of what the columns mean or where rows come from.
 """
 
 import io
@@ -11,20 +11,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-SCHEMA = pa.schema(
-    [
-        ("trial", pa.int32()),
-        ("metric", pa.string()),
-        ("step", pa.int64()),
-        ("epoch", pa.float32()),
-        ("time", pa.float64()),
-        ("value", pa.float64()),
-    ]
-)
-
 
 class Format(Protocol):
-    """Turns tables of SCHEMA into bytes."""
+    """Turns tables of one schema into bytes."""
+
+    def begin(self, schema: pa.Schema) -> None:
+        """What the tables to come look like. Called once, first."""
 
     def add(self, table: pa.Table) -> bytes:
         """The bytes that are ready once these rows are in."""
@@ -38,6 +30,10 @@ class Csv:
 
     def __init__(self) -> None:
         self._header = True
+        self._schema = pa.schema([])
+
+    def begin(self, schema: pa.Schema) -> None:
+        self._schema = schema
 
     def add(self, table: pa.Table) -> bytes:
         sink = io.BytesIO()
@@ -47,7 +43,7 @@ class Csv:
         return sink.getvalue()
 
     def end(self) -> bytes:
-        return self.add(SCHEMA.empty_table()) if self._header else b""
+        return self.add(self._schema.empty_table()) if self._header else b""
 
 
 class Parquet:
@@ -55,11 +51,17 @@ class Parquet:
 
     def __init__(self, description: dict[str, Any]) -> None:
         self._sink = _Pieces()
-        schema = SCHEMA.with_metadata({"adadim": json.dumps(description)})
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=["metric"])
+        self._description = json.dumps(description)
+        self._writer: Any = None
+
+    def begin(self, schema: pa.Schema) -> None:
+        schema = schema.with_metadata({"adadim": self._description})
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._writer = pyarrow.parquet.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=texts)
 
     def add(self, table: pa.Table) -> bytes:
-        self._writer.write_table(table.replace_schema_metadata(self._writer.schema.metadata), row_group_size=len(table))
+        rows = max(len(table), 1)
+        self._writer.write_table(table.replace_schema_metadata(self._writer.schema.metadata), row_group_size=rows)
         return self._sink.take()
 
     def end(self) -> bytes:

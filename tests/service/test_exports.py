@@ -18,8 +18,15 @@ from test_command_line import Adadim, adadim  # noqa: F401 - a fixture
 from test_reports import Reporter, points
 
 from service.exports import service as exports
-from service.exports.formats import SCHEMA, Csv, Parquet
+from service.exports.formats import Csv, Parquet
 
+SCHEMA = pa.schema(
+    [
+        ("trial", pa.int32()), ("metric", pa.string()), ("step", pa.int64()), ("epoch", pa.float32()),
+        ("time", pa.float64()), ("value", pa.float64()), ("configuration", pa.int32()), ("seed", pa.int64()),
+        ("training.lr", pa.float64()),
+    ]
+)  # fmt: skip
 ODD = ["NaN", "Infinity", "-Infinity", 0.1, -1.5e-300, 1e300]
 
 
@@ -49,7 +56,7 @@ async def test_csv_has_every_point_with_its_exact_value(service: Running) -> Non
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="experiment-{experiment_id}.csv"'
     lines = answer.text.splitlines()
-    assert lines[0].replace('"', "") == "trial,metric,step,epoch,time,value"
+    assert lines[0].replace('"', "") == ",".join(SCHEMA.names)
     assert [int(line.split(",")[0]) for line in lines[1:]] == [0] * 301 + [1] * 7  # in order
     types = pyarrow.csv.ConvertOptions(column_types=SCHEMA, null_values=[""])
     same(pyarrow.csv.read_csv(io.BytesIO(answer.content), convert_options=types), rows)
@@ -77,7 +84,9 @@ async def test_an_experiment_without_points_is_an_empty_file(service: Running) -
 
 @pytest.mark.parametrize("encoder", [Csv(), Parquet({})])
 def test_bytes_come_out_as_rows_go_in(encoder: Csv | Parquet) -> None:
-    table = pa.table([[1] * 9, ["h_r"] * 9, range(9), [0.0] * 9, [0.0] * 9, [0.5] * 9], schema=SCHEMA)
+    columns = [[1] * 9, ["h_r"] * 9, range(9), [0.0] * 9, [0.0] * 9, [0.5] * 9, [0] * 9, [0] * 9, [0.1] * 9]
+    table = pa.table(columns, schema=SCHEMA)
+    encoder.begin(SCHEMA)
     pieces = [encoder.add(table) for _ in range(5)]
     assert all(len(piece) > 20 for piece in pieces)
     whole = io.BytesIO(b"".join(pieces) + encoder.end())
@@ -99,13 +108,13 @@ async def test_a_client_that_does_not_read_is_cut_off_and_gives_its_connection_b
         await admin.close()
         return bool(count == number)
 
-    pieces = exports.stream(service.context, experiment_id, Csv())
+    pieces = exports.stream(service.context, experiment_id, "points", Csv())
     await anext(pieces)
     await until(lambda: snapshots(1), "the snapshot")
     await pieces.aclose()
     await until(lambda: snapshots(0), "the snapshot to end with its reader")
     monkeypatch.setattr(exports, "_PATIENCE_S", 0.2)
-    pieces = exports.stream(service.context, experiment_id, Csv())
+    pieces = exports.stream(service.context, experiment_id, "points", Csv())
     await anext(pieces)
     await until(lambda: snapshots(0), "the snapshot to end")
     with pytest.raises(exports.Aborted):
