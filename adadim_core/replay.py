@@ -8,6 +8,7 @@ A recording has fixed addresses: views, alpha, beta and the learning rate are co
 it returns is overwritten by the next replay.
 """
 
+import gc
 import logging
 import math
 from collections import Counter
@@ -45,14 +46,26 @@ class Record(Protocol):
 
 
 def record_cuda_graph(function: Callable[[], EmbeddedBatch]) -> tuple[EmbeddedBatch, Callable[[], None]]:
-    """Record a function as a CUDA graph, without running it. A replay runs on the stream that is current then.
+    """Record a function as a CUDA graph on the current stream, without running it. A replay runs on the stream that is
+    current then.
 
     Other threads may use the device meanwhile. What the function allocates stays allocated as long as the recording.
     """
+    gc.collect()  # an autograd graph that is still alive would take the recording to the stream that it was made on
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function()
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+            outputs = function()
+    except BaseException:
+        _renew_generator()
+        raise
     return outputs, graph.replay
+
+
+def _renew_generator() -> None:
+    """Give the device's generator a new state: after a recording that broke off the old one refuses to draw."""
+    default = torch.cuda.default_generators[torch.cuda.current_device()]
+    default.graphsafe_set_state(torch.Generator(default.device).graphsafe_get_state())
 
 
 class ReplayedStep:
@@ -70,9 +83,26 @@ class ReplayedStep:
         self._seen: Counter[_Pattern] = Counter()
         self._recordings: dict[_Pattern, _Recording] = {}
         self._off = False
+        self.stream: torch.cuda.Stream | None = None
+        """What all steps run on, before a recording too: autograd sums gradients on the stream of the first backward
+        pass, and a recording that had to leave its own stream for that would break off. A recording cannot be made on
+        the default stream."""
+        if step.device.type == "cuda":
+            self.stream = torch.cuda.Stream(step.device)  # type: ignore[no-untyped-call]
 
     def run(self, views: Tensor, settings: StepSettings, *, step: int) -> EmbeddedBatch:
         """As `TrainingStep.run`, with R. What it returns holds until the next call."""
+        if self.stream is None or self.stream == torch.cuda.current_stream(self.stream.device):
+            return self._run(views, settings, step=step)
+        # Each waits for the other, so that memory which one frees is not taken up by the other too early.
+        outside = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(outside)
+        with torch.cuda.stream(self.stream):
+            batch = self._run(views, settings, step=step)
+        outside.wait_stream(self.stream)
+        return batch
+
+    def _run(self, views: Tensor, settings: StepSettings, *, step: int) -> EmbeddedBatch:
         numbers = torch.tensor([settings.alpha, settings.beta, settings.lr])
         self._settings.copy_(send(numbers, self._settings.device))
         pattern = _Pattern.of(settings)

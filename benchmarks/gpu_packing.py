@@ -188,9 +188,8 @@ class Member:
         self._step = TrainingStep(spec, self.model, device)
         self._run: Callable[..., EmbeddedBatch] = self._step.run
         if graphs:
-            self.stream = torch.cuda.Stream(device)
-            self.done = torch.cuda.Event()
-            self._run = ReplayedStep(self._step, self._record).run
+            replayed = ReplayedStep(self._step)
+            self._run, self.stream, self.done = replayed.run, replayed.stream, torch.cuda.Event()
 
     @torch.no_grad()
     def rank(self, view: Tensor, step: int, batch: int) -> Tensor:
@@ -216,17 +215,6 @@ class Member:
                 batch.terms, batch.r1, batch.z1, batch.z2, order=information.order, computed_in=dtype
             )
             self.metrics = measured.values() | settings.metrics()
-
-    def _record(self, function: Callable[[], EmbeddedBatch]) -> tuple[EmbeddedBatch, Callable[[], None]]:
-        """As `record_cuda_graph`, but on the stream of the replays.
-
-        Libraries keep a workspace for each stream that they were recorded on: members recorded on the same one would
-        overwrite each other's when they run side by side.
-        """
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            outputs = function()
-        return outputs, graph.replay
 
 
 def main() -> None:

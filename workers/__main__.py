@@ -11,12 +11,12 @@ import socket
 import sys
 from contextlib import closing, nullcontext, suppress
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, unintended
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
+from adadim_core.version import VERSION
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
@@ -194,12 +194,11 @@ def _service_address() -> ServiceAddress | None:
 def _check_version() -> None:
     """Raise RunError if the service that started this has another version: it would speak another language."""
     wanted = os.environ.get("ADADIM_VERSION")
-    with suppress(PackageNotFoundError):  # it runs from a folder, which says no version
-        if wanted and (installed := version("adadim")) != wanted:
-            raise RunError(
-                f"{socket.gethostname()} has adadim {installed}, the service {wanted}; "
-                f"install adadim[workers]=={wanted} on every node of the cluster"
-            )
+    if wanted and wanted != VERSION:
+        raise RunError(
+            f"{socket.gethostname()} has adadim {VERSION}, the service {wanted}; "
+            f"install adadim[workers]=={wanted} on every node of the cluster"
+        )
 
 
 def _place(options: argparse.Namespace, spec: ExperimentSpec) -> str:

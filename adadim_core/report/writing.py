@@ -11,7 +11,6 @@ spec.yaml, reproduce.sh      what runs it again
 import hashlib
 import io
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,6 +21,7 @@ from adadim_core.report import methods, tables
 from adadim_core.report.figures import FIGURES, STYLE
 from adadim_core.report.material import Material
 from adadim_core.report.page import page
+from adadim_core.version import VERSION
 
 
 def write_report(material: Material, folder: Path) -> list[Path]:
@@ -86,14 +86,10 @@ def _rendered(figure: Figure, form: str, provenance: dict[str, str]) -> bytes:
 
 def _provenance(material: Material, spec: str, caption: str) -> dict[str, str]:
     """What a file's metadata says of where it comes from."""
-    try:
-        creator = f"adadim {version('adadim')}"
-    except PackageNotFoundError:
-        creator = "adadim"
     digest = hashlib.sha256(spec.encode()).hexdigest()[:16]
     return {
         "title": material.name,
         "caption": caption,
         "source": f"{material.source}; spec sha256 {digest}; {material.answer.trials} trials",
-        "creator": creator,
+        "creator": f"adadim {VERSION}",
     }

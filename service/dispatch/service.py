@@ -17,6 +17,7 @@ from adadim_core.spec.parsing import compact
 from adadim_core.spec.undelivered import Undelivered
 from adadim_core.storage.address import shown
 from adadim_core.storage.reading import remove_run
+from adadim_core.version import VERSION
 from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, end_experiment, open_attempt
 from service.cluster.jobs import ClusterUnavailable, Job
@@ -24,7 +25,7 @@ from service.context import Context
 from service.database import notify
 from service.database.tables import Attempt, Experiment
 from service.dispatch import repository
-from service.dispatch.unheard import ENTRYPOINT, VERSION, cannot_run, read_undelivered, unreachable
+from service.dispatch.unheard import ENTRYPOINT, cannot_run, read_undelivered, unreachable
 from service.events import repository as events
 from service.experiments import artefacts
 from service.experiments import repository as experiments

@@ -7,13 +7,13 @@ no other attempt would change is not tried again.
 import asyncio
 import json
 import logging
-from importlib.metadata import version
 
 from pydantic import ValidationError
 
 from adadim_core.spec.undelivered import MAX_BYTES, Undelivered
 from adadim_core.storage import layout
 from adadim_core.storage.reading import read_whole
+from adadim_core.version import VERSION
 from service.cluster.jobs import Job
 from service.context import Context
 from service.database.tables import Attempt
@@ -21,7 +21,6 @@ from service.experiments import artefacts
 
 logger = logging.getLogger(__name__)
 
-VERSION = version("adadim")
 _CANNOT_RUN = 78
 """EX_CONFIG of sysexits.h. No run ends with it."""
 ENTRYPOINT = f"python -c 'import workers' || exit {_CANNOT_RUN}; exec python -m workers env:ADADIM_SPEC"

@@ -5,12 +5,13 @@ span is one comparison, and OpenTelemetry's SDK is not even imported.
 """
 
 import contextlib
-import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, event
+
+from adadim_core.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -43,7 +44,7 @@ def configure(environ: Mapping[str, str] = os.environ) -> "TracerProvider | None
         raise TracingUnavailable(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set: install adadim[otel] to send traces, or unset it"
         ) from None
-    service = {"service.name": "adadim", "service.version": importlib.metadata.version("adadim")}
+    service = {"service.name": "adadim", "service.version": VERSION}
     if environ.get("OTEL_SERVICE_NAME"):
         service["service.name"] = environ["OTEL_SERVICE_NAME"]
     provider = TracerProvider(resource=Resource.create(service))

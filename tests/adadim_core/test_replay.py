@@ -207,3 +207,18 @@ def test_the_spec_says_what_is_replayed(tiny_spec, device, monkeypatch, compile_
     monkeypatch.setattr("adadim_core.trainer.compile_in_place", lambda *_: None)
     made = Trainer(tiny_spec(training={"compile": compile_}), device=device)
     assert (made._replayed is not None) == (on_gpu and device.type == "cuda")
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a CUDA driver breaks a recording off; run on a card")
+def test_random_numbers_are_drawn_after_a_cuda_recording_that_broke_off():
+    def waits():
+        return torch.rand(4, device="cuda").sum().item()
+
+    with torch.cuda.stream(torch.cuda.Stream()), pytest.raises(RuntimeError):
+        record_cuda_graph(waits)
+    torch.manual_seed(0)
+    first = torch.rand(4, device="cuda")
+    torch.manual_seed(0)
+    assert torch.equal(first, torch.rand(4, device="cuda"))
+    torch.rand(4, generator=torch.Generator("cuda").manual_seed(0), device="cuda")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from adadim_core.version import VERSION
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def environment(entries: list[dict[str, Any]]) -> dict[str, str]:
 def test_kustomization_names_every_file_and_the_present_version() -> None:
     (kustomization,) = [d for d in documents() if d["kind"] == "Kustomization"]
     assert set(kustomization["resources"]) == {f.name for f in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-    assert {image["newTag"] for image in kustomization["images"]} == {version("adadim")}
+    assert {image["newTag"] for image in kustomization["images"]} == {VERSION}
     own = {container["image"] for container in containers()} - {"postgres:18"}
     assert own == {image["name"] for image in kustomization["images"]}
     assert of_kind("RayCluster")["ray"]["spec"]["rayVersion"] == version("ray")

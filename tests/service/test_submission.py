@@ -3,7 +3,6 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from dispatch_harness import (
 from service_harness import RAY_TOKEN, RayStandIn, Worker, last_attempt, load, parts, points, queue, sweep, until
 
 from adadim_core.spec import plan_trials, validate_spec
+from adadim_core.version import VERSION
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database.tables import Attempt, Experiment
@@ -40,7 +40,7 @@ async def test_a_job_gets_the_spec_and_the_token_of_its_attempt(context: Context
     job = ray.only_job
     assert job.submission_id == attempt.submission_id
     assert job.entrypoint.endswith("; exec python -m workers env:ADADIM_SPEC")
-    assert job.environment["ADADIM_VERSION"] == version("adadim")
+    assert job.environment["ADADIM_VERSION"] == VERSION
     sent = validate_spec(json.loads(job.environment["ADADIM_SPEC"]))
     assert sent == spec
     assert plan_trials(sent) == plan_trials(spec)

@@ -5,12 +5,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("adadim", "torch", "ray", "numpy")
+from adadim_core.version import VERSION
+
+_PACKAGES = ("torch", "ray", "numpy")
 
 
 def environment() -> dict[str, str]:
     """Package or part to its version or name. What trials on other nodes ran on is in their logs."""
-    found = {name: installed for name in _PACKAGES if (installed := _version(name))}
+    found = {"adadim": VERSION} | {name: installed for name in _PACKAGES if (installed := _version(name))}
     found["Python"] = platform.python_version()
     found["machine"] = f"{_processor()} ({platform.system()})"
     if cards := _cards():
@@ -21,7 +23,7 @@ def environment() -> dict[str, str]:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # a source tree on the path, as in a Ray job's working directory
+    except PackageNotFoundError:
         return None
 
 
