@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adadim_core.spec.report import ReportReply
 from service.attempts.body import Delivery
-from service.attempts.receiving import receive
+from service.attempts.receiving import receive, receive_plain
 from service.attempts.room import Room
 from service.database.engine import DATABASE_ERRORS, Database, is_away
 from service.errors import ServiceError
@@ -135,19 +135,23 @@ class Inbox:
     async def _commit_together(self, group: dict[int, list[_Waiting]]) -> None:
         done: set[int] = set()
         try:
-            done = await self._commit(group, wait=False)
+            async with self._database.autocommit() as connection:
+                answers = await receive_plain(connection, _deliveries(group))
+            for attempt_id, found in answers.items():
+                _answer(group[attempt_id], found)
+            done = {*answers}
         except DATABASE_ERRORS as error:
             if is_away(error):  # trying each by itself would only take longer
-                self._fail(group, error)
+                _fail(group, error)
                 done = {*group}
         except BaseException as error:  # a bug is the requests' to answer, not this task's to die of
-            self._fail(group, error)
+            _fail(group, error)
             done = {*group}
             if not isinstance(error, Exception):
                 raise
         finally:
             self._busy -= done
-        for attempt_id in group.keys() - done:  # locked, or one among them that cannot be stored
+        for attempt_id in group.keys() - done:  # it has more to say, is locked, or is one that cannot be stored
             self._spawn(self._commit_alone(attempt_id, group[attempt_id]))
 
     async def _commit_alone(self, attempt_id: int, waiting: list[_Waiting]) -> None:
@@ -155,48 +159,27 @@ class Inbox:
         try:
             async with self._writers:
                 try:
-                    await self._commit({attempt_id: waiting}, wait=True)
+                    await self._commit(attempt_id, waiting)
                 except DATABASE_ERRORS as error:
                     if len(waiting) == 1 or is_away(error):
-                        self._fail({attempt_id: waiting}, error)
-                        return
+                        raise
                     for one in waiting:
                         try:
-                            await self._commit({attempt_id: [one]}, wait=True)
+                            await self._commit(attempt_id, [one])
                         except DATABASE_ERRORS as its_error:
-                            self._fail({attempt_id: [one]}, its_error)
+                            _fail({attempt_id: [one]}, its_error)
         except BaseException as error:
-            self._fail({attempt_id: waiting}, error)
+            _fail({attempt_id: waiting}, error)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._busy.discard(attempt_id)
             self._go_on()
 
-    async def _commit(self, group: Mapping[int, list[_Waiting]], *, wait: bool) -> set[int]:
-        """Apply reports and answer them; the attempts that were dealt with, which without `wait` may be fewer."""
-        deliveries = {attempt_id: [one.delivery for one in waiting] for attempt_id, waiting in group.items()}
+    async def _commit(self, attempt_id: int, waiting: Sequence[_Waiting]) -> None:
         async with self._database.transaction() as session:
-            answers_of = await receive(session, deliveries, wait=wait)
-        for attempt_id, answers in answers_of.items():
-            for one, answer in zip(group[attempt_id], answers, strict=True):
-                if not isinstance(answer, ServiceError):
-                    REPORTS.inc()
-                    POINTS.inc(one.delivery.points)
-                if one.answer.done():
-                    continue  # the client has left
-                if isinstance(answer, ServiceError):
-                    one.answer.set_exception(answer)
-                else:
-                    one.answer.set_result(answer)
-        return {*answers_of}
-
-    def _fail(self, group: Mapping[int, list[_Waiting]], error: BaseException) -> None:
-        shown = error if isinstance(error, Exception) else ConnectionError("stopping")
-        for waiting in group.values():
-            for one in waiting:
-                if not one.answer.done():
-                    one.answer.set_exception(shown)
+            answers = await receive(session, attempt_id, [one.delivery for one in waiting])
+        _answer(waiting, answers)
 
     async def close(self) -> None:
         """Commit what is waiting, as far as it goes in a while; the rest is refused, and delivered again later."""
@@ -209,5 +192,31 @@ class Inbox:
         if self._tasks:
             await asyncio.wait(self._tasks)
         left = {attempt_id: [*waiting] for attempt_id, waiting in self._waiting.items()}
-        self._fail(left, ConnectionError("stopping"))
+        _fail(left, ConnectionError("stopping"))
         self._waiting.clear()
+
+
+def _deliveries(group: Mapping[int, list[_Waiting]]) -> dict[int, list[Delivery]]:
+    return {attempt_id: [one.delivery for one in waiting] for attempt_id, waiting in group.items()}
+
+
+def _answer(waiting: Sequence[_Waiting], answers: Sequence[ReportReply | ServiceError]) -> None:
+    """They are committed, or refused."""
+    for one, answer in zip(waiting, answers, strict=True):
+        if not isinstance(answer, ServiceError):
+            REPORTS.inc()
+            POINTS.inc(one.delivery.points)
+        if one.answer.done():
+            continue  # the client has left
+        if isinstance(answer, ServiceError):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
+
+
+def _fail(group: Mapping[int, Sequence[_Waiting]], error: BaseException) -> None:
+    shown = error if isinstance(error, Exception) else ConnectionError("stopping")
+    for waiting in group.values():
+        for one in waiting:
+            if not one.answer.done():
+                one.answer.set_exception(shown)

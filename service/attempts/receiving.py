@@ -1,14 +1,15 @@
-"""What workers' reports do to experiments: those of many attempts that wait together, in one transaction.
+"""What workers' reports do to experiments: what is read is decided here and written by one statement.
 
-The fence: a report counts only from the experiment's latest attempt, with its token, while that attempt is open. All
-is read and locked at first, decided here, and written by one statement; what happens once in an attempt's life (its
-first report, its outcome) goes through the same functions as everywhere.
+The fence: a report counts only from the experiment's latest attempt, with its token, while that attempt is open. The
+statement that writes checks it again, and that nothing else has happened to the experiment: each event raises its
+`seq`. Points and trial states of many attempts go together; what happens once in an attempt's life (its first report,
+its outcome) goes through the same functions as everywhere, under the experiment's lock.
 """
 
 import asyncio
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from service.metrics import repository as metrics
 from service.metrics.codec import encode
 from service.metrics.points import Points
 from service.metrics.service import Candidate, Latest, best_after, best_of, latest_after
-from service.trials import repository as trials
+from service.trials.repository import ENDED
 
 _LARGE = 2000
 """Points that take long enough to encode to leave the event loop for it."""
@@ -37,52 +38,87 @@ _LARGE = 2000
 Answer = ReportReply | ServiceError
 
 
-async def receive(
-    session: AsyncSession, group: Mapping[int, Sequence[Delivery]], *, wait: bool = False
+async def receive_plain(
+    connection: AsyncConnection, group: Mapping[int, Sequence[Delivery]]
 ) -> dict[int, list[Answer]]:
-    """Apply reports of authenticated attempts, each attempt's in their order. Applied twice they change nothing more.
+    """Apply what reports hold ordinarily, points and trial states, of many attempts, each attempt's in their order.
 
-    Returns the answers by attempt, in the order of its reports. An attempt whose experiment is locked is missing:
-    nothing was done of it.
-
-    Args:
-        group: attempts' numbers to their reports.
-        wait: for experiments that somebody else has locked. Only for one attempt at a time: who waits holds no lock
-            that another waits for.
+    Two statements, each a transaction of its own: one reads, one writes what was decided of those experiments that are
+    still as they were read. Returns the answers by attempt, in the order of its reports. Missing are attempts of which
+    nothing was done, and which `receive` takes: they have more to say, or their experiments are locked or changed.
     """
-    wrong = await _wrong_params(session, group)
+    receipts, numbers = await _read(connection, group)
+    receipts = [receipt for receipt in receipts if receipt.is_plain(numbers)]
+    answers = {receipt.row.attempt_id: receipt.admit({}, None) for receipt in receipts}
+    taken = [receipt for receipt in receipts if receipt.taken]
+    stored = await _store(connection, taken, numbers)
+    for receipt in taken:
+        if receipt.row.attempt_id not in stored:
+            del answers[receipt.row.attempt_id]
+    return answers
+
+
+async def receive(session: AsyncSession, attempt_id: int, deliveries: Sequence[Delivery]) -> list[Answer]:
+    """Apply any reports of an authenticated attempt in their order, under the lock of its experiment."""
+    wrong = await _wrong_params(session, attempt_id, deliveries)
     connection = await session.connection()
-    locked = await reports.lock(connection, list(group), wait=wait)
-    answers: dict[int, list[Answer]] = {}
-    if wait:  # an attempt that is not there was deleted with its experiment
-        answers = {number: [SupersededError() for _ in deliveries] for number, deliveries in group.items()}
-    receipts = [_Receipt(row, group[row.attempt_id]) for row in locked]
-    await _read_trials(connection, receipts)
-    known = await _known_names(session, receipts)
-    for receipt in receipts:
-        answers[receipt.row.attempt_id] = receipt.admit(
-            wrong.get(receipt.row.attempt_id, {}), known.get(receipt.row.experiment_id)
-        )
-    receipts = [receipt for receipt in receipts if receipt.taken]
-    for receipt in receipts:
-        if receipt.row.attempt_state == "starting":
-            await _begin(session, receipt)
-    names = {name for receipt in receipts for name in receipt.metric_names()}
-    numbers = await reports.known_metrics(connection, names) if names else {}
-    if len(numbers) < len(names):
+    await reports.lock(connection, attempt_id)
+    receipts, numbers = await _read(connection, {attempt_id: deliveries})
+    if not receipts:  # deleted with its experiment
+        return [SupersededError() for _ in deliveries]
+    (receipt,) = receipts
+    experiment_id = receipt.row.experiment_id
+    known = await metrics.names_of_experiment(session, experiment_id) if receipt.new_names() else None
+    answers = receipt.admit(wrong, known)
+    if not receipt.taken:
+        return answers
+    if receipt.row.attempt_state == "starting":
+        await _begin(session, receipt)
+    if (names := receipt.metric_names()) - numbers.keys():
         numbers = await metrics.metric_ids(session, names, create=True)
+    await _store(connection, [receipt], numbers)
+    for delivery in receipt.taken:
+        if delivery.data:
+            await experiments.add_data(session, experiment_id, delivery.data)
+    if (outcome := receipt.taken[-1].outcome) is not None:
+        await finish(session, experiment_id, attempt_id, outcome)
+    return answers
+
+
+async def _read(
+    connection: AsyncConnection, group: Mapping[int, Sequence[Delivery]]
+) -> tuple[list["_Receipt"], dict[str, int]]:
+    """What reports concern, attempt by attempt, and the numbers of the metrics in them that have one."""
+    keys = [(attempt_id, number) for attempt_id, deliveries in group.items() for number in _trial_numbers(deliveries)]
+    receipts: dict[int, _Receipt] = {}
+    numbers: dict[str, int] = {}
+    for row in await reports.read(connection, keys, _metric_names(one for some in group.values() for one in some)):
+        receipt = receipts.get(row.attempt_id)
+        if receipt is None:
+            receipt = receipts[row.attempt_id] = _Receipt(row, group[row.attempt_id])
+            numbers = numbers or json.loads(row.metrics or "{}")
+        if row.trial_id is not None:
+            receipt.trials[row.trial_number] = _Trial.of(row)
+    return [*receipts.values()], numbers
+
+
+def _trial_numbers(deliveries: Sequence[Delivery]) -> Iterable[int | None]:
+    """The trials reports speak of; None where there is none, so that the attempt itself is read."""
+    return {number for delivery in deliveries for number in delivery.trial_numbers} or [None]
+
+
+def _metric_names(deliveries: Iterable[Delivery]) -> set[str]:
+    return {name for delivery in deliveries for series in delivery.series for name in series.values}
+
+
+async def _store(connection: AsyncConnection, receipts: Sequence["_Receipt"], numbers: Mapping[str, int]) -> set[int]:
+    """Decide and write; the attempts whose reports are stored."""
+    if not receipts:
+        return set()
     for receipt in receipts:
         await receipt.apply(numbers)
-    await _ask_for_best(session, [receipt for receipt in receipts if receipt.best_is_unknown])
-    if receipts:
-        await reports.write(connection, _changes(receipts))
-    for receipt in receipts:
-        for delivery in receipt.taken:
-            if delivery.data:
-                await experiments.add_data(session, receipt.row.experiment_id, delivery.data)
-        if (outcome := receipt.taken[-1].outcome) is not None:
-            await finish(session, receipt.row.experiment_id, receipt.row.attempt_id, outcome)
-    return answers
+    await _ask_for_best(connection, [receipt for receipt in receipts if receipt.best_is_unknown])
+    return await reports.write(connection, _changes(receipts))
 
 
 @dataclass
@@ -106,7 +142,7 @@ class _Trial:
     @classmethod
     def of(cls, row: Row[Any]) -> "_Trial":
         latest = json.loads(row.latest)
-        return cls(row, row.state, row.epoch, row.epochs, row.error, row.reason, latest)
+        return cls(row, row.trial_state, row.epoch, row.epochs, row.error, row.reason, latest)
 
     def update(self, update: TrialUpdate) -> None:
         before = (self.state, self.epoch, self.epochs, self.error, self.reason)
@@ -140,12 +176,19 @@ class _Receipt:
         if self.row.best_trial is not None:
             self.best = Candidate(self.row.best_trial, self.row.best_value)
 
-    def trial_numbers(self) -> set[int]:
-        return {number for delivery in self.deliveries for number in delivery.trial_numbers}
-
     def metric_names(self) -> set[str]:
-        """Those that are taken."""
-        return {name for delivery in self.taken for series in delivery.series for name in series.values}
+        """Of the reports that are taken."""
+        return _metric_names(self.taken)
+
+    def is_plain(self, numbers: Mapping[str, int]) -> bool:
+        """Whether the reports hold points and trial states only, of metrics the experiment has."""
+        return (
+            self.row.attempt_state != "starting"
+            and not any(one.outcome or one.data for one in self.deliveries)
+            and not any(update.params is not None for one in self.deliveries for update in one.trials)
+            and _metric_names(self.deliveries) <= numbers.keys()
+            and not self.new_names()
+        )
 
     def new_names(self) -> bool:
         """Whether a trial reports a metric for the first time, so that the experiment's names must be counted."""
@@ -222,7 +265,7 @@ class _Receipt:
 
     @property
     def trials_done(self) -> int:
-        ended = [(trial.state in trials.ENDED) - (trial.row.state in trials.ENDED) for trial in self.trials.values()]
+        ended = [(trial.state in ENDED) - (trial.row.trial_state in ENDED) for trial in self.trials.values()]
         return int(self.row.trials_done + sum(ended))
 
     @property
@@ -231,23 +274,6 @@ class _Receipt:
         said = [delivery.waiting for delivery in self.taken if delivery.waiting is not None]
         reason: str | None = self.row.state_reason
         return (said[-1] or None) if said and self.state == "running" else reason
-
-
-async def _read_trials(connection: AsyncConnection, receipts: Sequence[_Receipt]) -> None:
-    keys = [(receipt.row.experiment_id, number) for receipt in receipts for number in receipt.trial_numbers()]
-    if not keys:
-        return
-    found: dict[int, dict[int, _Trial]] = {}
-    for row in await reports.trials(connection, keys):
-        found.setdefault(row.experiment_id, {})[row.number] = _Trial.of(row)
-    for receipt in receipts:
-        receipt.trials = found.get(receipt.row.experiment_id, {})
-
-
-async def _known_names(session: AsyncSession, receipts: Sequence[_Receipt]) -> dict[int, set[str]]:
-    """Of the experiments in which a trial reports a metric for the first time: the metrics they have."""
-    asking = [receipt.row.experiment_id for receipt in receipts if receipt.new_names()]
-    return await metrics.names_of_experiments(session, asking) if asking else {}
 
 
 async def _begin(session: AsyncSession, receipt: _Receipt) -> None:
@@ -262,13 +288,13 @@ async def _begin(session: AsyncSession, receipt: _Receipt) -> None:
     receipt.state, receipt.seq = experiment.state, experiment.seq
 
 
-async def _ask_for_best(session: AsyncSession, receipts: Sequence[_Receipt]) -> None:
+async def _ask_for_best(connection: AsyncConnection, receipts: Sequence[_Receipt]) -> None:
     """Where the best trial lost ground: compare those that changed with the best of the others."""
     if not receipts:
         return
     keys = [(r.row.experiment_id, number) for r in receipts for number in r.candidates()]
     searches = [(r.row.experiment_id, r.row.metric, r.row.mode) for r in receipts]
-    others = await trials.best_of_others(session, searches, keys)
+    others = await reports.best_of_others(connection, searches, keys)
     for receipt in receipts:
         other = others.get(receipt.row.experiment_id)
         receipt.best = best_of((receipt.best, Candidate(*other) if other else None), receipt.row.mode)
@@ -278,19 +304,20 @@ def _changes(receipts: Sequence[_Receipt]) -> reports.Changes:
     changes = reports.Changes()
     for receipt in receipts:
         row, seq = receipt.row, receipt.seq
-        changes.attempts.append(row.attempt_id)
+        changes.attempts.append((row.attempt_id, receipt.seq, row.token_hash))
         for trial in receipt.trials.values():
             if not (trial.moved or trial.has_points):
                 continue
             changes.trials.append((
-                trial.row.id, trial.state, trial.epoch, trial.epochs, trial.error, trial.reason,
+                row.experiment_id, trial.row.trial_id,
+                trial.state, trial.epoch, trial.epochs, trial.error, trial.reason,
                 None if trial.params is None else json.dumps(trial.params),
                 json.dumps(trial.latest) if trial.has_points else None,
-                trial.ran, trial.moved, trial.state in trials.ENDED,
+                trial.ran, trial.moved, trial.state in ENDED,
             ))  # fmt: skip
             if trial.moved:
                 seq += 1
-                payload = json.dumps({"number": trial.row.number, "state": trial.state})
+                payload = json.dumps({"number": trial.row.trial_number, "state": trial.state})
                 changes.events.append((row.experiment_id, seq, "trial", payload))
         if receipt.segment is not None:
             seq += 1
@@ -306,17 +333,14 @@ def _changes(receipts: Sequence[_Receipt]) -> reports.Changes:
     return changes
 
 
-async def _wrong_params(session: AsyncSession, group: Mapping[int, Sequence[Delivery]]) -> dict[int, dict[int, str]]:
-    """What is wrong with values workers chose: by attempt and place. There may be thousands: no lock is held."""
-    wrong = {}
-    for attempt_id, deliveries in group.items():
-        if all(update.params is None for delivery in deliveries for update in delivery.trials):
-            continue
-        fields = await repository.spec(session, attempt_id)
-        if fields is not None:  # else deleted: nothing of them counts
-            reported = [delivery.trials for delivery in deliveries]
-            wrong[attempt_id] = await asyncio.to_thread(_find_wrong_params, fields, reported)
-    return wrong
+async def _wrong_params(session: AsyncSession, attempt_id: int, deliveries: Sequence[Delivery]) -> dict[int, str]:
+    """What is wrong with values the worker chose, by the report's place. There may be thousands: no lock is held."""
+    if all(update.params is None for delivery in deliveries for update in delivery.trials):
+        return {}
+    fields = await repository.spec(session, attempt_id)
+    if fields is None:  # deleted: nothing of them counts
+        return {}
+    return await asyncio.to_thread(_find_wrong_params, fields, [delivery.trials for delivery in deliveries])
 
 
 def _find_wrong_params(fields: Mapping[str, Any], reported: Sequence[Sequence[TrialUpdate]]) -> dict[int, str]:

@@ -36,13 +36,9 @@ async def _known_ids(session: AsyncSession, names: Sequence[str]) -> dict[str, i
     return {row.name: row.id for row in rows}
 
 
-async def names_of_experiments(session: AsyncSession, experiment_ids: Sequence[int]) -> dict[int, set[str]]:
-    """The metrics each of these experiments has had."""
-    rows = await session.execute(
-        text("SELECT id, metric_names FROM experiments WHERE id = ANY(CAST(:ids AS bigint[]))"),
-        {"ids": experiment_ids},
-    )
-    return {row.id: set(row.metric_names) for row in rows}
+async def names_of_experiment(session: AsyncSession, experiment_id: int) -> set[str]:
+    """The metrics an experiment has had."""
+    return set((await session.scalars(select(Experiment.metric_names).where(Experiment.id == experiment_id))).one())
 
 
 async def metric_names(session: AsyncSession, ids: Iterable[int] | None = None) -> dict[int, str]:

@@ -417,8 +417,7 @@ class Worker:
         async with self.context.database.transaction() as session:
             await authenticate(session, self.attempt_id, self.token)
             delivery = Delivery.of(Report.model_validate(fields))
-            answers = await receive(session, {self.attempt_id: [delivery]}, wait=True)
-        (reply,) = answers[self.attempt_id]
+            (reply,) = await receive(session, self.attempt_id, [delivery])
         if isinstance(reply, ServiceError):
             raise reply
         return reply.directive

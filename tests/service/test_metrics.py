@@ -50,8 +50,8 @@ async def prepare(database: Database, trials: int) -> None:
 async def report(database: Database, series: Sequence[ReportedSeries]) -> None:
     """One report of the experiment's attempt."""
     async with database.transaction() as session:
-        answers = await receive(session, {1: [Delivery([], list(series), None)]}, wait=True)
-    assert answers == {1: [ReportReply(directive="continue")]}
+        answers = await receive(session, 1, [Delivery([], list(series), None)])
+    assert answers == [ReportReply(directive="continue")]
 
 
 async def write(database: Database, rows: Sequence[Row]) -> None:
