@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from step_cost import Rates, count_step
 from torch.utils.flop_counter import FlopCounterMode
 
 from adadim_core import Trainer, augment
@@ -36,7 +37,9 @@ KERNELS = {
 def run(settings: Settings, record: Record) -> None:
     peak = matrix_peak(settings)
     record.put("matrix_peak_tflops", peak / 1e12)
-    record.put("copy_gb_per_s", copy_rate(settings) / 1e9)
+    copied = copy_rate(settings)
+    record.put("copy_gb_per_s", copied / 1e9)
+    rates = Rates(peak, copied)
     batches = (16,) if settings.smoke else (256, 512, 1024)
     for batch in batches:
         for backbone in ("resnet18", "resnet50"):
@@ -49,7 +52,10 @@ def run(settings: Settings, record: Record) -> None:
         if batch == batches[0]:
             for backbone in ("resnet18", "resnet50"):
                 record.attempt(f"{backbone} profile", lambda b=backbone, n=batch: _profile(settings, b, n))
-                record.attempt(f"{backbone} pieces", lambda b=backbone, n=batch: _pieces(settings, b, n))
+                record.attempt(f"{backbone} pieces", lambda b=backbone, n=batch: _pieces(settings, b, n, rates))
+    if settings.cuda:  # last, as compiling takes its time
+        name = f"resnet18 batch {batches[0]}, torch.compile"
+        record.attempt(name, lambda: _speed(settings, "resnet18", batches[0], peak, compile=True))
 
 
 def matrix_peak(settings: Settings) -> float:
@@ -182,11 +188,17 @@ def kind(kernel: str) -> str:
     return next((kind for kind, parts in KERNELS.items() if any(part in lower for part in parts)), "everything else")
 
 
-def _pieces(settings: Settings, backbone: str, batch: int) -> dict[str, float]:
-    """Milliseconds of each piece of a step, run by itself again and again."""
+def _pieces(settings: Settings, backbone: str, batch: int, rates: Rates) -> dict[str, float]:
+    """Milliseconds of each piece of a step, run by itself again and again, and what a step takes at least."""
     spec = trial(settings, backbone, batch)
     device = torch.device(settings.device)
-    data = Trainer(spec, device=device).data
+    trainer = Trainer(spec, device=device)
+    data, cost = trainer.data, count_step(trainer)
+    floors = {
+        "floor, operator by operator": 1e3 * cost.floor_s(rates),
+        "floor, what can be joined left out": 1e3 * cost.floor_s(rates, joined=True),
+    }
+    del trainer
     recipe = data.augmentation.with_spec(spec.data.augmentation)
     model = build_model(spec, data, device, backbone=None).train()
     optimizer = build_optimizer(model, spec.training)
@@ -228,7 +240,8 @@ def _pieces(settings: Settings, backbone: str, batch: int) -> dict[str, float]:
 
         return turn
 
-    return {
+    measured = {
         name: 1000 * statistics.median(median_seconds(settings, again(piece), rounds=3)) / repeats
         for name, piece in pieces.items()
     }
+    return measured | floors
