@@ -1,9 +1,9 @@
 """Gradients of a loss that belongs to the whole batch, from forward passes over parts of it.
 
-Losses here compare all samples with each other, so the usual sum of the parts' own losses would be another loss.
-Instead (Gao, Zhang, Han, Callan 2021, "GradCache"): embed all parts without a graph, take the loss of the whole and
-its gradient with respect to the embeddings, then run each part again with a graph and send its share back through it.
-One forward pass more, the activations of one part at a time.
+Losses here compare all samples with each other, so the usual sum of the losses of the parts would be a different loss.
+Instead (Gao, Zhang, Han, Callan 2021, "GradCache"): embed all parts without a graph, take the loss of the whole and its
+gradient with respect to the embeddings, then run each part again with a graph and backpropagate its share. This costs
+one more forward pass and holds the activations of one part at a time.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def split_views(views: Tensor, parts: int) -> list[Tensor]:
 
 
 def join_views(parts: Sequence[Tensor]) -> Tensor:
-    """What `split_views` split, as one."""
+    """The reverse of `split_views`."""
     return torch.cat([part.view(2, -1, part.shape[1]) for part in parts], dim=1).flatten(0, 1)
 
 
@@ -38,7 +38,7 @@ def backward_in_parts(
     BatchNorm normalises each part by its own statistics and records each.
 
     Args:
-        model: what is trained; wrapped in DistributedDataParallel, its gradients are reduced once.
+        model: the network to train; if it is wrapped in DistributedDataParallel, its gradients are reduced once.
         parts: from `split_views`.
         forward: one pass.
         loss: of the embeddings of all parts, in the order of the batch.

@@ -3,8 +3,8 @@
 Owns the recipe and its random parameters. Does not own which settings a data set or a spec asks for.
 
 Each image has its own parameters, drawn and prepared on the CPU: the same generator gives the same views on every
-device, nothing waits for the device, and a process that works on part of a batch gives its images the views they
-would have had in the whole.
+device, nothing waits for the device, and a process that works on part of a batch gives its images the same views as
+they would get in the whole batch.
 
 Shapes: N images of C channels, H rows and W columns, V views of each.
 """
@@ -67,7 +67,7 @@ def augment(
 
     Args:
         images: uint8, or floating point in [0, 1].
-        recipe: what to do.
+        recipe: the augmentation.
         generator: a CPU generator; it is advanced by views * total draws whatever the recipe is.
         views: V, views of each image.
         total: size of the batch that these images are a part of; None: they are all of it.

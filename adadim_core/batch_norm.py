@@ -1,4 +1,4 @@
-"""BatchNorm statistics: forward passes in training mode that leave no trace."""
+"""BatchNorm statistics: forward passes in training mode that record none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
-"""The batches of a trial: which images come when, and the random views of them.
+"""The batches of a trial: their images in order, and random views of them.
 
-Owns the naming of that randomness: order and views are functions of (seed, purpose, position), never a running state,
-so that any moment of a run can be recomputed without its past. Does not own what is done with the views (step).
+Owns their randomness: order and views are functions of (seed, purpose, position) without running state, so that any
+moment of a run can be recomputed without its past. Does not own what is done with the views (step).
 
 Shapes: N images of the global batch, n of this process, V views of each.
 """
@@ -25,7 +25,7 @@ class Batches:
     """Draws the batches of a trial from its training images."""
 
     def __init__(self, spec: ExperimentSpec, data: ImageDataset, device: torch.device) -> None:
-        """Raises ValueError where batch size, processes and parts do not fit each other and the data."""
+        """Raises ValueError if batch size, processes and parts do not fit each other and the data."""
         self.size = spec.training.batch_size
         """N, images of a global batch."""
         self.share = share_of_batch(spec.training, data)
@@ -69,7 +69,7 @@ class Batches:
         )
 
     def blank_views(self) -> Tensor:
-        """Views of black images, as many as pass the network at once."""
+        """Views of black images, as many as pass through the network at once."""
         shape = (self.share.stop - self.share.start, *self._train_images.shape[1:])
         images = torch.zeros(shape, dtype=torch.uint8, device=self._device)
         return split_views(self.views(images, "compilation"), self._parts)[0]

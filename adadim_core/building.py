@@ -1,6 +1,6 @@
-"""What a trainer is made of, from its spec: the device, the images, this process's share of a batch, the networks.
+"""Builds the parts of a trainer from its spec: the device, the images, this process's share of a batch, the networks.
 
-Functions only. What is done with all of it is trainer.py's.
+Functions only. What is done with the parts is in trainer.py.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def pick_device(device: torch.device | str | None) -> torch.device:
-    """The device that is asked for; None: CUDA where there is any, of several processes a device each, else the CPU."""
+    """The requested device; None: CUDA if available, with one device per process, otherwise the CPU."""
     if device is not None:
         given = torch.device(device)
         return given if given.type != "cuda" or given.index is not None else torch.device("cuda", 0)
@@ -79,13 +79,13 @@ def build_model(
 
 
 def compile_in_place(model: SelfSupervisedModel, views: Tensor, dtype: torch.dtype) -> None:
-    """Compile the network for training, tried at once, so that what cannot be compiled is known before training.
+    """Compile the network for training and run it at once, so that a failure is known before training.
 
-    Whatever the compiler raises, the network goes on uncompiled.
+    If the compiler raises anything, the network stays uncompiled.
 
     Args:
         model: its evaluation stays as it is.
-        views: as many as pass it at once in training.
+        views: as many as pass through it at once in training.
         dtype: of the forward pass.
     """
     torch.compiler.reset()  # earlier trials in this process count towards its limit of recompilations

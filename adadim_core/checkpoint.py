@@ -33,10 +33,10 @@ class DataChangedError(CheckpointError):
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state to a file that is the whole new one or not there; what was there is kept as the one before it.
+    """Write the state to a file, whole or not at all; an existing file is kept as the previous checkpoint.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if needed.
         state: nested dictionaries and lists of tensors, numbers and strings.
     """
 
@@ -57,25 +57,25 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def previous_checkpoint(path: Path) -> Path:
-    """Where the checkpoint before that of `path` is kept."""
+    """Where the previous checkpoint of `path` is kept."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint, the one before it and what a killed process left of one, where they are there."""
+    """Remove a checkpoint, the previous one and the remains of a killed write, as far as they exist."""
     for there in (path, previous_checkpoint(path), _damaged(path), *leftovers(path)):
         there.unlink(missing_ok=True)
 
 
 def read_latest_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint or, where it is damaged or its replacement was cut short, the one before it.
+    """Read a checkpoint or, if it is damaged or its replacement was cut short, the previous one.
 
     Falling back is logged as a warning, and the damaged file is set aside as `checkpoint.damaged.pt`: the next
-    checkpoint must not take it for the one before.
+    checkpoint must not keep it as the previous one.
 
     Raises:
-        FileNotFoundError: there is neither.
-        CheckpointError: the file is damaged, and there is no whole one before it.
+        FileNotFoundError: neither exists.
+        CheckpointError: the file is damaged, and there is no intact previous one.
         OSError, RuntimeError: the file could not be read here and now, as for `read_checkpoint`; nothing is set aside.
     """
     previous = previous_checkpoint(path)
@@ -97,8 +97,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is truncated, damaged or not a checkpoint.
-        OSError: the disk, or whoever guards the file, does not let it be read.
-        RuntimeError: the device cannot take the tensors; torch.OutOfMemoryError among others.
+        OSError: the file cannot be read now: disk, permissions, locks.
+        RuntimeError: the device cannot hold the tensors; torch.OutOfMemoryError, for one.
     """
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")

@@ -1,4 +1,4 @@
-"""The collapse watch: has the effective rank of R fallen under a share of its maximum so far?
+"""The collapse watch: whether the effective rank of R has fallen below a share of its maximum so far.
 
 Owns the decision and its state. Does not own the measurement or what follows from it (trainer).
 """
@@ -19,9 +19,9 @@ class CollapseWatch:
         """Step at which the trial was flagged; None: it was not."""
 
     def observe(self, step: int, rank: float) -> bool:
-        """Take an effective rank of R. True where this is the one that flags the trial.
+        """Take an effective rank of R. Returns whether it is the one that flags the trial.
 
-        A rank that is not finite says that training diverged, not that it collapsed; it is passed over.
+        A rank that is not finite means that training diverged, not that it collapsed; it is ignored.
         """
         if self.step is not None or not math.isfinite(rank):
             return False

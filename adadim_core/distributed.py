@@ -2,10 +2,10 @@
 
 Owns the collectives. Without an initialised process group everything here is the identity.
 
-Gradients: every process computes the same loss of the global batch from gathered embeddings. Going back through
-a gather sums the gradients of all processes, so a process's parameters get `world` times their share; the
-averaging of DistributedDataParallel divides by `world` and adds the shares up. The result is the gradient of one
-process on the whole batch.
+Gradients: every process computes the same loss of the global batch from gathered embeddings. The backward pass of a
+gather sums the gradients of all processes, so a process's parameters get `world` times their share; the averaging of
+DistributedDataParallel divides by `world` and adds the shares. The result is the gradient of one process on the whole
+batch.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def gather_views(x: Tensor, views: int = 2) -> Tensor:
 
 
 def broadcast_float(value: float, device: torch.device) -> float:
-    """The value that rank 0 holds, exactly, on every process."""
+    """Rank 0's value, exactly, on every process."""
     if world_size() == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=device)
@@ -50,7 +50,7 @@ def broadcast_float(value: float, device: torch.device) -> float:
 
 
 def all_ints(value: int, device: torch.device) -> list[int]:
-    """The values that all processes hold, in rank order."""
+    """The values of all processes, in rank order."""
     held: list[int] = gather(torch.tensor(value, device=device)).tolist()
     return held
 
@@ -118,7 +118,7 @@ class _GatheredBatchNorm(_BatchNorm):
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather forward; backward sums over processes what each asks of this one's part."""
+    """all_gather forward; backward sums the gradients that all processes have for this one's part."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:

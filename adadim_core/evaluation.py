@@ -54,7 +54,7 @@ def embed(encoder: nn.Module, images: Images, *, batch_size: int, rows: Tensor |
 
 
 def require_labelled(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless these are representations with one label each that a classifier may learn from."""
+    """Raise ValueError unless these are representations with one label each, from which a classifier can learn."""
     if bank.ndim != 2 or queries.ndim != 2 or bank.shape[1] != queries.shape[1]:
         raise ValueError(f"bank (N, D) and queries (M, D) are needed, not {(*bank.shape,)} and {(*queries.shape,)}")
     if not len(bank) or not len(queries):
@@ -122,8 +122,8 @@ def knn_mean_average_precision(
 
     A query's score for a label is the share of its neighbours' votes, weighted as in `knn_accuracy`, that have the
     label. The average precision of a label is the mean, over the queries that have it, of the precision among the
-    queries that score at least as high; equal scores come in together. Labels that all queries have, or none, do not
-    count.
+    queries that score at least as high; queries with equal scores enter together. Labels that all queries or no queries
+    have do not count.
 
     Args:
         bank: representations with known labels; k is limited to N.

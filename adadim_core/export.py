@@ -22,9 +22,9 @@ def save_encoder(encoder: Encoder, directory: Path, *, card: str | None = None, 
 
     Args:
         encoder: what to write.
-        directory: where; made if need be.
+        directory: the folder; created if needed.
         card: text of the model card; None: none is written.
-        fingerprint: of the images it was trained on, where that is known.
+        fingerprint: of the images it was trained on, if known.
     """
     # Copies: tied weights share their memory, which safetensors does not write.
     weights = {

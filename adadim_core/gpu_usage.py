@@ -27,7 +27,7 @@ class GpuUsage:
         Args:
             device: what is sampled.
             memory: bytes that this process holds of it.
-            utilization: percent of the last moment in which it was at work; raises where nothing tells.
+            utilization: percent of the last sampling period in which it was busy; raises if it cannot be measured.
         """
         self._device = device
         self._memory_of = memory
@@ -52,9 +52,9 @@ class GpuUsage:
             thread.join()
 
     def take(self) -> dict[str, float]:
-        """Values since the last call, by metric name: the most memory held, the mean share of time at work.
+        """Values since the last call, by metric name: peak memory, mean share of time at work.
 
-        What nothing told of is left out.
+        Values that could not be measured are left out.
         """
         with self._lock:
             memory, busy = self._memory, self._busy
@@ -75,7 +75,7 @@ class GpuUsage:
             self._busy += [] if busy is None else [busy]
 
     def _ask(self) -> int | None:
-        """Percent at work; None, and asked no more, where NVML is not installed or does not tell."""
+        """Percent at work; None, and never asked again, if NVML is not installed or gives no value."""
         if self._utilization_of is None:
             return None
         try:

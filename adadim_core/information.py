@@ -1,10 +1,10 @@
-"""How much a batch of representations holds: effective rank, matrix-based entropy, I(R;Z), uniformity, alignment.
+"""Information quantities of a batch: effective rank, matrix-based entropy, I(R;Z), uniformity, alignment.
 
 Owns the estimators. Does not own when they are measured or logged (trainer) or what follows from them (weighting).
 
-Shapes: x holds N samples of D dimensions. Every function returns a scalar tensor in nats (ranks: a number),
-computes in float32 at least (eigenvalues in float64), and answers NaN to any NaN or infinity in its input. Entropies
-of order 2, uniformity and alignment do not make the host wait for a GPU; eigenvalues (ranks and other orders) do.
+Shapes: x holds N samples of D dimensions. Every function returns a scalar tensor in nats (ranks: a number), computes in
+float32 at least (eigenvalues in float64), and returns NaN for any NaN or infinity in its input. Entropies of order 2,
+uniformity and alignment do not make the host wait for a GPU; eigenvalues (ranks and other orders) do.
 """
 
 import math
@@ -26,15 +26,15 @@ _VON_NEUMANN_BAND = 1e-6
 def effective_rank(x: Tensor, *, center: bool = True, computed_in: torch.dtype | None = None) -> Tensor:
     """Effective rank exp(-sum p log p), p = singular values over their sum (Roy & Vetterli 2007), in [1, min(N, D)].
 
-    Singular values come from the eigenvalues of the smaller Gram matrix in float64; those under its rounding
-    error (relative to the largest, about 2e-7 for 256), or no larger than those of x's own rounding errors, count as
+    Singular values come from the eigenvalues of the smaller Gram matrix in float64; those below its rounding error
+    (relative to the largest, about 2e-7 for 256), or no larger than those of the rounding errors of x itself, count as
     zero. A dimension that varies by no more than rounding counts as constant, and a constant batch has rank 1.
 
     Args:
         x: the batch.
         center: subtract the mean of each dimension first.
-        computed_in: the dtype that x was computed in, as under autocast, and so was rounded to; None: its own,
-            float32 at least.
+        computed_in: the dtype in which x was computed, as under autocast, and to which it was rounded; None: that of x,
+            at least float32.
 
     Raises:
         ValueError: x is not a matrix with at least one row and column.
@@ -105,7 +105,7 @@ def mutual_information(r: Tensor, z: Tensor, *, order: float = 2.0, center: bool
 def batch_products(
     r: Tensor, z: Tensor, *, order: float = 2.0, computed_in: torch.dtype | None = None
 ) -> "BatchProducts":
-    """What `information_quantities` needs of a batch, (N, N) numbers a few times: little to bring to the host.
+    """The input of `information_quantities`: a few (N, N) matrices, cheap to copy to the host.
 
     Args:
         r: (N, D_r), row i the representation of sample i.
@@ -119,9 +119,9 @@ def batch_products(
 
 @torch.no_grad()
 def information_quantities(batch: "BatchProducts") -> dict[str, Tensor]:
-    """Every information quantity that is logged of a batch, by metric name, with shared work done once.
+    """Every information quantity that is logged for a batch, by metric name, with shared work done once.
 
-    As `matrix_entropy`, `mutual_information`, `effective_rank` and `uniformity` give them.
+    They equal those of `matrix_entropy`, `mutual_information`, `effective_rank` and `uniformity`.
 
     Args:
         batch: from `batch_products`, on any device. Eigenvalues on a GPU make the host wait for it.
@@ -157,8 +157,8 @@ class BatchProducts:
 class RowProducts:
     """The inner products of a batch's rows, with and without its mean.
 
-    Each from a product of matrices of its own: the one follows from the other by adding the mean back, but for a row
-    much shorter than the mean nothing of it would be left.
+    Each comes from a matrix product of its own: one could be derived from the other by adding the mean back, but a row
+    much shorter than the mean would be lost to rounding.
     """
 
     gram: Tensor
@@ -265,7 +265,7 @@ def _products(x: Tensor, order: float, computed_in: torch.dtype) -> RowProducts:
 
 
 def _centered(x: Tensor, computed_in: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """x in float64 with the mean of each column taken off: as `rows.center`, at a scale where squares are finite."""
+    """x in float64 with the mean of each column subtracted: `rows.center` at a scale where squares are finite."""
     return rows.center(_scaled(x), computed_in)
 
 
@@ -287,7 +287,7 @@ def _floor(n: int, error: Tensor) -> Tensor:
 
 
 def _cosines(gram: Tensor, zero: Tensor) -> Tensor:
-    """Inner products of the rows at length one; 0 with rows that have none."""
+    """Inner products of the rows scaled to length one; 0 with zero rows."""
     inverse_N = torch.where(zero, 0.0, torch.where(zero, 1.0, gram.diagonal()).rsqrt())
     return gram * inverse_N[:, None] * inverse_N
 

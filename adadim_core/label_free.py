@@ -1,9 +1,9 @@
-"""How good a representation may be, judged without labels: RankMe, alpha-ReQ, LiDAR and the balance of H(R) and I(R;Z).
+"""Quality of a representation, estimated without labels: RankMe, alpha-ReQ, LiDAR, balance of H(R) and I(R;Z).
 
 Owns the measures. Does not own when they are taken (trainer, measurement), nor what they are worth: for a sweep with
 labels the answer says how well each would have ranked it (adadim_core/answers).
 
-Shapes: N samples of D dimensions. Everything is computed in float64, and any NaN or infinity is answered by NaN.
+Shapes: N samples of D dimensions. Everything is computed in float64, and any NaN or infinity gives NaN.
 """
 
 import math
@@ -23,7 +23,7 @@ _FIRST, _LAST, _FEWEST = 11, 100, 10
 def rankme(z: Tensor) -> float:
     """exp(-sum p log p), p = singular values of Z over their sum, plus 1e-7 (Garrido et al. 2023), in [1, min(N, D)].
 
-    Not centred, as its authors have it. Higher is better.
+    Not centred, as its authors define it. Higher is better.
 
     Args:
         z: (N, D) embeddings of images.
@@ -106,7 +106,7 @@ def balance(h_r: float, i_rz: float) -> float:
 
 
 def measures_of_images(r: Tensor, z: Tensor) -> dict[str, float]:
-    """RankMe of Z and alpha-ReQ of R by metric name; the latter only where R has dimensions enough.
+    """RankMe of Z and alpha-ReQ of R by metric name; the latter only if R has enough dimensions.
 
     Args:
         r: (N, D_r) representations of images, un-augmented.

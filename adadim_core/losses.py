@@ -1,10 +1,10 @@
 """The two families of losses that AdaDim weights, as pure functions of two views' embeddings.
 
-Owns the formulas, and which of them a section of the spec means. Does not own how they are weighted (objective,
+Owns the formulas, and which of them a section of the spec selects. Does not own how they are weighted (objective,
 weighting) or gathered (distributed).
 
-Shapes: N images, D dimensions; z1 and z2 are two views of the same images, row by row.
-Every function computes in float32 at least, also under autocast, and returns a scalar tensor.
+Shapes: N images, D dimensions; z1 and z2 are two views of the same images, row by row. Every function computes at least
+in float32, even under autocast, and returns a scalar tensor.
 """
 
 import math
@@ -23,7 +23,7 @@ from adadim_core.spec.losses import BarlowTwins, DimensionLoss, NTXent, SampleLo
 
 @dataclass(frozen=True)
 class LossValue:
-    """A loss of a batch, and what it is made of."""
+    """A loss of a batch, with its terms."""
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is measured of a training step: on the device without waiting for it, as numbers once the host needs them.
+"""Measurements of a training step: made on the device without waiting for it, read when the host needs them.
 
 Owns which quantities there are and how they get to the host. Does not own when they are measured or reported (trainer).
 """
@@ -35,13 +35,13 @@ class Measurement:
             self._copied.record(torch.cuda.current_stream(device))
 
     def wait(self) -> None:
-        """Until the device has done what the measurement is of."""
+        """Wait until the device has done the work that is measured."""
         if self._copied is not None:
             self._copied.synchronize()
 
     @torch.no_grad()
     def values(self) -> dict[str, float]:
-        """The quantities by metric name. Waits for the device where they are not there yet."""
+        """The quantities by metric name. Waits for the device if they are not ready yet."""
         self.wait()
         information = information_quantities(self._products)
         # What the loss itself computed comes last and stands: the same quantity in the loss's own precision.
@@ -65,7 +65,7 @@ def measure_representations(r1: Tensor, z1: Tensor, *, order: float, computed_in
 def measure_step(
     terms: ObjectiveTerms, r1: Tensor, z1: Tensor, z2: Tensor, *, order: float, computed_in: torch.dtype
 ) -> Measurement:
-    """The losses of a step, what its two views have to do with each other, the information quantities of the first."""
+    """The losses of a step, quantities of its two views together, and the information quantities of the first view."""
     scalars = {
         "loss": terms.total,
         "loss_dimension": terms.dimension,

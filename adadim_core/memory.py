@@ -1,4 +1,4 @@
-"""How much GPU memory a trial needs: estimated before it trains, compared with what it may have, in words that help.
+"""GPU memory of a trial: its need, estimated before training, compared with its share, and advice if it does not fit.
 
 Owns the estimate, the comparison and the advice. Does not own what is allocated (step, evaluation, replay).
 """
@@ -50,12 +50,12 @@ class MemoryNeed:
 
     @property
     def certain(self) -> int:
-        """Held at one time whatever the allocator does."""
+        """Bytes held at one time, whatever the allocator does."""
         return self.weights + self.data + self.activations
 
     @property
     def total(self) -> int:
-        """With room for what is no tensor."""
+        """With room for memory other than tensors."""
         held = self.weights + self.data + max(self.activations + self.losses, self.evaluation)
         return int(_ROOM * held) + _RESERVE
 
@@ -63,7 +63,7 @@ class MemoryNeed:
 def memory_need(
     spec: ExperimentSpec, model: SelfSupervisedModel, data: ImageDataset, device: torch.device
 ) -> MemoryNeed:
-    """The estimate, from the network itself: what it keeps of two and of four images, carried on to a batch.
+    """The estimate, from the network itself: what it keeps for two and for four images, extrapolated to a batch.
 
     Args:
         spec: a trial's.
@@ -107,14 +107,14 @@ def gpu_share(resources: ResourcesSpec) -> float:
 
 
 def limit_memory(resources: ResourcesSpec, device: torch.device) -> None:
-    """Keep this process within its share of the GPU: who needs more fails, and not its neighbours."""
+    """Keep this process within its share of the GPU: if it needs more, it fails and not its neighbours."""
     total = torch.cuda.mem_get_info(device)[1]
     share = gpu_share(resources)
     torch.cuda.set_per_process_memory_fraction(1.0 if share == 1 else max(share - _RESERVE / total, 0.01), device)
 
 
 class MemoryWatch:
-    """Holds a trial to its share of the GPU: refuses what cannot fit, and says what would where memory runs out.
+    """Keeps a trial within its share of the GPU: refuses one that cannot fit, advises if memory runs out.
 
     On the CPU it does nothing.
     """
@@ -122,7 +122,7 @@ class MemoryWatch:
     def __init__(
         self, spec: ExperimentSpec, model: SelfSupervisedModel, data: ImageDataset, device: torch.device
     ) -> None:
-        """Raises GpuMemoryError where the memory cannot suffice."""
+        """Raises GpuMemoryError if the memory cannot suffice."""
         self._spec = spec
         self._device = device
         if device.type == "cuda":
@@ -132,7 +132,7 @@ class MemoryWatch:
 
     @contextmanager
     def advice(self) -> Iterator[None]:
-        """Within it, a GPU that is full raises GpuMemoryError."""
+        """Within it, a full GPU raises GpuMemoryError."""
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -144,13 +144,13 @@ class MemoryWatch:
 
 
 def require_fit(need: MemoryNeed, available: int, spec: ExperimentSpec) -> None:
-    """Raise GpuMemoryError where the memory cannot suffice, with what would fit."""
+    """Raise GpuMemoryError if the memory cannot suffice, with what would fit."""
     if need.certain + _RESERVE > available:
         raise GpuMemoryError(f"the trial needs {describe_need(need, available, spec)}")
 
 
 def describe_need(need: MemoryNeed, available: int, spec: ExperimentSpec) -> str:
-    """How much is needed and there, and which batch or number of parts would fit, as the end of a sentence."""
+    """How much is needed and available, and which batch or number of parts would fit, as the end of a sentence."""
     text = f"about {_gib(need.total)} of GPU memory, and may have {_gib(available)}"
     share = gpu_share(spec.resources)
     if share < 1:
@@ -174,7 +174,7 @@ def fitting_parts(need: MemoryNeed, available: int, spec: ExperimentSpec) -> int
 
 
 def fitting_batch(need: MemoryNeed, available: int, spec: ExperimentSpec) -> int | None:
-    """The largest `training.batch_size`, this one halved some times, with which the trial fits; None: none does."""
+    """The largest `training.batch_size`, this one halved repeatedly, with which the trial fits; None: none does."""
     size = spec.training.batch_size // 2
     while size >= max(4, 2 * spec.training.accumulate * distributed.world_size()):
         ratio = size / spec.training.batch_size
@@ -212,7 +212,7 @@ def _kept(model: SelfSupervisedModel, images: Tensor, dtype: torch.dtype) -> _Ke
 
 
 def _part(training: TrainingSpec) -> int:
-    """Images that a process passes through the network at once, the most there are."""
+    """The largest number of images that a process passes through the network at once."""
     return -(-training.batch_size // (distributed.world_size() * training.accumulate))
 
 

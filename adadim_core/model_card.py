@@ -1,4 +1,4 @@
-"""The model card of an exported encoder: what it is, how it was trained, what it reached, how to load it."""
+"""The model card of an exported encoder: architecture, training, figures, and how to load it."""
 
 import math
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ Weight = float | Tensor
 
 
 def weighs(weight: Weight) -> bool:
-    """Whether a loss of this weight is part of the graph: one is left out that is known to have none."""
+    """Whether a loss of this weight is part of the graph; one whose weight is known to be 0 is left out."""
     return isinstance(weight, Tensor) or weight != 0
 
 
@@ -55,7 +55,8 @@ def objective(
 
     A loss whose weight is 0 is computed, as it is logged, but is no part of the graph.
 
-    The I(R;Z) term is that of the first view: the views are drawn alike, so its expectation is that of either.
+    The I(R;Z) term is that of the first view: both views have the same distribution, so its expectation is that of
+    either.
 
     Args:
         spec: which losses, with their settings.

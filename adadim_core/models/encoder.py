@@ -54,7 +54,7 @@ _BUILT_IN = frozenset(_BACKBONES)
 
 
 def register_backbone(name: str, factory: BackboneFactory) -> None:
-    """Make a backbone known, for `Trainer(spec, backbone=name)` and `load_encoder`. A name that is taken is replaced.
+    """Register a backbone for `Trainer(spec, backbone=name)` and `load_encoder`, in place of any of that name.
 
     A spec cannot name it: specs hold no code, and only this process knows the factory.
 
@@ -116,14 +116,14 @@ class Encoder(nn.Module):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Channels last, in which convolutions are faster; a network from elsewhere gets what it is used to.
+        """Channels last, in which convolutions are faster; a registered network gets torch's usual format.
 
-        `x.view(len(x), -1)`, for one, fails where channels come last.
+        `x.view(len(x), -1)`, for example, fails with channels last.
         """
         return torch.channels_last if self.config.backbone in _BUILT_IN else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Tensor:
-        """R of images. Raises ValueError for what is no batch of images with this encoder's channels."""
+        """R of images. Raises ValueError unless they are a batch of images with this encoder's channels."""
         channels = self.config.channels
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images (N, {channels}, H, W) are needed, not a tensor of shape {(*images.shape,)}")

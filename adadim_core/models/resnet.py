@@ -47,7 +47,7 @@ class ResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A residual beside a shortcut, which is a 1x1 convolution where the shape changes."""
+    """A residual branch and a shortcut, which is a 1x1 convolution if the shape changes."""
 
     def __init__(self, residual: nn.Sequential, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def _basic(channels_in: int, middle: int, stride: int) -> nn.Sequential:
 
 
 def _bottleneck(channels_in: int, middle: int, stride: int) -> nn.Sequential:
-    """Narrow, convolve, widen. The stride is on the 3x3 convolution, as in torchvision and all who follow it."""
+    """Narrow, convolve, widen. The stride is on the 3x3 convolution, as in torchvision."""
     return nn.Sequential(
         _conv1x1(channels_in, middle),
         nn.BatchNorm2d(middle),

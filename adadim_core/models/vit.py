@@ -15,7 +15,7 @@ _NORM_EPSILON = 1e-6
 
 
 class VisionTransformer(nn.Module):
-    """(N, channels, S, S) to (N, dim): R is the class token behind the last norm. Positions are learned."""
+    """(N, channels, S, S) to (N, dim): R is the class token after the last norm. Positions are learned."""
 
     def __init__(self, channels: int, image_size: int, *, dim: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class VisionTransformer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a LayerNorm and beside a shortcut."""
+    """Attention and a two-layer perceptron, each after a LayerNorm and with a residual connection."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
