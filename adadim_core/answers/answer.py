@@ -132,6 +132,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
         verdict=verdict,
         sentence="",
         why=None,
+        selection=None,
         notes=[],
         metric=question.metric,
         title=METRICS[question.metric].title if question.metric in METRICS else question.metric,
@@ -158,6 +159,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
         update={
             "sentence": words.statement(),
             "why": words.why(separated),
+            "selection": words.selection(),
             "notes": words.notes(),
             "columns": table.columns(result),
             "configurations": [c.model_copy(update={"cells": cells}) for c, cells in rows_of_table],

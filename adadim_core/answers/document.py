@@ -124,6 +124,8 @@ class Answer(_Document):
     """The statement."""
     why: str | None
     """What H(R), I(R;Z) and effective rank do meanwhile."""
+    selection: str | None
+    """What a choice by measures without labels would have come to, where the sweep has labels to tell."""
     notes: list[str]
     """What a reader must know beside it: left-out configurations, a saturated metric, a sweep that still runs."""
     metric: str

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer
 from adadim_core.answers.estimates import ALPHA
-from adadim_core.answers.numbers import number, plain
+from adadim_core.answers.numbers import decimals_for, number, plain
 from adadim_core.answers.table import difference as interval
 from adadim_core.answers.table import mean
 from adadim_core.answers.words import counted, listed, short_title, within_sentence
+from adadim_core.spec.metrics import metric_title
 
 _NAMED = 4
 """So many configurations are named in a list; of more, the rest is counted."""
 _EXPLAINED = 2
 _MANY_SEEDS = 100
+_FEWEST_RANKED = 3
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,22 @@ class Words:
         words = [f"{first} tells {told} of {counted(pairs, 'pair')} apart", *(f"{m} {n}" for m, (n, _) in others)]
         title = f"the {within_sentence(answer.title)}"
         return f"The balance moves, {title} does not: {', '.join(words)}; {listed([*still, title])} none."
+
+    def selection(self) -> str | None:
+        """What a choice without labels would have come to; None under three configurations, which are no ranking."""
+        found = self.answer.without_labels
+        if not found or found[0].configurations < _FEWEST_RANKED:
+            return None
+        against = found[0].against
+        parts = []
+        for measure in sorted(found, key=lambda a: (a.costs, -(a.tau or 0.0))):
+            tau = "no order" if measure.tau is None else f"tau {number(measure.tau, 2)}"
+            if measure.low is not None and measure.high is not None:
+                tau += f", {number(measure.low, 2)} to {number(measure.high, 2)}"
+            cost = number(measure.costs, decimals_for(against, measure.costs))
+            parts.append(f"{short_title(measure.measure)} {cost} ({tau})")
+        title = within_sentence(metric_title(against))
+        return f"Chosen without labels, the best mean {title} would have been missed by: {'; '.join(parts)}."
 
     def notes(self) -> list[str]:
         """What must be known beside the statement."""

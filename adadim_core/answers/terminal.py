@@ -25,5 +25,7 @@ def render(answer: Answer) -> Group:
     parts.append(Text(answer.sentence, style="bold"))
     if answer.why:
         parts.append(Text(answer.why))
+    if answer.selection:
+        parts.append(Text(answer.selection, style="dim"))
     parts += [Text(note, style="yellow") for note in answer.notes]
     return Group(*parts)

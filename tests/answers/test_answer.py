@@ -270,6 +270,11 @@ def test_measures_without_labels_are_held_against_the_accuracy() -> None:
     assert by_measure["erank_r"].picks == 0
     assert by_measure["erank_r"].costs == pytest.approx(0.874 - 0.812)
     assert by_measure["h_r"].low is None  # three configurations are too few
+    assert found.selection == (
+        "Chosen without labels, the best mean k-NN accuracy would have been missed by: H(R) 0.000 (tau 0.33); "
+        "effective rank 0.062 (tau −0.33)."
+    )
+    assert answer_to(BEST).selection is None
 
 
 def test_many_names_are_counted_not_listed() -> None:

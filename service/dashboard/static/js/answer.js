@@ -31,7 +31,8 @@ export class AnswerPanel {
     setText(this.sentence, answer.sentence);
     setText(this.why, answer.why ?? "");
     this.why.hidden = !answer.why;
-    this.notes.replaceChildren(...answer.notes.map((note) => el("p", { class: "answer-note" }, note)));
+    const notes = answer.selection ? [...answer.notes, answer.selection] : answer.notes;
+    this.notes.replaceChildren(...notes.map((note) => el("p", { class: "answer-note" }, note)));
     this.showTable();
   }
 
