@@ -22,7 +22,7 @@ from sqlalchemy import text
 from adadim_core.storage.address import in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore
 from service.cluster.jobs import ClusterUnavailable, RayJobs
-from service.cluster.local import running_head
+from service.cluster.local import running_head, trouble_of_head
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import DATABASE_ERRORS, Database, alembic_config
 from service.settings import Settings
@@ -124,7 +124,7 @@ async def _cluster(settings: Settings) -> list[Finding]:
     else:
         head = running_head(settings.state_dir)
         if head is None:
-            return [_local_ray()]
+            return [_local_ray(trouble_of_head(settings.state_dir))]
         address, token, remedy = *head, "stop `adadim serve` and start it again"
     jobs = RayJobs()
     await jobs.connect(address, token)
@@ -144,7 +144,9 @@ async def _cluster(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _local_ray() -> Finding:
+def _local_ray(trouble: str | None) -> Finding:
+    if trouble is not None:
+        return Finding("cluster", False, trouble, 'see docs/operations.md, "When it does not start"')
     if shutil.which("ray") or Path(shutil.which("adadim") or "").with_name("ray").exists():
         return Finding("cluster", True, "none runs; `adadim serve` starts a local one")
     return Finding("cluster", False, "RAY_ADDRESS is not set and Ray is not installed",

@@ -49,6 +49,8 @@ class RayJobs:
         self._logs: httpx.AsyncClient | None = None
         """Of its own: however many follow a log, the dispatcher finds a connection free."""
         self.address: str | None = None
+        self.trouble: str | None = None
+        """Why there is no cluster, where whoever keeps it up knows."""
 
     async def connect(self, address: str, token: str | None) -> None:
         """Use this address from now on."""
@@ -150,7 +152,7 @@ class RayJobs:
         self, method: str, path: str, *, json: Any = None, missing_ok: bool = False
     ) -> httpx.Response | None:
         if self._client is None:
-            raise ClusterUnavailable("the Ray cluster is still starting")
+            raise ClusterUnavailable(self.trouble or "the Ray cluster is still starting")
         try:
             with tracing.span(f"ray {method}", **{"url.path": path}):
                 response = await self._client.request(method, path, json=json)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from pathlib import Path
 
 import psutil
 
+from adadim_core.cpus import available_cpus
 from adadim_core.storage.atomic import write_text
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.ports import free_ports
+from service.cluster.process import identity
 from service.secret import new_token, read_secret, write_secret
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,11 @@ _MARKER = "ADADIM_LOCAL_RAY"
 _START_TIMEOUT_S = 120.0
 _CHECK_INTERVAL_S = 2.0
 _STOP_GRACE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
+_LONGEST_TEMPORARY = 22
+"""Of the 107 characters of a socket's path Ray takes 62, this service 22."""
+_LONGEST_WORDS = 300
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class _Head:
     """What a later service needs to take the head over."""
 
     pid: int
-    created: float
+    identity: str
+    """Of its process: the number may be another's by the next look."""
     address: str
 
 
@@ -51,11 +60,12 @@ class LocalRay:
         self._token_path = state_dir / "ray-token"
         self._log_path = state_dir / "ray.log"
         self._marker = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
+        self._trouble_path = state_dir / "ray-trouble"
         # Unix socket paths are limited to about 100 characters, so not under the state directory. Ray opens its
         # folders to everyone, and its logs hold the environment of jobs: the folder above them is closed.
-        self._private_dir = Path(tempfile.gettempdir()) / f"adadim-ray-{self._marker[:8]}"
+        self._private_dir = _temporary_folder() / f"adadim-ray-{self._marker[:8]}"
         self._jobs = jobs
-        self._num_cpus = num_cpus or os.cpu_count() or 1
+        self._num_cpus = num_cpus or available_cpus()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -72,22 +82,47 @@ class LocalRay:
         await asyncio.to_thread(shutil.rmtree, self._private_dir, ignore_errors=True)
 
     async def _supervise(self) -> None:
+        pause = _CHECK_INTERVAL_S
         while True:
             try:
                 head = await self._take_over() or await self._launch()
-                while _is_running(head):  # noqa: ASYNC110 - a process that is not our child sends no event
+                self._tell(None)
+                pause = _CHECK_INTERVAL_S
+                # Neither a process that is not our child nor a folder sends an event.
+                while (why := self._ended(head)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(_CHECK_INTERVAL_S)
-                logger.warning("the local Ray head ended; starting another")
+                logger.warning("%s; starting another", why)
+                self._tell(f"{why}; another is starting")
             except Exception as error:  # noqa: BLE001 - whatever it is, without a head nothing ever runs
-                logger.error("the local Ray head did not start, trying again: %s (log: %s)", error, self._log_path)
-                await asyncio.sleep(_CHECK_INTERVAL_S)
+                self._tell(f"the local Ray head does not start: {error} (log: {self._log_path})")
+                logger.error("the local Ray head did not start, trying again in %.0f s: %s", pause, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
             await self._jobs.close()
             await asyncio.to_thread(self._end_processes)
+
+    def _ended(self, head: _Head) -> str | None:
+        """Why a head serves no more; None: it serves."""
+        if not _is_running(head):
+            return "the local Ray head ended"
+        # Jobs that start write there, and wait for ever where they cannot.
+        if not (self._private_dir / "r").is_dir():
+            return f"the files of the local Ray head in {self._private_dir} were removed"
+        return None
+
+    def _tell(self, trouble: str | None) -> None:
+        """Say why nothing runs, or that all is well: to who waits in the queue, and to `adadim doctor`."""
+        self._jobs.trouble = trouble
+        with contextlib.suppress(OSError):
+            if trouble is None:
+                self._trouble_path.unlink(missing_ok=True)
+            else:
+                write_text(self._trouble_path, trouble)
 
     async def _take_over(self) -> _Head | None:
         """The head an earlier service left behind, if it is alive and answers."""
         head = self._read_record()
-        if head is None or not _is_running(head):
+        if head is None or self._ended(head) is not None:
             await asyncio.to_thread(self._end_processes)
             return None
         probe = RayJobs()
@@ -129,30 +164,41 @@ class LocalRay:
         }
         self._log_path.touch(mode=0o600)
         with self._log_path.open("ab") as log:
+            begin = log.tell()
             process = await asyncio.to_thread(
                 # A session of its own: Ctrl-C in the terminal must not reach it before the service says so.
                 lambda: subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             )
-        head = _Head(process.pid, psutil.Process(process.pid).create_time(), f"http://127.0.0.1:{dashboard}")
+        head = _Head(process.pid, identity(process.pid) or "", f"http://127.0.0.1:{dashboard}")
         write_text(self._record, json.dumps(asdict(head)))
         # Asked by a client of its own: the service's stays disconnected, and queued work queued, until Ray answers.
         probe = RayJobs()
         await probe.connect(head.address, token)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                version = await self._first_answer(probe, process)
+                version = await self._first_answer(probe, process, begin)
+        except TimeoutError:
+            raise ClusterUnavailable(f"Ray does not answer after {_START_TIMEOUT_S:.0f} s") from None
         finally:
             await probe.close()
         await self._jobs.connect(head.address, token)
         logger.info("started a local Ray %s with %d CPUs at %s", version, self._num_cpus, head.address)
         return head
 
-    async def _first_answer(self, probe: RayJobs, process: subprocess.Popen[bytes]) -> str:
+    async def _first_answer(self, probe: RayJobs, process: subprocess.Popen[bytes], begin: int) -> str:
         while process.poll() is None:
             with contextlib.suppress(ClusterUnavailable):
                 return await probe.version()
             await asyncio.sleep(0.2)
-        raise ClusterUnavailable(f"`ray start` ended with exit code {process.returncode}")
+        raise ClusterUnavailable(f"`ray start` ended with exit code {process.returncode}: {self._last_words(begin)}")
+
+    def _last_words(self, begin: int) -> str:
+        """The line of its log that says what went wrong."""
+        with self._log_path.open("rb") as log:
+            log.seek(begin)
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        told = [line for line in lines if _ERROR.match(line)]
+        return (told or lines or ["it said nothing"])[-1][:_LONGEST_WORDS]
 
     def _token(self) -> str:
         if not read_secret(self._token_path):
@@ -204,9 +250,19 @@ def running_head(state_dir: Path) -> tuple[str, str] | None:
     return (head.address, read_secret(state_dir / "ray-token")) if _is_running(head) else None
 
 
-def _is_running(head: _Head) -> bool:
+def trouble_of_head(state_dir: Path) -> str | None:
+    """Why the service of a state directory has no local head, as it last said; None: it said nothing."""
     try:
-        process = psutil.Process(head.pid)
-        return abs(process.create_time() - head.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        return (state_dir / "ray-trouble").read_text() or None
+    except OSError:
+        return None
+
+
+def _is_running(head: _Head) -> bool:
+    return identity(head.pid) == head.identity
+
+
+def _temporary_folder() -> Path:
+    """Where Ray's files go: where TMPDIR says, unless its sockets would have too long a path there."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(os.fsencode(folder)) <= _LONGEST_TEMPORARY else Path("/tmp")  # noqa: S108 - its owner is checked

@@ -43,6 +43,10 @@ SILENCE_AFTER_JOB = timedelta(seconds=8)
 SILENCE = timedelta(seconds=90)
 """A worker that says nothing for so long has its job stopped, whatever Ray says of it; after twice as long its attempt
 is lost. The next one waits all the same until the job is gone or given up (closing.py)."""
+PENDING_TOLD = timedelta(seconds=30)
+"""The driver of a job takes no room of the cluster: one that Ray has not started by then is worth a word."""
+PENDING_LOST = timedelta(minutes=10)
+"""Nodes may have to come, and images; what Ray has not started by then it has forgotten."""
 _STOP_INTERVAL = timedelta(seconds=1)
 SUBMIT_GRACE = timedelta(seconds=5)
 """Whoever looks at an attempt that was never submitted holds its lease: the dispatcher that was handing it over is
@@ -107,6 +111,8 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
             return  # the worker reported its outcome meanwhile
         # Ray may take long to answer: what was heard meanwhile counts.
         view = replace(view, silence=await _silence(session, context, attempt))
+        if attempt is not None and view.pending:
+            view = replace(view, pending_for=await _since(session, context, attempt.created_at))
         if experiment.desired_state == "run":
             await _apply_run(session, experiment, attempt, view)
             return
@@ -132,6 +138,13 @@ class _View:
     """Time since the worker was last heard of, or could have been."""
     undelivered: Undelivered | None = None
     """What the worker of a job that is gone left in the storage."""
+    pending_for: timedelta = timedelta(0)
+    """How long Ray has had the job without starting it."""
+
+    @property
+    def pending(self) -> bool:
+        """Ray has the job and has not started it."""
+        return self.job is not None and self.job.status == "PENDING"
 
     @property
     def job_gone(self) -> bool:
@@ -152,10 +165,14 @@ async def _silence(session: AsyncSession, context: Context, attempt: Attempt | N
     """How long nothing was heard of an attempt that could have been."""
     if attempt is None:
         return timedelta(0)
-    heard = attempt.heartbeat_at or attempt.submitted_at or attempt.created_at
-    # The database's clock wrote `heard` and is asked again: this machine's own may be minutes off.
+    return await _since(session, context, attempt.heartbeat_at or attempt.submitted_at or attempt.created_at)
+
+
+async def _since(session: AsyncSession, context: Context, moment: datetime) -> timedelta:
+    """The time since a moment of the database's clock in which something could have been heard."""
+    # The database's clock wrote the moment and is asked again: this machine's own may be minutes off.
     now = (await session.scalars(select(func.now()))).one()
-    return min(now - heard, context.reception.unbroken_for())
+    return min(now - moment, context.reception.unbroken_for())
 
 
 async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *, wanted: bool) -> _View:
@@ -167,7 +184,7 @@ async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *
         return _View(reachable=True, job=None, silence=silence)
     try:
         job = await context.jobs.find(attempt.submission_id)
-        # PENDING jobs wait for room on the cluster. An attempt that is over is closed by `close_attempt`.
+        # A PENDING job has no worker that could say anything. An attempt that is over is closed by `close_attempt`.
         silent = silence > SILENCE and attempt.ended_at is None and job is not None and job.status != "PENDING"
         if job is not None and not job.ended and (silent or not wanted):
             await context.jobs.stop(attempt.submission_id)
@@ -238,9 +255,9 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
             experiment.due_at = _from_now(_STOP_INTERVAL)
         return
     never_submitted = attempt.submitted_at is None and attempt.heartbeat_at is None and view.job is None
-    pending = view.job is not None and view.job.status == "PENDING"
+    pending = view.pending
     if pending or (view.job is not None and attempt.submitted_at is None):
-        attempt.submitted_at = func.now()  # it waits for room on the cluster, or whoever submitted it has died
+        attempt.submitted_at = func.now()  # it has not begun, or whoever submitted it has died
     if view.job_gone and never_submitted and view.silence > SUBMIT_GRACE:
         # The dispatcher that was handing it to Ray died, and the attempt's token with it.
         end_attempt(attempt, "interrupted", "never reached the cluster")
@@ -255,12 +272,27 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
         state = "lost" if view.job is None or not _costs_nothing(attempt, view.job, view.silence) else "interrupted"
         end_attempt(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
+    elif view.pending_for > PENDING_LOST:
+        end_attempt(attempt, "lost", f"Ray did not start its job within {view.pending_for.total_seconds():.0f} s")
+        await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     elif view.reachable and not view.job_gone and not pending and view.silence > 2 * SILENCE:
         logger.warning("experiment %d: stop had no effect on %s", experiment.id, attempt.submission_id)
         end_attempt(attempt, "lost", f"no word for {view.silence.total_seconds():.0f} s; stop had no effect on its job")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     else:
         experiment.due_at = _from_now(CHECK_INTERVAL)
+        if view.pending_for > PENDING_TOLD and view.job is not None:
+            await _tell(
+                session, experiment, f"Ray has not started its job yet: {view.job.message or 'no reason given'}"
+            )
+
+
+async def _tell(session: AsyncSession, experiment: Experiment, why: str) -> None:
+    """Say what an experiment waits for."""
+    if experiment.state_reason != why:
+        experiment.state_reason = why
+        await session.flush()
+        await events.append(session, experiment.id, "experiment", {"state": experiment.state})
 
 
 async def _take_undelivered(
@@ -319,9 +351,7 @@ async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, 
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
         if experiment.state == "starting":
-            experiment.state_reason = why
-            await session.flush()
-            await events.append(session, experiment.id, "experiment", {"state": experiment.state})
+            await _tell(session, experiment, why)
 
 
 async def mark_submitted(context: Context, experiment_id: int, lease: UUID, attempt_id: int) -> None:

@@ -44,7 +44,7 @@ def _reason(waiting: Waiting, owner: str, used: int, context: Context) -> str:
     if not waiting.due:
         return f"trying again at {waiting.due_at:%H:%M:%S %Z}, after an attempt that broke off"
     if context.jobs.address is None:
-        return "the Ray cluster is starting"
+        return context.jobs.trouble or "the Ray cluster is starting"
     if used >= slots:
         return f"{used} of {slots} slots in use"
     if owner_slots is not None and waiting.owner_in_flight >= owner_slots:

@@ -253,16 +253,35 @@ async def test_attempts_that_got_somewhere_are_not_counted(context: Context) -> 
         assert [await attempts.fruitless_since(session, experiment_id, n, minute) for n in (0, 2, 3)] == [2, 2, 1]
 
 
-async def test_a_job_that_waits_for_ray_is_not_silent(context: Context, ray: RayStandIn) -> None:
+async def test_a_job_that_waits_for_ray_is_not_silent_and_told(context: Context, ray: RayStandIn) -> None:
     ray.first_status = "PENDING"
     experiment_id = await queue(context)
     async with dispatching(context):
         attempt = await submitted(context, experiment_id)
-        await fall_silent(context, attempt.id)
+        context.reception.since = datetime.now(UTC) - LONG_AGO
+        past = datetime.now(UTC) - 2 * service.SILENCE
+        await change(context, Attempt, attempt.id, created_at=past, submitted_at=past)
+
+        async def told() -> str | None:
+            return (await load(context, experiment_id)).state_reason
+
+        assert str(await until(told)).startswith("Ray has not started its job yet: ")
         looks = len(ray.requests)
         await until(lambda: len(ray.requests) > looks + 3)
-    assert ray.only_job.stops == 0
-    assert (await load(context, experiment_id)).attempt == 1
+        assert ray.only_job.stops == 0
+        experiment = await load(context, experiment_id)
+        assert (experiment.attempt, experiment.state) == (1, "starting")
+
+
+async def test_a_job_that_ray_never_starts_is_lost_and_told(context: Context, ray: RayStandIn) -> None:
+    ray.first_status = "PENDING"
+    experiment_id = await queue(context, sweep(2, retries=0))
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        await fall_silent(context, attempt.id)
+        experiment = await ended(context, experiment_id)
+    assert experiment.state == "failed"
+    assert "Ray did not start its job within 864" in str(experiment.state_reason)
 
 
 async def test_an_interrupted_attempt_is_followed_by_another_and_costs_no_retry(

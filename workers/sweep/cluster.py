@@ -6,16 +6,20 @@ Owns ray.init and the translation of the spec's resources into Ray's. Starts no 
 import logging
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import ray
 
+from adadim_core.cpus import available_cpus
 from adadim_core.spec.sections import ResourcesSpec
 from workers.errors import RunError
 
 _LOOK_SECONDS = 2.0
+_LONGEST_TEMPORARY = 40
+"""Of the 107 characters of a socket's path Ray takes 66."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ def connect(resources: ResourcesSpec) -> None:
         # "local" and not Ray's default, which would join any cluster someone started on this machine
         ray.init(
             address=address or "local",
+            # what is left to this process, and not what the machine has
+            num_cpus=None if address else available_cpus(),
+            _temp_dir=None if address else _short_temporary_folder(),
             # it takes time to start, and only Ray Train, for trials of several processes, asks it anything
             include_dashboard=None if address else resources.workers > 1,
             logging_level=logging.WARNING,
@@ -56,6 +63,12 @@ def connect(resources: ResourcesSpec) -> None:
             if address
             else f"cannot start a local Ray cluster: {error}"
         ) from error
+
+
+def _short_temporary_folder() -> str | None:
+    """Where a local cluster keeps its files where TMPDIR is too long for a socket's path; None: where Ray likes."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return None if len(os.fsencode(folder)) <= _LONGEST_TEMPORARY else "/tmp/ray"  # noqa: S108 - Ray's own default
 
 
 def room_for(resources: ResourcesSpec) -> Room:

@@ -1,0 +1,133 @@
+"""The local Ray head: whose process it is, where its files go, and that what keeps it from starting is told."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from service_harness import until
+
+from service.cli.doctor import _local_ray
+from service.cluster import local, process
+from service.cluster.jobs import ClusterUnavailable, RayJobs
+from service.cluster.local import LocalRay, running_head, trouble_of_head
+
+
+@pytest.fixture
+def sleeper():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def test_a_process_is_the_same_whatever_the_clock_does(sleeper, monkeypatch) -> None:
+    known = process.identity(sleeper.pid)
+    monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)  # from which psutil tells when a process was started
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: 1.0)
+    assert known is not None
+    assert process.identity(sleeper.pid) == known
+    assert process.identity(os.getpid()) != known
+    sleeper.kill()
+    sleeper.wait()
+    assert process.identity(sleeper.pid) is None
+
+
+def test_a_process_that_nobody_has_collected_yet_has_ended(sleeper) -> None:
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert process.identity(sleeper.pid) is None
+
+
+def test_names_of_processes_may_hold_anything(tmp_path, monkeypatch) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_text("7 (a) S (b) S " + " ".join(str(n) for n in range(4, 53)) + "\n")
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "sys/kernel/random/boot_id").write_text("boot\n")
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    assert process.identity(7) == "boot 22"
+
+
+def test_without_proc_the_start_of_a_process_tells_it(sleeper, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    assert process.identity(sleeper.pid) == process.identity(sleeper.pid) is not None
+    assert process.identity(2**30) is None
+
+
+def test_a_head_of_another_boot_does_not_run(tmp_path, sleeper) -> None:
+    record = {"pid": sleeper.pid, "identity": process.identity(sleeper.pid), "address": "http://127.0.0.1:1"}
+    (tmp_path / "ray.json").write_text(json.dumps(record))
+    found = running_head(tmp_path)
+    assert found is not None
+    assert found[0] == "http://127.0.0.1:1"
+    (tmp_path / "ray.json").write_text(json.dumps(record | {"identity": "another"}))
+    assert running_head(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("temporary", "used"),
+    [("/tmp", "/tmp"), ("/tmp/slurm_jobdir/1355700/scratch/tmp", "/tmp"), ("/scratch", "/scratch")],
+)
+def test_a_long_tmpdir_is_not_used_for_sockets(monkeypatch, tmp_path, temporary, used) -> None:
+    monkeypatch.setattr("tempfile.tempdir", temporary)
+    head = LocalRay(tmp_path, RayJobs(), None)
+    assert head._private_dir.parent == Path(used)
+    # session_2026-11-26_14-05-15_123456_1234567/sockets/plasma_store and a zero byte
+    assert len(str(head._private_dir / "r")) + 1 + 62 < 107
+
+
+async def test_why_a_head_does_not_start_is_told_to_those_who_wait(monkeypatch, tmp_path) -> None:
+    ray = tmp_path / "ray"
+    ray.write_text(
+        "#!/bin/sh\necho 'Traceback (most recent call last):' >&2\n"
+        "echo 'OSError: AF_UNIX path length cannot exceed 107 bytes' >&2\necho 'see above' >&2\nexit 1\n"
+    )
+    ray.chmod(0o755)
+    monkeypatch.setattr(local, "sys", SimpleNamespace(executable=str(tmp_path / "python")))
+    monkeypatch.setattr(local, "_CHECK_INTERVAL_S", 0.01)
+    jobs = RayJobs()
+    head = LocalRay(tmp_path, jobs, 1)
+    head.start()
+    try:
+        trouble = await until(lambda: jobs.trouble)
+        assert "the local Ray head does not start: `ray start` ended with exit code 1: OSError: AF_UNIX path" in trouble
+        with pytest.raises(ClusterUnavailable, match="AF_UNIX path"):
+            await jobs.version()
+        await until(lambda: trouble_of_head(tmp_path))
+        finding = _local_ray(trouble_of_head(tmp_path))
+        assert not finding.ok
+        assert "AF_UNIX path" in finding.text
+        assert "docs/operations.md" in finding.remedy
+    finally:
+        await head.stop()
+
+
+async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp_path, sleeper) -> None:
+    monkeypatch.setattr(local, "_CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(local, "_LONGEST_TEMPORARY", 4096)
+    jobs = RayJobs()
+    head = LocalRay(tmp_path, jobs, 1)
+    files = head._private_dir / "r"
+    launched: list[int] = []
+
+    async def launch() -> local._Head:
+        files.mkdir(parents=True, exist_ok=True)
+        launched.append(1)
+        return local._Head(sleeper.pid, process.identity(sleeper.pid) or "", "http://127.0.0.1:1")
+
+    monkeypatch.setattr(head, "_launch", launch)
+    monkeypatch.setattr(head, "_end_processes", lambda: None)
+    head.start()
+    try:
+        await until(lambda: launched)
+        await until(lambda: jobs.trouble is None)
+        await asyncio.to_thread(files.rmdir)
+        await until(lambda: len(launched) > 1)
+    finally:
+        await head.stop()
