@@ -51,9 +51,9 @@ class Part:
 PARTS = {
     "core": Part("gpu.core_tests", 0.3),
     "product": Part("gpu.product", 0.35, beside=True),
-    "throughput": Part("gpu.throughput", 0.20),
-    "lightly": Part("gpu.lightly_step", 0.15),
-    "packing": Part("gpu.packing", 0.28),
+    "throughput": Part("gpu.throughput", 0.32),
+    "lightly": Part("gpu.lightly_step", 0.17),
+    "packing": Part("gpu.packing", 0.26),
     "information": Part("gpu.information", 0.08),
     "study": Part("gpu.study", 1.0),
 }

@@ -54,8 +54,9 @@ def run(settings: Settings, record: Record) -> None:
                 record.attempt(f"{backbone} profile", lambda b=backbone, n=batch: _profile(settings, b, n))
                 record.attempt(f"{backbone} pieces", lambda b=backbone, n=batch: _pieces(settings, b, n, rates))
     if settings.cuda:  # last, as compiling takes its time
-        name = f"resnet18 batch {batches[0]}, torch.compile"
-        record.attempt(name, lambda: _speed(settings, "resnet18", batches[0], peak, compile=True))
+        for backbone in ("resnet50", "resnet18"):
+            name = f"{backbone} batch 512, torch.compile"
+            record.attempt(name, lambda b=backbone: _speed(settings, b, 512, peak, compile=True))
 
 
 def matrix_peak(settings: Settings) -> float:
