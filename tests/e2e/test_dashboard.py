@@ -2,14 +2,19 @@
 attempt; its job is the record of the stand-in for Ray, so that nothing has to be trained.
 """
 
+import contextlib
 import io
 import json
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -164,6 +169,58 @@ def painted(plot: Locator) -> int:
             .data.filter((value, at) => at % 4 === 3 && value > 0).length"""
     )
     return found
+
+
+@pytest.fixture
+def below_a_path(lab: Lab) -> Iterator[str]:
+    """The address of a proxy that serves the service under /adadim, streams as well."""
+    service = urlsplit(lab.client.url)
+
+    class Proxy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            if not self.path.startswith("/adadim/"):
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            upstream = HTTPConnection(str(service.hostname), service.port or 80)
+            upstream.request(self.command, self.path.removeprefix("/adadim"), body, dict(self.headers))
+            found = upstream.getresponse()
+            self.send_response(found.status)
+            for name, value in found.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.end_headers()  # HTTP/1.0: the end of the connection is the end of the answer
+            with contextlib.suppress(OSError):  # the page has left
+                while piece := found.read1():
+                    self.wfile.write(piece)
+            upstream.close()
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names http.server calls
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/adadim"
+    server.shutdown()
+    server.server_close()
+
+
+def test_it_works_below_a_path_of_a_proxy(blank: Page, lab: Lab, below_a_path: str) -> None:
+    number, worker = lab.start(sweep(epochs=2))
+    worker.report(series=[worker.points(0, range(1, 4), h_r=1.0)], trials=[{"number": 0, "state": "running"}])
+    blank.goto(f"{below_a_path}/#token={lab.service.token}")
+    blank.locator(f"a.row-link[href='/adadim/experiments/{number}']").click()
+    expect(blank).to_have_url(f"{below_a_path}/experiments/{number}")
+    expect(row(blank, 0)).to_contain_text("running")
+    worker.report(trials=[{"number": 0, "state": "succeeded", "epoch": 2, "epochs": 2}])
+    expect(row(blank, 0)).to_contain_text("succeeded")  # by the stream
+    blank.reload()
+    expect(row(blank, 0)).to_contain_text("succeeded")
+    blank.get_by_role("link", name="AdaDim").click()
+    expect(blank).to_have_url(f"{below_a_path}/")
 
 
 def test_a_token_is_what_opens_it(blank: Page, lab: Lab, console: Console) -> None:

@@ -1,6 +1,8 @@
 // The service's HTTP API as functions. Owns request errors: every failure is an ApiError, every 401 is announced.
 
-const ROOT = "/api/v1";
+import { ROOT } from "./router.js";
+
+const API = `${ROOT}api/v1`;
 let announceUnauthorized = () => {};
 
 /** What went wrong with a request: status 0 where no answer came. */
@@ -32,7 +34,7 @@ export const getMetrics = (id, metrics, maxPoints, signal, range = null) =>
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
 export const getData = (id, signal) => request("GET", `/experiments/${id}/data`, { signal });
 export const eventsUrl = (id, after, metrics) =>
-  `${ROOT}/experiments/${id}/events?${query({ after, metrics: metrics.join(",") })}`;
+  `${API}/experiments/${id}/events?${query({ after, metrics: metrics.join(",") })}`;
 
 /** All trials of an experiment, over as many pages as there are. */
 export async function getTrials(id, signal) {
@@ -59,7 +61,7 @@ async function request(method, path, { body, signal, text = false, quiet = false
   }
   let response;
   try {
-    response = await fetch(ROOT + path, options);
+    response = await fetch(API + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "No answer from the service", "It may be stopped or out of reach.");

@@ -1,6 +1,7 @@
 // Full-width messages: errors with a way to try again, empty states.
 
 import { el } from "./dom.js";
+import { ROOT } from "./router.js";
 
 /** A message. `retry` adds a button, `home` a link to the list. */
 export function notice(title, detail, { retry = null, home = false, children = [] } = {}) {
@@ -15,7 +16,7 @@ export function notice(title, detail, { retry = null, home = false, children = [
           "p",
           { class: "actions" },
           retry ? el("button", { type: "button", onclick: retry }, "Try again") : null,
-          home ? el("a", { href: "/" }, "All experiments") : null,
+          home ? el("a", { href: ROOT }, "All experiments") : null,
         )
       : null,
   );

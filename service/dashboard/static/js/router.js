@@ -1,11 +1,14 @@
 // Addresses of the two pages, and navigation between them without loading the document again.
 
-export const experimentPath = (id) => `/experiments/${id}`;
+/** The path under which the service is served: a proxy may put it below one of its own. */
+export const ROOT = new URL("../../", import.meta.url).pathname;
+export const experimentPath = (id) => `${ROOT}experiments/${id}`;
 
 export function matchRoute(pathname) {
-  const path = pathname.replace(/\/+$/, "");
-  if (path === "" || path === "/experiments") return { name: "list" };
-  const match = /^\/experiments\/(\d+)$/.exec(path);
+  if (!`${pathname}/`.startsWith(ROOT)) return { name: "unknown" };
+  const path = pathname.slice(ROOT.length).replace(/\/+$/, "");
+  if (path === "" || path === "experiments") return { name: "list" };
+  const match = /^experiments\/(\d+)$/.exec(path);
   return match ? { name: "experiment", id: Number(match[1]) } : { name: "unknown" };
 }
 
