@@ -37,7 +37,7 @@ _OUTCOME_SECONDS = 60.0
 _HELP = """\
 SPEC is a file (YAML or JSON), - for standard input, or env:NAME for an environment variable.
 RAY_ADDRESS names the Ray cluster; without it a local one is started for this run. Given the --storage of an
-interrupted run, the run goes on where it was.
+interrupted run, the run continues where it stopped.
 
 `python -m workers import RESULTS --service URL` brings the results of a run into a service.
 """
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = Outcome(state="failed", error=str(error))
     except (Interrupted, SystemExit):  # SystemExit: a signal while Ray's own handler was there, in ray.init
         outcome = Outcome(state="interrupted", error=interruption.reason or "received SIGTERM")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the service hears of it
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported to the service
         outcome = _broken_off(error, interruption)
     delivered = _deliver(outcome, attempt, storage.points if storage else None, interruption)
     if service is not None and storage is not None and not delivered and not attempt.superseded:
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interruption: Interruption) -> bool:
-    """Tell the service how the attempt ended. A signal meanwhile leaves it little time. Returns whether it knows."""
+    """Report the outcome to the service. A signal meanwhile leaves little time for it. Returns whether it arrived."""
     interruption.install()  # Ray's own handler may be there, where ray.init failed
     if outcome.state != "interrupted":
         with suppress(Interrupted), interruption.raising():  # which leaves it one more try, below
@@ -102,7 +102,7 @@ def _deliver(outcome: Outcome, attempt: Attempt, points: Path | None, interrupti
 
 
 def _leave(outcome: Outcome, attempt: Attempt, service: ServiceAddress, storage: Storage) -> None:
-    """Leave the outcome where the service looks for that of an attempt it does not hear of any more."""
+    """Leave the outcome in the storage, where the service looks when an attempt has fallen silent."""
     left = Undelivered(
         outcome=Outcome(state=outcome.state, error=shortened(outcome.error)),
         service=described(service),

@@ -22,7 +22,7 @@ class RunContext:
     run: str
     """Names this run among the attempts at the experiment; part of its spool files' names."""
     service: ServiceAddress | None
-    """None: nobody listens, everything else is the same."""
+    """None: the run reports to nobody; everything else is the same."""
     data_folder: Path = Path()
     """Where a relative data.path begins; absolute."""
     opened: Storage | None = None

@@ -19,12 +19,12 @@ def is_relative(path: str | None) -> bool:
 
 
 def paths_of(spec: ExperimentSpec, plans: Iterable[TrialPlan]) -> list[str]:
-    """Every data.path of these trials, once."""
+    """Every data.path of these trials, once; none if there are trials that need no path."""
     found: dict[str | None, None] = {}
     for plan in plans:
         varied = {path: value for path, value in plan.params.items() if path.partition(".")[0] == "data"}
         found[(spec.with_params(varied) if varied else spec).data.path] = None
-    return [path for path in found if path is not None]
+    return [] if None in found else [path for path in found if path is not None]
 
 
 def folder_of(paths: Iterable[str], places: Sequence[Path]) -> Path:

@@ -11,7 +11,7 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """Somebody wants this run to end. Not an Exception: no library on the way may catch it and go on."""
+    """The run should end. Not an Exception: no library in between may catch it and continue."""
 
 
 class Interruption:

@@ -37,7 +37,7 @@ class OutputLog:
             if self._ended:
                 return
             try:
-                # Not before the first word: until then the folder may turn out to be another experiment's.
+                # Opened at the first write: until then the folder may turn out to be another experiment's.
                 self._file = self._file or self._open()
                 self._file.write(text)
                 self._file.flush()

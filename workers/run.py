@@ -1,5 +1,6 @@
 """The order of one run: storage -> plan -> what is left of it -> cluster -> trials -> results -> outcome."""
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from workers.storage.trial_result import TrialResult, chosen, read_result
 from workers.sweep.budget import Budget
 from workers.sweep.race import never_to_start
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
@@ -50,8 +53,8 @@ def run_experiment(
     Args:
         spec: The experiment.
         storage: Where its files go.
-        service: Who is told; None: nobody.
-        attempt: What the service is told.
+        service: The service to report to; None: there is none.
+        attempt: The attempt, through which trials' states are reported.
         interruption: Whether the run should end.
         folders: Where a relative data.path may begin: the spec's folder, the caller's.
 
@@ -91,7 +94,7 @@ def run_experiment(
     if run_succeeded(results):
         return Outcome(state="succeeded")
     if budget.used_up:
-        return Outcome(state="failed", error=f"{budget.reason} before any trial came to its first result")
+        return Outcome(state="failed", error=f"{budget.reason} before any trial reached its first result")
     return Outcome(state="failed", error=f"every trial failed\n{commonest_error(results)}")
 
 
@@ -100,7 +103,7 @@ def _take_up(
 ) -> list[TrialPlan]:
     """Account for every trial of the plan, finished ones with their results. Returns those that are not.
 
-    Of those, the ones that have `begun` are shown as they were left; what others once showed is gone.
+    Of those, the ones that have `begun` are shown with their last metrics; the others start again without.
     """
     left = []
     before = {result.number: result for result in read_results(storage) if result.number in begun}
@@ -133,14 +136,17 @@ def _train(
         if plan.number in out:
             progress.update(replace(progress.results[plan.number], state="stopped", reason=out[plan.number]))
     plans = [plan for plan in plans if plan.number not in out]
-    # With no time left, those that earlier attempts trained still leave what they came to.
+    # With no time left, trials that earlier attempts trained still write their results.
     left = [plan for plan in plans if plan.number in begun or not budget.used_up]
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Trials of a local cluster see what this process sees; nodes of another one are asked (nodes.py).
-        if not os.environ.get("RAY_ADDRESS") and (problems := unseen(data)):
+        problems = [] if os.environ.get("RAY_ADDRESS") else unseen(data)
+        if problems and len(problems) == len(data):
             raise RunError("; ".join(problems))
-        # Here and not above: Ray takes seconds to import, and the service hears of this attempt before.
+        for problem in problems:
+            logger.warning("%s; trials that need it will fail", problem)
+        # Imported here: it takes seconds, and the service gets the first heartbeat before.
         from workers.sweep.cluster import connect
         from workers.sweep.ending import Ending
         from workers.sweep.nodes import NodeCheck

@@ -48,7 +48,7 @@ def attempt(service: FakeService, stops: Stops) -> Iterator[Attempt]:
 
 def test_a_heartbeat_comes_without_news(service: FakeService, attempt: Attempt) -> None:
     wait_for(lambda: len(service.accepted) >= 2, seconds=30)
-    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None, "waiting": None}
+    assert service.accepted[1] == {"trials": [], "series": [], "outcome": None, "waiting": None, "data": {}}
 
 
 def test_a_state_is_told_at_once_and_not_repeated(

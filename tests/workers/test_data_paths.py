@@ -46,6 +46,7 @@ def test_every_path_of_a_sweep_is_looked_at_once(tmp_path: Path) -> None:
     plans = [TrialPlan(n, {"data.path": path, "training.seed": n}) for n, path in enumerate(["a", "b", "b", "c"])]
     paths = paths_of(spec, [*plans, TrialPlan(4, {})])
     assert paths == ["a", "b", "c"]
+    assert paths_of(spec, [*plans, TrialPlan(5, {"data": {"dataset": "digits"}})]) == [], "not every trial needs one"
     assert [problem.partition(" (")[0] for problem in unseen(places(paths, tmp_path))] == [
         f"data.path: there is no {tmp_path / name}" for name in ("b", "c")
     ]

@@ -90,7 +90,7 @@ def test_killed_trials_then_driver(ray_head: RayHead, run_workers: Start, tmp_pa
     for process in trial_processes(ray_head):
         process.kill()
     wait_for(
-        lambda: first.output.count("it goes on from its last checkpoint") == 2, seconds=100, what="both were missed"
+        lambda: first.output.count("it resumes from its last checkpoint") == 2, seconds=100, what="both were missed"
     )
     first.process.kill()
     first.process.wait()
@@ -224,7 +224,7 @@ def test_a_lost_node(ray_head: RayHead, run_workers: Start, s3: S3, tmp_path: Pa
         assert run.finish(300) == 0, run.output
     finally:
         node.kill()
-    assert f"trial {trial}: its process was lost; it goes on from its last checkpoint" in run.output
+    assert f"trial {trial}: its process was lost; it resumes from its last checkpoint" in run.output
     storage.fetch_records()
     runs = spooled_steps(storage.root, trial)
     assert len(runs) >= 2

@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 from worker_harness import WorkerRun, tiny_spec
 
-from workers.sweep.nodes import _inspector, _own_version, told
+from workers.sweep.nodes import _inspector, _own_version, described
 
 Start = Callable[..., WorkerRun]
 
@@ -25,7 +25,8 @@ def test_what_is_wrong_with_a_node_is_told_with_what_to_do(tmp_path: Path) -> No
     assert missing == f"has no no_such_package: install adadim[workers]=={own} into {sys.executable} there"
     other = inspect("99.0", ("workers",), ())
     assert other.startswith(f"has adadim {own}, this run 99.0: install adadim[workers]==99.0 into ")
-    unseen = inspect(own, ("workers",), (str(tmp_path), "/no/such/set"))
+    assert inspect(own, ("workers",), (str(tmp_path), "/no/such/set")) == "", "other trials can run there"
+    unseen = inspect(own, ("workers",), ("/no/such/set",))
     assert unseen == "does not see /no/such/set: mount the data there under the same path"
 
 
@@ -43,7 +44,7 @@ def test_the_question_reaches_a_node_without_adadim(tmp_path: Path) -> None:
 
 def test_nodes_with_the_same_problem_are_told_together() -> None:
     bad = [(f"node-{n}", "has no torch: install it") for n in range(7)] + [("gpu-1", "does not see /data: mount it")]
-    assert told(bad) == (
+    assert described(bad) == (
         "node node-0, node-1, node-2, node-3, node-4 and 2 more has no torch: install it; "
         "node gpu-1 does not see /data: mount it"
     )

@@ -1,6 +1,6 @@
 """The driver's side of an attempt: trial states, heartbeat and outcome, and the service's order to stop.
 
-Owns what the service is told about the attempt as a whole. Metric points are reporter.py's.
+Owns what is reported about the attempt as a whole. Metric points are reporter.py's.
 """
 
 import logging
@@ -32,7 +32,7 @@ class OnStop(Protocol):
 
 
 class Attempt:
-    """What is known of every trial, told to the service as it changes. Without a service it only keeps it.
+    """The latest state of every trial, reported to the service as it changes. Without a service it is only kept.
 
     `update` may be called from any thread; `start`, `finish` and `abandon` belong to the driver's main thread.
     """
@@ -111,7 +111,7 @@ class Attempt:
 
         Args:
             outcome: How the attempt ended.
-            points: Folder with the spools of this experiment, if it came to have one.
+            points: Folder with the spools of this experiment, if there is one.
             timeout: Seconds after which an unreachable service is given up; the spools keep the points.
             limit: Seconds after which one that still takes points is given up too.
         """
@@ -125,7 +125,7 @@ class Attempt:
         try:
             complete = points is None or replay(points, self._connection, timeout=timeout / 2, limit=limit / 2)
             if not complete and outcome.state != "interrupted":
-                # A final outcome would be the last word on points not yet told; the next attempt delivers both.
+                # The service takes no points after a final outcome; the next attempt delivers both.
                 logger.warning("points are left in their spools: the outcome %r waits for them", outcome.state)
                 return False
             return self._post_outcome(self._connection, outcome, min(time.monotonic() + timeout / 2, end))
@@ -139,10 +139,12 @@ class Attempt:
         while True:
             with self._lock:
                 changed, data = list(self._changed.values()), dict(self._data)
-            told = portion(changed)
-            last = len(told) == len(changed)
+            updates = portion(changed)
+            last = len(updates) == len(changed)
             try:
-                _post(connection, Report(trials=told, data=data, outcome=outcome if last else None), deadline, backoff)
+                _post(
+                    connection, Report(trials=updates, data=data, outcome=outcome if last else None), deadline, backoff
+                )
             except Unavailable as error:
                 self.unreachable = str(error)
                 logger.warning("outcome %r not delivered: %s", outcome.state, error)
@@ -150,7 +152,7 @@ class Attempt:
             except Refused as error:
                 logger.error("the service refused the outcome %r: %s", outcome.state, error)
                 return False
-            self._delivered(told, data)
+            self._delivered(updates, data)
             if last:
                 return True
 
@@ -174,11 +176,11 @@ class Attempt:
             except Unavailable as error:
                 self.unreachable = str(error)
                 if not away:
-                    logger.warning("service away (%s); the run goes on", error)
+                    logger.warning("the service is away (%s); the run continues", error)
                 away, pause = True, backoff.next(error.retry_after)
             else:
                 if away:
-                    logger.warning("service back")
+                    logger.warning("the service is back")
                 away = False
                 backoff.reset()
                 self._delivered(changed, data)

@@ -66,7 +66,7 @@ class Unavailable(Exception):  # noqa: N818
 
 
 def with_own_token(address: ServiceAddress) -> ServiceAddress:
-    """Exchange the token that came in the job's environment, where the cluster shows it, for one nobody else knows.
+    """Exchange the token from the job's environment, which the cluster shows, for one that only this process knows.
 
     Tried once: a run does not wait for the service. Where the answer is lost both tokens are kept, of which one serves.
     """
@@ -123,7 +123,7 @@ class Connection:
             Superseded: 401, 403, 404, 409, 410.
             Refused: 413, 422: the same report will not be taken later either.
             Unavailable: no answer, every other status, or an answer that is not the service's: what a proxy says
-                on its own account (404 while a service is replaced, 407, 431) is no word of the service.
+                on its own account (404 while a service is replaced, 407, 431) does not come from the service.
         """
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:

@@ -80,7 +80,7 @@ def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
     spec_file = storage.root / "spec.json"
     for path in (spec_file, storage.results, storage.parquet):
         if not storage.fetch(path):
-            raise RunError(f"{storage.shown(path)} is missing: these are not the results of a run that came to its end")
+            raise RunError(f"{storage.shown(path)} is missing: these are not the results of a finished run")
     spec, results = read_json(spec_file), read_results(storage)
     left = [str(result.number) for result in results if result.state in _UNFINISHED]
     if spec is None or left:

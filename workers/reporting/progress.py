@@ -1,4 +1,4 @@
-"""Follows the trials of a run: keeps their latest results, tells the service, prints lines a person can follow."""
+"""Follows the trials of a run: keeps their latest results, reports to the service, prints progress lines."""
 
 import time
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ class Progress:
         return [result for result in self.results.values() if result.state in ENDED_WELL]
 
     def change(self, number: int, params: dict[str, Any]) -> None:
-        """A trial goes on with other values."""
+        """A trial continues with other values."""
         self.update(replace(self.results[number], params=params))
 
     def wait_for(self, what: str) -> None:

@@ -24,7 +24,7 @@ _FREE = ("name", "description", "retries", "resources", "stop")
 
 
 def prepare(storage: Storage, spec: ExperimentSpec) -> None:
-    """Create the folder, or take up the one an earlier attempt of the same experiment left.
+    """Create the folder, or continue in the one that an earlier attempt of the same experiment left.
 
     Raises:
         RunError: it cannot be written, or holds another experiment.
@@ -63,7 +63,7 @@ def set_apart(storage: Storage) -> None:
 
 @contextmanager
 def held(storage: Storage) -> Iterator[None]:
-    """Keep other runs out of the folder; a process that dies lets go of it. An object store has no such lock.
+    """Keep other runs out of the folder; the lock of a process that dies is released. An object store has no such lock.
 
     Raises:
         RunError: another run is at work in it, or it cannot be used.
@@ -83,7 +83,7 @@ def held(storage: Storage) -> Iterator[None]:
                 "(If there is none, its node may have died without letting go: remove .lock there.)"
             ) from None
         except OSError as error:  # some file systems have no locks
-            logger.warning("%s cannot be locked (%s): two runs in it at once would spoil it", storage.place, error)
+            logger.warning("%s cannot be locked (%s): two runs in it at once would corrupt it", storage.place, error)
         yield
 
 

@@ -172,7 +172,7 @@ class Storage:
         self.push(path)
 
     def experiment_id(self) -> str:
-        """What tells this experiment from others; made at the first call."""
+        """The identifier of this experiment; made at the first call."""
         path = self.root / layout.ID
         if path.exists() or self.fetch(path):
             known = path.read_text().strip()

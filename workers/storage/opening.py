@@ -26,8 +26,8 @@ def open_storage(
 
     Args:
         location: The place.
-        before_retry, on_away: As for `ObjectStore`: a driver looks there for its end, and is told that there is no
-            storage to go on with.
+        before_retry, on_away: As for `ObjectStore`: a driver checks there whether it should end, and learns there
+            that its storage is gone.
 
     Raises:
         RunError: the place is neither, or the object store cannot be used, or this node has no room for its files.
@@ -55,7 +55,7 @@ def _scratch() -> Path:
     """Where this node keeps its files of object stores: this user's alone, since its name is easily guessed.
 
     Raises:
-        RunError: somebody else was there first, or it cannot be made.
+        RunError: the folder belongs to another user, or cannot be made.
     """
     folder = Path(tempfile.gettempdir(), f"adadim-{os.getuid()}")
     try:

@@ -14,7 +14,7 @@ def ranking(spec: ExperimentSpec) -> tuple[str, str]:
 
 
 def decisive_metric(spec: ExperimentSpec) -> str | None:
-    """The metric without which a trial comes to nothing: that of a search or of a plateau; None: there is neither."""
+    """The metric that every trial must measure: that of a search or of a plateau; None: there is neither."""
     return ranking(spec)[0] if spec.search or spec.stop.plateau else None
 
 

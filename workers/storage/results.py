@@ -1,4 +1,4 @@
-"""What a run came to: results.json and how it reads on a screen, or why a run without results failed.
+"""The results of a run: results.json and its table on a screen, or why a run without results failed.
 
 Does not own the statement at its end, which is that of adadim_core/answers.
 """
@@ -54,7 +54,7 @@ def run_succeeded(results: Iterable[TrialResult]) -> bool:
 
 
 def refusal(results: Iterable[TrialResult]) -> str | None:
-    """Why the run was refused to go on, whatever trials came to before; None: it was not."""
+    """Why the run must not continue, whatever its trials measured before; None: it may."""
     errors = (result.error or "" for result in results if result.state == "failed")
     return next((error for error in errors if error.startswith(DATA_CHANGED)), None)
 
@@ -63,7 +63,7 @@ def commonest_error(results: Iterable[TrialResult]) -> str:
     """Why trials failed: the commonest reason first, with one full account of it."""
     errors = [result.error or "no reason given" for result in results if result.state == "failed"]
     if not errors:
-        return "no trial came to its first result"
+        return "no trial reached its first result"
     kinds: dict[str, list[str]] = {}
     for error in errors:  # "at step 12" and "at step 15" are one reason
         kinds.setdefault(_NUMBER.sub("#", error.splitlines()[0]), []).append(error)

@@ -82,7 +82,7 @@ class SpoolReader:
 
     @property
     def pending(self) -> bool:
-        """Whether a complete line waits to be delivered, as far as can be told."""
+        """Whether a complete line waits to be delivered; True if the file cannot be read."""
         try:
             return self.read(1)[1] > self.offset
         except OSError:

@@ -106,19 +106,19 @@ def _scales_itself() -> bool:
     """Whether the cluster has an autoscaler that may add nodes. KubeRay's does not say so; its manifest does."""
     if os.environ.get("ADADIM_CLUSTER_SCALES"):
         return True
-    # Ray has no public word on it. Every run on a cluster asks, so a Ray without this function fails its tests.
+    # Ray has no public function for this. Every run on a cluster calls it: a Ray without it fails their tests.
     config = ray._private.state.state.get_cluster_config()
     return config is not None and bool(config.node_group_configs)
 
 
 class RoomWatch:
-    """Follows the room of a cluster whose nodes come and go. `slots` may be asked as often as one likes."""
+    """Follows the room of a cluster whose nodes come and go. `slots` is cheap to call."""
 
     def __init__(self, resources: ResourcesSpec, say: Callable[[str], None]) -> None:
         """
         Args:
             resources: What one trial takes.
-            say: Told what the run waits for; an empty text: for nothing any more.
+            say: Called with what the run waits for, or with an empty text when it waits no more.
 
         Raises:
             RunError: a cluster that only this run uses, and so will not grow, cannot hold one trial.

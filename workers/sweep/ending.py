@@ -1,6 +1,6 @@
-"""The time between the wish to end a run and its end: trials save what they have, the driver waits for them.
+"""From the request to end a run to its end: trials save their checkpoints, the driver waits for them.
 
-Owns how long that may take. That an end is wanted is interruption.py's to know.
+Owns how long that may take. Requests to end are interruption.py's.
 """
 
 import os
@@ -20,7 +20,7 @@ _REPORT_SECONDS = 2.0
 
 
 class Ending:
-    """Asked again and again by the driver while trials run; raises `Interrupted` when it is time to go."""
+    """Checked repeatedly by the driver while trials run; raises `Interrupted` when the run must end."""
 
     def __init__(self, run: str, interruption: Interruption) -> None:
         self._run = run
@@ -28,7 +28,7 @@ class Ending:
         self._deadline: float | None = None
 
     def check(self, trials: Iterable[Trial]) -> None:
-        """Raise `Interrupted` if an end is wanted and every running trial has saved, or there is no more time."""
+        """Raise `Interrupted` if an end was requested and every running trial has saved, or time is up."""
         if not self._interruption.reason:
             return
         if self._interruption.at_once:
@@ -40,7 +40,7 @@ class Ending:
         training = [trial for trial in trials if trial.status == Trial.RUNNING]
         saved = all((trial.last_result or {}).get("interrupted") for trial in training)
         if saved:
-            forget_stop_signal(self._run)  # not sooner: who has not heard it yet may still do so, and save
+            forget_stop_signal(self._run)  # not sooner: a process that has not seen it yet must still see it, and save
         if saved or time.monotonic() >= self._deadline:
             self._interruption.check()
 

@@ -1,7 +1,7 @@
 """What trials showed in earlier attempts, epoch by epoch, read from their spools.
 
 Schedulers compare trials with each other: after a restart they must know those that have finished, and the first
-epochs of those that go on.
+epochs of those that continue.
 """
 
 import math

@@ -29,7 +29,7 @@ class Judge(Protocol):
     """Compares configurations while they train."""
 
     def observe(self, number: int, epoch: int, value: float) -> Behind | None:
-        """Trial `number` has come to this finite value of the ranking metric at the end of this epoch.
+        """Trial `number` has this finite value of the ranking metric at the end of this epoch.
 
         Returns whether its configuration is too far behind. What is observed counts for others either way.
         """
@@ -39,7 +39,7 @@ class AshaJudge:
     """Asynchronous successive halving (Li et al. 2020), as Ray Tune has it.
 
     At grace_epochs and every reduction-th multiple of them a configuration is compared with the others that came so
-    far: it goes on if its mean is among the best 1 / reduction, by linear interpolation.
+    far: it continues if its mean is among the best 1 / reduction, by linear interpolation.
     """
 
     def __init__(self, settings: Asha, epochs: int, mode: str, configurations: Mapping[int, int]) -> None:
@@ -78,7 +78,7 @@ class MedianJudge:
     """Median stopping (Golovin et al. 2017), as Ray Tune has it.
 
     A configuration is too far behind if its best value is worse than the median of the other configurations' running
-    means, of those that came at least as far. Both are means over the replicates.
+    means, of those that trained at least as long. Both are means over the replicates.
     """
 
     def __init__(self, settings: MedianStopping, mode: str, configurations: Mapping[int, int]) -> None:
@@ -107,7 +107,7 @@ class MedianJudge:
         return None
 
     def _running_mean(self, replicates: Iterable[Mapping[int, float]], epoch: int) -> float | None:
-        """Of those that came as far as `epoch`: the mean of their means since grace_epochs."""
+        """Of those that reached `epoch`: the mean of their means since grace_epochs."""
         means = []
         for values in replicates:
             within = [v for at, v in values.items() if self._settings.grace_epochs <= at <= epoch]

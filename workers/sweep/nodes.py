@@ -1,7 +1,7 @@
 """Whether the nodes of the cluster can run trials: adadim in the run's version, what it needs, and the data.
 
-Owns the question to every node that trials may be placed on, and how the answers read. Asked beside the first trials,
-since nobody should wait for it: a trial fails on such a node anyhow, and says less.
+Owns the check that runs on every node which trials may be placed on, and its messages. It runs in parallel to the first
+trials, which it does not delay: a trial fails on such a node in any case, with a less helpful error.
 """
 
 import time
@@ -19,13 +19,13 @@ _PACKAGES = ("adadim_core", "workers", "torch", "optuna", "pyarrow", "safetensor
 
 
 class NodeCheck:
-    """Asks every node once, those that join later too. Used by one thread."""
+    """Checks every node once, including those that join later. Used by one thread."""
 
     def __init__(self, resources: ResourcesSpec, data: Iterable[str]) -> None:
         """
         Args:
-            resources: What a trial takes: nodes too small for any of its processes are not asked.
-            data: Files and folders that every node must see, as absolute paths.
+            resources: What a trial takes: nodes too small for any of its processes are not checked.
+            data: Files and folders of which every node must see at least one, as absolute paths.
         """
         self._cpus = resources.cpus_per_worker
         self._wanted = (_own_version(), _PACKAGES, tuple(data))
@@ -35,10 +35,10 @@ class NodeCheck:
         self._remote = ray.remote(num_cpus=0, max_retries=0)(_inspector())
 
     def look(self) -> None:
-        """Ask nodes that are new, and read what came of earlier questions. Takes no time.
+        """Start the check on new nodes, and read the results of earlier ones. Does not block.
 
         Raises:
-            RunError: nodes that cannot run trials. One line for all of them.
+            RunError: some nodes cannot run trials. One line for all of them.
         """
         if time.monotonic() - self._looked < _LOOK_SECONDS and not self._waiting:
             return
@@ -54,11 +54,11 @@ class NodeCheck:
         ready, _ = ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=0)
         found = [(self._waiting.pop(answer), _answer(answer)) for answer in ready]
         if bad := [(node, problem) for node, problem in found if problem]:
-            raise RunError(told(bad))
+            raise RunError(described(bad))
 
 
-def told(bad: Iterable[tuple[str, str]]) -> str:
-    """Nodes and what is wrong with them, for people: those with the same problem together."""
+def described(bad: Iterable[tuple[str, str]]) -> str:
+    """Nodes and their problems as one line, nodes with the same problem together."""
     nodes: dict[str, list[str]] = {}
     for node, problem in bad:
         nodes.setdefault(problem, []).append(node)
@@ -71,7 +71,7 @@ def told(bad: Iterable[tuple[str, str]]) -> str:
 def _answer(reference: "ray.ObjectRef[str]") -> str:
     try:
         return ray.get(reference)
-    except ray.exceptions.RayError:  # the node has gone, or is too full for one more process: trials will tell
+    except ray.exceptions.RayError:  # the node has gone, or has no room for one more process: its trials will show
         return ""
 
 
@@ -83,7 +83,7 @@ def _own_version() -> str:
 
 
 def _inspector() -> Callable[..., str]:
-    """A function that travels by its code: on a node without adadim there is no module it could be found in."""
+    """The check, nested so that it is pickled by value: a node without adadim has no module to import it from."""
 
     def inspect(wanted: str, packages: tuple[str, ...], data: tuple[str, ...]) -> str:
         import importlib.metadata
@@ -102,6 +102,8 @@ def _inspector() -> Callable[..., str]:
         if wanted and installed != wanted:
             return f"has adadim {installed}, this run {wanted}: {install}"
         unseen = [path for path in data if not access(Path(path).expanduser(), R_OK)]
-        return f"does not see {', '.join(unseen)}: mount the data there under the same path" if unseen else ""
+        if data and len(unseen) == len(data):
+            return f"does not see {', '.join(unseen)}: mount the data there under the same path"
+        return ""
 
     return inspect

@@ -1,8 +1,8 @@
-"""Population based training: trials that do poorly take over the weights of one that does well, and varied values.
+"""Population based training: poor trials copy the weights of a good one and continue with perturbed values.
 
-Owns who learns from whom, and when. The trials train side by side, taking turns where the cluster does not hold all
-of them. Weights move through the trials' own checkpoints, so that a new attempt goes on with what a trial was last;
-its values lie in params.json, written before the trial takes them over.
+Owns which trial copies which, and when. The trials train side by side, taking turns where the cluster does not hold all
+of them. Weights move through the trials' own checkpoints, so that a new attempt continues with the
+latest; a trial's values lie in params.json, written before the trial takes them over.
 """
 
 import math
@@ -75,7 +75,7 @@ class Population(StopRules):
         if self.ends(trial, result):
             self._scores.pop(number, None)
             return decision
-        # A trial that goes on from a checkpoint was compared up to the last whole interval.
+        # A trial that resumes from a checkpoint was compared up to the last whole interval.
         every = self._settings.every_epochs
         before = self._compared.setdefault(number, (epoch - 1) // every * every)
         self._epochs[number] = epoch
@@ -116,7 +116,7 @@ class Population(StopRules):
         self._scores.pop(number_of(trial), None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The one that has come least far."""
+        """The trial with the fewest epochs trained."""
         waiting = [trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED)]
         return min(waiting, key=lambda trial: self._epochs.get(number_of(trial), 0), default=None)
 

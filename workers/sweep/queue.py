@@ -40,7 +40,7 @@ class TrialQueue(Searcher):
             plans: The trials to run.
             finished: Those that ended before, for TPE and a race to go by.
             slots: How many trials may run at once, now.
-            leave_out: Told of trials that will never start, and why.
+            leave_out: Called with trials that will never start, and the reason.
         """
         super().__init__()
         self._ranking_metric, _ = ranking(spec)
@@ -61,12 +61,12 @@ class TrialQueue(Searcher):
         return {}  # Tune stores its parts, to restore them in another process; nobody will
 
     def close(self) -> None:
-        """There is no time left: of the trials that wait only those start that have come to something before."""
+        """The time is used up: of the waiting trials only those with a checkpoint start, to write their results."""
         if not self._closed:
             self._closed = True
             trained = self._storage.checkpointed() if self._waiting else set()
             self._waiting = [plan for plan in self._waiting if plan.number in trained]
-            self._race = None  # what has begun leaves what it came to, whatever it waits for
+            self._race = None  # trials with a checkpoint write their results, whatever they wait for
 
     def drop(self, configuration: int, reason: str) -> None:
         """Of this configuration no trial is to begin; those that have begun before go on to where they are ended."""
@@ -127,7 +127,7 @@ class TrialQueue(Searcher):
 
 
 class _Chooser:
-    """Has TPE choose the values of configurations, and tells it the mean of what the replicates of one showed."""
+    """Has TPE choose the values of configurations, and reports to it the mean over the replicates of each."""
 
     def __init__(
         self, spec: ExperimentSpec, search: SearchSpec, plans: Sequence[TrialPlan], finished: Sequence[TrialResult]
@@ -182,7 +182,7 @@ class _Chooser:
             shown.append(value)
 
     def _judge(self, configuration: int) -> None:
-        """Tell TPE of a configuration once all its replicates have ended, stopped ones with what they came to."""
+        """Report a configuration to TPE once all its replicates have ended, stopped ones with their last value."""
         if not self._open.get(configuration):
             shown = self._shown[configuration]
             self._tpe.end(configuration, math.fsum(shown) / len(shown) if shown else None)

@@ -1,7 +1,7 @@
 """A race among the configurations of a sweep: which trials may start, which never will, and why.
 
 Owns the way from the trials of a plan to the rule (adadim_core/answers/race.py) and from its standing to words. It
-keeps nothing: every attempt comes to the same standing from the results on disk.
+keeps nothing: every attempt computes the same standing from the results on disk.
 """
 
 import math
@@ -73,7 +73,7 @@ class RaceCourse:
     def _dropped(self, drop: Drop) -> str:
         said = f"dropped by the race after {drop.seeds} seeds"
         if drop.leader is None:
-            return f"{said}: none of its replicates came to a value"
+            return f"{said}: none of its replicates measured a value"
         leader = trial_label(self._spec, configuration_of(self._plan[drop.leader].params))
         behind = f"{self._metric} {drop.difference:+.3g} against {leader}"
         return f"{said}: {behind}, p {drop.p:.1g} (at most {drop.level:.1g})"

@@ -2,7 +2,7 @@
 
 Owns the verdict after every epoch and what an earlier attempt must have left known for it. ASHA and median stopping
 end configurations: all replicates of one, also those that have yet to start. How a trial ends early
-is the room trial's: its actor is told, and writes encoder and result as for any other end.
+is the room trial's: its actor is called, and writes encoder and result as at any other end.
 """
 
 import math
@@ -41,7 +41,7 @@ class StopRules(FIFOScheduler):
             budget: The time there is.
             finished: Trials that ended before, by number.
             check: Called between two of them: reading what hundreds showed takes a while. May raise.
-            drop: Told of a configuration whose other replicates are not to start, and why.
+            drop: Called with a configuration whose other replicates must not start, and the reason.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._metric: str
@@ -51,7 +51,7 @@ class StopRules(FIFOScheduler):
         self._budget = budget
         self._plateaus: dict[int, _Plateau] = {}
         self._ending: dict[int, str] = {}
-        """Trials that were told to end, and why."""
+        """Trials whose actors were told to end, with the reason."""
         self._known: set[int] = set()
         self._drop = drop
         self._configurations = {plan.number: plan.configuration for plan in plan_trials(spec)}
@@ -73,14 +73,14 @@ class StopRules(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def ends(self, trial: Trial, result: dict[str, Any]) -> bool:
-        """Whether a trial is not to go on after this epoch; it is told then.
+        """Whether a trial must end after this epoch; if so, its actor is told.
 
         Tune is not: it would give the trial's process ten seconds at the end of a run, and a trial that writes its
         encoder over a slow network takes longer. So the trial ends by itself, in the step that Tune asks for next.
         """
         number, reason = number_of(trial), None
         if not result.get("interrupted"):
-            # Told once, it may have gone on in a new process; it is not judged again then.
+            # The trial may have resumed in a new process since it was told to end; it is not judged again.
             reason = self._ending.get(number) or self._verdict(number, result)
         if reason is not None:
             self._ending[number] = reason
@@ -125,7 +125,7 @@ class StopRules(FIFOScheduler):
 
     def _remember(self, number: int) -> None:
         """Begin with a trial: know what it did in earlier attempts. Verdicts on that are not repeated."""
-        if number in self._known:  # it goes on in another process
+        if number in self._known:  # it resumes in another process
             return
         self._known.add(number)
         if self._spec.stop.plateau is not None:

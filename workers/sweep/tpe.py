@@ -1,7 +1,7 @@
-"""Algorithms that choose a configuration's values from what those before showed: Optuna's samplers, asked and told.
+"""Algorithms that choose a configuration's values from earlier results: Optuna's samplers by ask and tell.
 
-Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: after a restart it is told again what
-the finished ones were and showed. The draws of a configuration depend on the seed, its number and what was told.
+Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: after a restart it is told
+again the values and results of finished ones. A configuration's draws depend on the seed, its number and those results.
 """
 
 import math

@@ -54,7 +54,7 @@ class SweepCallbacks:
     update: OnUpdate
     """A trial started, completed an epoch, or ended."""
     change: Callable[[int, dict[str, Any]], None]
-    """A trial goes on with other values."""
+    """A trial continues with other values."""
     wait_for: Callable[[str], None]
     """The run waits for something; empty: for nothing any more."""
     check: Callable[[list[Trial]], None]
@@ -196,7 +196,7 @@ class _TuneEvents(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number = number_of(trial)
         if self._recovered.get(number) == iteration:
-            # It died between two trials. Tune hears of that twice, recovers the trial, and then gives it up.
+            # It died between two trials. Tune sees that twice: it recovers the trial, and then gives it up.
             self.lost.add(number)
             self._update(trial, "pending", trial.last_result)
             return
@@ -207,7 +207,7 @@ class _TuneEvents(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         self._recovered[number_of(trial)] = iteration
-        print(f"trial {number_of(trial)}: its process was lost; it goes on from its last checkpoint", flush=True)
+        print(f"trial {number_of(trial)}: its process was lost; it resumes from its last checkpoint", flush=True)
 
     def _update(
         self,

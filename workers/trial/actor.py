@@ -1,6 +1,6 @@
 """Ray Tune's view of trials of one process: an actor that trains one trial after the other, one epoch a step.
 
-Owns what Tune is told. The training, its files and its reports are run.py's.
+Owns the results that Tune sees. The training, its files and its reports are run.py's.
 """
 
 import logging
@@ -73,10 +73,10 @@ class TrialActor(tune.Trainable):
                     return {"error": failures.account, "done": True}
                 # In one line: the last lines of this log are part of the account, should the trial fail in the end.
                 cause = failures.account.splitlines()[0]
-                logger.warning("trial %d goes on from its last checkpoint after: %s", number, cause)
+                logger.warning("trial %d resumes from its last checkpoint after: %s", number, cause)
 
     def end_early(self, reason: str) -> None:
-        """The trial is not to go on: its next step writes what it has come to, and is its last."""
+        """End the trial early: its next step writes encoder and result, and is its last."""
         self._early = reason
 
     def take_over(self, donor: int, params: dict[str, Any], stored: list["ray.ObjectRef[None]"]) -> None:
@@ -87,8 +87,8 @@ class TrialActor(tune.Trainable):
             ray.wait(stored, timeout=_KEEP_SECONDS)
         try:
             self._run.take_over(donor, params)
-        except Exception:  # nobody waits for what this raises
-            logger.exception("trial %d goes on from its own checkpoint", self._run.plan.number)
+        except Exception:  # no caller sees what this raises
+            logger.exception("trial %d resumes from its own checkpoint", self._run.plan.number)
             self._end()  # with the new values: they are on record
 
     def keep(self) -> None:
@@ -96,14 +96,14 @@ class TrialActor(tune.Trainable):
         try:
             if self._run is not None:
                 self._run.save()
-        except Exception:  # nobody waits for what this raises
+        except Exception:  # no caller sees what this raises
             logger.exception("trial %d", self.config["trial"])
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:  # noqa: ARG002 - trials keep their own
         """Tune lets another trial have this process, and gives this trial one later, perhaps on another node.
 
         In place of `save_checkpoint`: what that returns Tune would store in a folder all nodes share, if there is one.
-        Without a checkpoint of Tune's there is nothing to restore; the first step goes on from the trial's own. Tune
+        Without a checkpoint of Tune's there is nothing to restore; the first step resumes from the trial's own. Tune
         wants an object of its own for an answer, which has no public name.
         """
         if self._run is not None:

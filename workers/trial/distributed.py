@@ -3,7 +3,7 @@
 Owns how the processes are started, how their epochs reach Tune, and how Tune's verdict on each comes back. What each
 of them does is run.py's `TrialRun`. TorchTrainer costs seconds a trial, so trials of one process do without it.
 
-After every epoch the processes wait for the verdict. So a stopped trial ends as any other does, by itself: Ray Train
+After every epoch the processes wait for the verdict. So a stopped trial ends as any other does: Ray Train
 takes its processes and their placement group down in order, and nothing is left behind (as in ray#54305, where a
 trial was killed from outside).
 """
@@ -30,7 +30,7 @@ from workers.trial.run import TrialRun, finished_step
 from workers.trial.stop_signal import stop_signal
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray looks every 2 s whether processes ended
-# One process less a trial. It would have training wait until a node that is to go has gone; ours goes on elsewhere.
+# Saves a process per trial. It would make training wait until a node that will go is gone; ours resumes elsewhere.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.5
 _END_SECONDS = 120.0
 """How long ending processes may take to write what they have, over a slow network say."""
 # What gloo raises when another process of the trial does not answer any more is a bare RuntimeError: there is nothing
-# but its words to tell it by. tests/workers/test_trial.py has a real process group break, and reads them.
+# but its message to recognise it by. tests/workers/test_trial.py has a real process group break, and reads them.
 _GLOO = re.compile(r"gloo|Connection (closed|reset) by peer")
 
 
@@ -74,7 +74,7 @@ class DistributedTrialActor(tune.Trainable):
         return result
 
     def end_early(self, reason: str) -> None:
-        """The trial is not to go on: its next step writes what it has come to, and is its last."""
+        """End the trial early: its next step writes encoder and result, and is its last."""
         self._early = reason
 
     def cleanup(self) -> None:
@@ -102,11 +102,11 @@ class DistributedTrialActor(tune.Trainable):
                 failures.add(describe(self._error))
                 if failures.count > self._context.spec.resources.max_failures or is_final(self._error):
                     return
-            logger.warning("trial %d goes on from its last checkpoint after: %s", number, describe(self._error))
+            logger.warning("trial %d resumes from its last checkpoint after: %s", number, describe(self._error))
             ray.get(self._gate.restart.remote())
 
     def _fit_once(self) -> None:
-        # Here and not above: it imports torch, which the driver does without.
+        # Imported here: it imports torch, which the driver does not need.
         from ray.train.torch import TorchTrainer
 
         self._error = None
@@ -224,7 +224,7 @@ def cause(failures: Iterable[BaseException]) -> BaseException | None:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether a process died, or the node under it. Where all speak of their connections nobody else knows better."""
+    """Whether a process or its node died. Where every process reports a lost connection, one of them did."""
     # What Ray says of a process is of its own classes, most of them private; what the process raised is not.
     by_ray = type(error).__module__.partition(".")[0] == "ray" and not isinstance(error, ray.train.TrainingFailedError)
     return by_ray or _is_collective(error)

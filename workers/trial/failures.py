@@ -9,15 +9,15 @@ from workers.context import RunContext
 from workers.storage.folder import read_json
 
 LOST_PROCESS_RETRIES = 3
-"""How often a trial goes on in new processes after a process or node of it died. That is no failure of the trial."""
+"""How often a trial resumes in new processes after one of its processes or nodes died, which is no failure of it."""
 
 
 class Diverged(Exception):  # noqa: N818 - what happened to the training
-    """Training on would only make more of the same."""
+    """The loss is not finite any more: training further is useless."""
 
 
 class Failures:
-    """Those of one trial."""
+    """The failures of one trial in this run."""
 
     def __init__(self, context: RunContext, number: int) -> None:
         self._run = context.run
@@ -28,10 +28,10 @@ class Failures:
         known = stored if stored.get("run") == self._run else {}  # a new attempt starts the count again
         self.count: int = known.get("count", 0)
         self.account: str = known.get("account", "")
-        """Of the last one."""
+        """Description of the last one."""
 
     def add(self, account: str) -> None:
-        """The trial raised once more."""
+        """Count one more failure."""
         self.count, self.account = self.count + 1, account
         self._storage.write_json(self._file, {"run": self._run, "count": self.count, "account": account})
 

@@ -1,7 +1,7 @@
 """One trial from its plan to its result file: train, report, checkpoint, resume, export. Free of Ray.
 
-Owns the trial's files and the order in which they are written. Which process runs it, and what Ray Tune is told, is
-actor.py's for one process and distributed.py's for several.
+Owns the trial's files and the order in which they are written. Processes and
+Ray Tune are actor.py's for trials of one process and distributed.py's for those of several.
 """
 
 import logging
@@ -39,7 +39,7 @@ _INTERRUPTED_SECONDS = 0.1
 
 
 class TrialRun:
-    """Trains one trial in this process, going on from its checkpoint if it has one.
+    """Trains one trial in this process, resuming from its checkpoint if it has one.
 
     With several processes a trial (torch.distributed initialised), all of them step and only the one that
     `leads` writes.
@@ -129,7 +129,7 @@ class TrialRun:
         return metrics
 
     def result(self, metrics: dict[str, float]) -> dict[str, Any]:
-        """What Ray Tune is told after a step."""
+        """The result of a step, as Ray Tune takes it."""
         if self.interrupted:
             time.sleep(_INTERRUPTED_SECONDS)  # Tune asks for step after step until the driver has ended
             metrics = {}
@@ -194,7 +194,7 @@ class TrialRun:
         if self.done and not self._ended:  # all epochs are trained, and the process died before its result was written
             return self.step()
         if self._leads and not self.done and self.trainer.epoch % self.trainer.spec.evaluation.every_epochs:
-            self._metrics = self.trainer.evaluate_and_report()  # it ranks by what it has come to
+            self._metrics = self.trainer.evaluate_and_report()  # it is ranked by the metrics of its last epoch
         if self._leads and not self.done and self.trainer.step:  # one that never began may do so in a later attempt
             self._finish(reason)
         self._ended = True
@@ -263,7 +263,7 @@ class TrialRun:
         self.close()
 
     def _trainer_from(self, number: int, plan: TrialPlan) -> "Trainer":
-        """A trainer that goes on from the checkpoint of the trial with this number, if it has one."""
+        """A trainer that resumes from the checkpoint of the trial with this number, if it has one."""
         from adadim_core.checkpoint import previous_checkpoint
 
         checkpoint = self._storage.checkpoint(number)
@@ -297,7 +297,7 @@ class TrialRun:
 
 
 def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -> "Trainer":
-    # Here and not above: the driver imports this module, and torch would cost it two seconds.
+    # Imported here: the driver imports this module, and torch would cost it two seconds.
     import torch
 
     from adadim_core.checkpoint import CheckpointError, DataChangedError
@@ -322,7 +322,7 @@ def _trainer(spec: ExperimentSpec, device: Any, report: Any, checkpoint: Path) -
 
 
 def finished_step(context: RunContext, number: int) -> dict[str, Any] | None:
-    """What the last step of a trial returned, if it has a result already: its process died before Tune was told."""
+    """What the last step of a trial returned, if it has a result already: its process died before Tune had it."""
     context.storage.fetch(context.storage.result(number))
     result = read_result(context.storage, number)
     return None if result is None else {**result.metrics, "epoch": result.epoch, "epochs": result.epochs, "done": True}

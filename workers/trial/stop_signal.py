@@ -1,9 +1,9 @@
-"""The driver's word to all processes of a run that it is ending: save and train no further.
+"""The driver's signal to all processes of a run that it is ending: save, and train no further.
 
 Owns how it travels: a key in the cluster's own store, which every trial process looks at twice a second. An actor
 within an epoch takes no calls, and a folder may not be shared. Ray's functions for that store have private names; an
-actor that holds the word, which is the public way, would cost a process more in every run.
-tests/workers/test_early_ends.py and test_runs.py interrupt real runs, whose trials must hear of it.
+actor that holds the signal, which is the public way, would cost one more process in every run.
+tests/workers/test_early_ends.py and test_runs.py interrupt real runs, whose trials must see it.
 """
 
 import functools
@@ -18,12 +18,12 @@ _LOOK_SECONDS = 0.4
 
 
 def give_stop_signal(run: str) -> None:
-    """Tell every process of the run."""
+    """Set the signal for every process of the run."""
     _internal_kv_put(_key(run), b"stop", overwrite=True)
 
 
 def forget_stop_signal(run: str) -> None:
-    """Remove it from the cluster's store, which keeps it for ever otherwise. Who heard it goes on knowing it."""
+    """Remove it from the cluster's store, which keeps it for ever otherwise. Processes that saw it remember it."""
     _internal_kv_del(_key(run))
 
 
