@@ -1,8 +1,8 @@
-"""Arithmetic: which dtype the forward pass runs in, and how the method's mathematics stays out of it.
+"""Arithmetic: the dtype of the forward pass, and full precision for the mathematics of the method.
 
 Owns the choice behind `training.precision`, the wrapper that keeps losses and estimators in full precision, and the
-switches of torch behind both. TF32 is never used: what is to be float32 (losses, estimators, networks of
-`precision: float32`) has 24 bits of mantissa on every device, and speed is what bfloat16 is for.
+switches of torch behind both. TF32 is never used: float32 (losses, estimators, networks with `precision: float32`) has
+24 bits of mantissa on every device; bfloat16 is there for speed.
 """
 
 import functools
@@ -31,10 +31,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 @contextmanager
 def arithmetic(*, tune: bool = False) -> Iterator[None]:
-    """Within it, float32 is float32: no TF32 in products of matrices and convolutions. What was set before comes back.
+    """Within it, float32 is float32: no TF32 in matrix products and convolutions. Earlier settings return.
 
     Args:
-        tune: let cuDNN try its algorithms where it meets a new shape of convolution. Pays where shapes stay.
+        tune: let cuDNN try its algorithms for each new shape of convolution. Pays off if shapes are constant.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()

@@ -1,4 +1,4 @@
-"""Linear probes: how well a linear classifier on R tells the classes apart, fitted afterwards or trained alongside.
+"""Linear probes: how well a linear classifier on R separates the classes, fitted after training or trained alongside.
 
 Owns the classifiers. Does not own the embedding of images (evaluation) or when they run (trainer).
 
@@ -36,9 +36,9 @@ def linear_probe_accuracy(
         bank: representations to fit on.
         bank_labels: int64, from 0.
         queries: representations to classify.
-        labels: their true labels; one that the bank lacks is a miss.
+        labels: their true labels; one that is missing in the bank counts as an error.
         c: inverse strength of the regularisation.
-        iterations: most iterations of L-BFGS.
+        iterations: limit for the iterations of L-BFGS.
 
     Returns:
         Accuracy in [0, 1], or NaN where a representation is not finite.
@@ -103,7 +103,7 @@ class OnlineProbe(nn.Module):
         return scores_NC
 
     def learn(self, r: Tensor, labels: Tensor) -> None:
-        """One step on a batch. No gradient reaches what R came from."""
+        """One step on a batch. No gradient reaches the encoder."""
         self._optimizer.zero_grad()
         torch.autograd.backward(self._loss(r.detach().float(), labels))
         self._optimizer.step()

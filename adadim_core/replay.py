@@ -1,8 +1,8 @@
 """A training step replayed as one CUDA graph: recorded once, then launched as a whole, so that small kernels do not
 wait for the host.
 
-Owns when a step is recorded, what flows in and out of a recording, the check that it computes what the step computes,
-and the way back. Does not own the step.
+Owns when a step is recorded, inputs and outputs of a recording, the check that it computes the same as the step, and
+the fallback. Does not own the step.
 
 A recording has fixed addresses: views, alpha, beta and the learning rate are copied into tensors of its own, and what
 it returns is overwritten by the next replay.
@@ -42,14 +42,15 @@ class Record(Protocol):
     """Records what a function does on the device."""
 
     def __call__(self, function: Callable[[], EmbeddedBatch]) -> tuple[EmbeddedBatch, Callable[[], None]]:
-        """What the function returns, and how to do the same again with whatever its inputs then hold."""
+        """The function's result, and a way to repeat it on the values its inputs then hold."""
 
 
 def record_cuda_graph(function: Callable[[], EmbeddedBatch]) -> tuple[EmbeddedBatch, Callable[[], None]]:
     """Record a function as a CUDA graph on the current stream, without running it. A replay runs on the stream that is
     current then.
 
-    Other threads may use the device meanwhile. What the function allocates stays allocated as long as the recording.
+    Other threads may use the device meanwhile. Memory that the function allocates stays allocated as long as the
+    recording.
     """
     gc.collect()  # an autograd graph that is still alive would take the recording to the stream that it was made on
     graph = torch.cuda.CUDAGraph()
@@ -69,7 +70,7 @@ def _renew_generator() -> None:
 
 
 class ReplayedStep:
-    """Runs the steps of a trial, after the first few by replay. What cannot be replayed runs as it is.
+    """Runs the steps of a trial, after the first few by replay. A step that cannot be replayed runs without it.
 
     One recording for each combination of losses that have a weight: a policy that starts at alpha 0 has two. Steps
     before a recording take their settings from the same tensors as replays do, so that both compute the same.
@@ -91,7 +92,7 @@ class ReplayedStep:
             self.stream = torch.cuda.Stream(step.device)  # type: ignore[no-untyped-call]
 
     def run(self, views: Tensor, settings: StepSettings, *, step: int) -> EmbeddedBatch:
-        """As `TrainingStep.run`, with R. What it returns holds until the next call."""
+        """As `TrainingStep.run`, with R. The result is valid until the next call."""
         if self.stream is None or self.stream == torch.cuda.current_stream(self.stream.device):
             return self._run(views, settings, step=step)
         # Each waits for the other, so that memory which one frees is not taken up by the other too early.
@@ -170,13 +171,13 @@ class _Pattern:
         return cls(settings.alpha if settings.alpha in (0, 1) else None, settings.beta != 0)
 
     def weights(self, alpha: Tensor, beta: Tensor) -> tuple[Weight, Weight]:
-        """As the objective takes them: a weight that is nothing, or all, by its number."""
+        """As the objective takes them: weights of 0 and 1 as numbers."""
         return alpha if self.alpha is None else self.alpha, beta if self.information else 0.0
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recorded step, the views that it reads and what it gives."""
+    """A recorded step, the views that it reads and its result."""
 
     views: Tensor
     outputs: EmbeddedBatch
@@ -189,7 +190,7 @@ class _Recording:
 
 
 def why_not_replayed(step: TrainingStep, views: Tensor) -> str | None:
-    """What keeps this step from being replayed, as a reason; None: nothing known."""
+    """The reason why this step cannot be replayed; None: none is known."""
     information = step.spec.objective.mutual_information
     if distributed.world_size() > 1:
         return "several processes train together"
@@ -202,7 +203,7 @@ def why_not_replayed(step: TrainingStep, views: Tensor) -> str | None:
 
 @contextmanager
 def _learning_rate(optimizer: torch.optim.Optimizer, lr: Tensor, *, recording: bool) -> Iterator[None]:
-    """Within it, the learning rate is a tensor, and an optimiser that asks is told of the recording."""
+    """Within it, the learning rate is a tensor, and optimisers that distinguish it know of the recording."""
     saved = [dict(group) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -1,7 +1,7 @@
-"""What a trial reports: measurements on their way to the listener, the last value of each metric, the clock.
+"""The reports of a trial: measurements on their way to the listener, the last value of each metric, the clock.
 
-Owns when a measurement is read and what is told of it, the collapse watch's flag among it. Does not own what is
-measured (measurement) nor when (trainer).
+Owns when a measurement is read and how it is reported, including the flag of the collapse watch. Does not own what is
+measured (measurement) or when (trainer).
 """
 
 import time
@@ -22,12 +22,12 @@ ReportFn = Callable[[int, float, Mapping[str, float]], None]
 
 
 def ignore(step: int, epoch: float, values: Mapping[str, float]) -> None:
-    """The report of a trainer that nobody listens to."""
+    """A report function that does nothing."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A measurement that has come."""
+    """A measurement that has been read."""
 
     values: dict[str, float]
     arrived: float
@@ -36,7 +36,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A measurement that the device may still be at, or whose eigenvalues the host is at."""
+    """A measurement that the device may not have finished, or whose eigenvalues the host is computing."""
 
     step: int
     read: "Future[_Read]"
@@ -67,21 +67,21 @@ class Reports:
         self._clock = time.perf_counter()
 
     def restart_clock(self) -> None:
-        """Leave out of `images_per_s` what came before."""
+        """Exclude the time before now from `images_per_s`."""
         self._images = 0
         self._clock = time.perf_counter()
 
     def count(self, images: int) -> None:
-        """So many images were trained."""
+        """Count images that were trained on."""
         self._images += images
 
     def take(self, step: int, measurement: Measurement, settings: Mapping[str, float]) -> None:
-        """Report a measurement of a step, now or, where reports come late, by a later call of `settle`.
+        """Report a measurement of a step, now or, if reports are delayed, in a later call of `settle`.
 
         Args:
             step: steps done.
             measurement: of that step.
-            settings: what the host knew of that step, by metric name.
+            settings: the values of that step that the host knows, by metric name.
         """
         self.settle()
         self._pending = _Pending(step, self._start_reading(measurement), settings, self._images)
@@ -90,16 +90,15 @@ class Reports:
             self.settle()
 
     def settle_if_read(self) -> None:
-        """Publish the measurement that is under way, if any, unless it would have to be waited for.
+        """Publish the pending measurement, if any, unless that means waiting for it.
 
-        A trial that ends with its collapse waits: all its processes must do so at one step, and at the same in each
-        run.
+        A trial that stops on its collapse waits: all its processes must stop at one step, the same in each run.
         """
         if self._pending is not None and (self._all_must_agree or self._pending.read.done()):
             self.settle()
 
     def settle(self) -> None:
-        """Publish the measurement that is under way, if any."""
+        """Publish the pending measurement, if any."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
@@ -125,7 +124,7 @@ class Reports:
         return self._reader.submit(read)
 
     def watched(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        """Show the collapse watch what was measured; with its flag where it raises it."""
+        """Pass the values through the collapse watch, which adds its flag if it raises it."""
         rank = values["erank_r"]
         if self._all_must_agree:  # all must end at one step; asking would make a GPU's host wait
             rank = distributed.broadcast_float(rank, self._device)

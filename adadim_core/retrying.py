@@ -1,4 +1,4 @@
-"""Trying again: waiting times that grow, with jitter, and the loop that uses them. Knows of no particular failure."""
+"""Retries: exponential back-off with jitter, and the loop that uses it. Independent of any particular failure."""
 
 import random
 import time
@@ -15,7 +15,7 @@ class Backoff:
     def __init__(self, first: float = 0.25, longest: float = 15.0) -> None:
         """
         Args:
-            first: Seconds after the first failure, at most; half of it at least.
+            first: Most seconds after the first failure; the least is half of it.
             longest: Seconds to which that grows, doubling with every failure.
         """
         self._first, self._longest, self._failures = first, longest, 0
@@ -24,7 +24,7 @@ class Backoff:
         """Seconds to wait after one more failure.
 
         Args:
-            asked: What the other side asked to wait, which counts if it did.
+            asked: The wait that the other side asked for, which takes precedence.
         """
         bound = min(self._first * 2**self._failures, self._longest)
         self._failures = min(self._failures + 1, 16)
@@ -47,15 +47,15 @@ def retry(
     failed: Callable[[E], object] = lambda _: None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> T:
-    """Do something, again and again while it fails with one kind of error, until a deadline.
+    """Call a function until it succeeds, as long as it fails with one kind of error, until a deadline.
 
     Args:
-        act: What to do. What it raises beside `on` is raised at once.
-        on: The errors that pass.
+        act: The function. Errors other than `on` are raised at once.
+        on: The errors after which it is called again.
         deadline: In time.monotonic(); no try begins after it.
         backoff: The waiting times.
-        asked: How long an error asks to wait, if it does.
-        failed: Told of an error after which it is tried again.
+        asked: The wait that an error asks for, if any.
+        failed: Called with each error that is followed by another try.
         sleep: Waits that many seconds; what it raises ends the tries.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of a batch before they are compared: centred, without what is only rounding, and scaled to length one.
+"""Rows of a batch before they are compared: centred, with rounding removed, and scaled to length one.
 
 Shared by the losses and the estimators. Shapes: N samples of D dimensions.
 """
@@ -18,7 +18,7 @@ def unit_rows(x: Tensor, zero: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
     Args:
         x: of any finite scale.
-        zero: rows to take for zero; None: those that are.
+        zero: rows to treat as zero; None: those that are zero.
     """
     magnitude_N1 = x.detach().abs().amax(dim=1, keepdim=True)
     zero_N1 = magnitude_N1 == 0 if zero is None else zero[:, None]
@@ -42,11 +42,10 @@ def rounding(x: Tensor, precision: torch.dtype) -> Tensor:
 
 
 def center(x: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """x with the mean of each column taken off, where that leaves no more than rounding in a column, 0.
+    """x with the mean of each column subtracted; a column in which only rounding is left is 0.
 
     Returns:
-        (N, D) what is left, (N,) whether nothing but rounding is left of a row, and (D,) the size of the rounding
-        errors in it.
+        (N, D) the centred rows, (N,) whether only rounding is left of a row, and (D,) the size of the rounding errors.
     """
     unit_D = rounding(x, precision)
     x = x - x.mean(dim=0)

@@ -1,7 +1,7 @@
-"""What the representation of un-augmented images is worth: by labels, and without.
+"""Scores of the representation of un-augmented images, with and without labels.
 
-Owns which scores a data set allows and what each is taken on. Does not own the classifiers (evaluation, probe), the
-measures (label_free) or when they run (trainer).
+Owns which scores a data set allows and the images each is computed on. Does not own the classifiers (evaluation,
+probe), the measures (label_free) or when they run (trainer).
 """
 
 import torch
@@ -29,9 +29,9 @@ def scores(
 ) -> dict[str, float]:
     """Scores by metric name. With several processes all must call it.
 
-    `rankme` of Z and `alpha_req` of R are taken on training images, those with labels where there are some. By labels,
-    shares of the held-out images in [0, 1]: `knn_top1`, or `knn_map` where images have several labels; `linear_top1`
-    where the settings ask for a linear probe.
+    `rankme` of Z and `alpha_req` of R are computed on training images, labelled ones if there are any. With labels,
+    shares of the held-out images in [0, 1]: `knn_top1`, or `knn_map` if images have several labels; `linear_top1` if
+    the settings ask for a linear probe.
 
     Args:
         batch_size: images at a time.

@@ -1,4 +1,4 @@
-"""Random numbers named by what they are for, so that any moment of a run can be recomputed without its past."""
+"""Random numbers named by their purpose, so that any moment of a run can be recomputed without its past."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 def seeded(device: torch.device, seed: int, *purpose: str | int) -> Iterator[None]:
     """Within it, torch's own random numbers on the CPU and the device depend on the arguments only, as in `generator`.
 
-    For what draws them without being handed a generator: initial weights, dropout. Their state outside is kept.
+    For code that draws without taking a generator: initial weights, dropout. The state outside is restored.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -71,13 +71,13 @@ class TrainingStep:
         self._wrapped = distributed.wrap(model, device)
 
     def run(self, views: Tensor, settings: StepSettings, *, step: int, needs_r: bool = True) -> EmbeddedBatch:
-        """Train by one batch.
+        """Train on one batch.
 
         Args:
             views: (2 * n, C, H, W), this process's share, the first views first.
             settings: weights of the losses and learning rate.
-            step: number of the step, from 0: what the network itself draws at random depends on it.
-            needs_r: R is wanted even where the loss does not depend on it.
+            step: number of the step, from 0; the network's own random numbers depend on it.
+            needs_r: return R even if the loss does not depend on it.
 
         Returns:
             The objective before the update.
@@ -89,7 +89,7 @@ class TrainingStep:
     def compute(
         self, views: Tensor, alpha: Weight, beta: Weight, *, step: int | None, needs_r: bool = True
     ) -> EmbeddedBatch:
-        """Train by one batch, at the learning rate that the optimiser has.
+        """Train on one batch, at the optimiser's learning rate.
 
         Args:
             views: as for `run`.
@@ -106,7 +106,7 @@ class TrainingStep:
         return batch
 
     def embed_in_parts(self, views: Tensor, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """R and Z of one view, in as many parts as a step has, so that it takes no more memory than one.
+        """R and Z of one view, in as many parts as a step has, so that it takes no more memory than a step.
 
         Args:
             views: (n, C, H, W).
@@ -119,7 +119,7 @@ class TrainingStep:
         return r, z
 
     def _forward(self, model: nn.Module, views: Tensor, step: int | None, part: int = 0) -> tuple[Tensor, Tensor]:
-        """R and Z in float32. What the network draws at random depends on the step, the process and the part."""
+        """R and Z in float32. The network's random numbers depend on the step, the process and the part."""
         random: AbstractContextManager[None] = nullcontext()
         if step is not None:
             random = seeded(self.device, self.spec.training.seed, "forward", step, distributed.rank(), part)
@@ -130,7 +130,7 @@ class TrainingStep:
     def _backward(
         self, views: Tensor, alpha: Weight, beta: Weight, step: int | None, *, needs_r: bool
     ) -> EmbeddedBatch:
-        """The objective, with its gradient in the parameters."""
+        """The objective; its gradient is accumulated in the parameters."""
         if self.spec.training.accumulate == 1:
             batch = self._objective(*self._forward(self._wrapped, views, step), alpha, beta, needs_r=needs_r)
             torch.autograd.backward(batch.terms.total)

@@ -1,7 +1,8 @@
 """The training loop: from a trial's spec to a trained encoder, with every measurement reported on the way.
 
-Owns the order of things. Does not own what a step computes (step), which batches there are (batches), how
-measurements travel (reports) or what a checkpoint holds (training_state). Knows nothing of who listens to the reports.
+Owns the sequence of steps, measurements and evaluations. Does not own what a step computes (step), the batches
+(batches), how measurements are reported (reports) or what a checkpoint holds (training_state). Knows nothing of who
+listens to the reports.
 
 Names: N images of the global batch, n of this process; r_ND and z_ND are representations and embeddings.
 """
@@ -62,7 +63,7 @@ class Trainer:
 
         Args:
             spec: a trial's spec, without a search section.
-            device: where to train; None: CUDA where there is any, else the CPU.
+            device: where to train; None: CUDA if available, otherwise the CPU.
             report: called with every measurement, on the training thread.
             backbone: a network known through `register_backbone`, in place of the one the spec names.
             data: images of your own, in place of those the spec names (`parse_spec(..., own_data=True)`).
@@ -177,7 +178,7 @@ class Trainer:
 
     @arithmetic()
     def evaluate(self) -> dict[str, float]:
-        """What the representation of un-augmented images is worth, by metric name: see `scoring.scores`."""
+        """Scores of the representation of un-augmented images, by metric name: see `scoring.scores`."""
         # Without gradients, so never more memory than a step, which has two views of each image of a part.
         share = self._batches.share
         part = (share.stop - share.start) // self.spec.training.accumulate
@@ -243,7 +244,7 @@ class Trainer:
         return self.spec.training.compile is not False and self.device.type == "cuda" and distributed.world_size() == 1
 
     def _settings(self) -> StepSettings:
-        """Weights of the losses and learning rate of the step to come."""
+        """Weights of the losses and learning rate of the next step."""
         settings = self.spec.training
         lr = learning_rate(
             self.step,
@@ -255,19 +256,19 @@ class Trainer:
         return StepSettings(alpha, beta, lr)
 
     def _weights(self) -> tuple[float, float]:
-        """alpha and signed beta of the step to come."""
+        """alpha and signed beta of the next step."""
         alpha = self._alpha_policy.alpha(self.step / max(self._total_steps - 1, 1))
         spec = self.spec.objective.mutual_information
         return alpha, mutual_information_weight(spec, alpha=alpha, epoch=self.epoch)
 
     def _logging_due(self) -> bool:
-        """Whether the step to come is to be measured."""
+        """Whether the next step is to be measured."""
         done = self.step + 1
         return done % self.steps_per_epoch == 0 or done % self.spec.training.log_every_steps == 0
 
     @torch.no_grad()
     def _measure_before_epoch(self, epoch: int) -> None:
-        """Measure ER(Z) for the adaptive alpha where that is due, and the starting point of the curves at step 0.
+        """Measure ER(Z) for the adaptive alpha if it is due, and the starting point of the curves at step 0.
 
         Batches are drawn and augmented like those of training, and normalised with their own statistics; the
         running statistics of the network are left alone.
@@ -346,14 +347,14 @@ class Trainer:
         self._continue_from(restore(self._parts(), state))
 
     def save(self, path: Path) -> None:
-        """Write the state to a file, whole or not at all, and keep the one before it beside it.
+        """Write the state to a file, whole or not at all, and keep the previous one beside it.
 
         With several processes, call it on one.
         """
         write_checkpoint(Path(path), self.state_dict())
 
     def load(self, path: Path) -> None:
-        """Continue from a file that `save` wrote or, where that is damaged, from the one before it, with a warning.
+        """Continue from a file that `save` wrote or, if it is damaged, from the previous one, with a warning.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -365,7 +366,7 @@ class Trainer:
 
     @staticmethod
     def remove_checkpoint(path: Path) -> None:
-        """Remove what `save` wrote to a path, with the one before it."""
+        """Remove the files that `save` wrote for a path."""
         remove_checkpoint(Path(path))
 
     def export_encoder(self, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds, and how a run goes on from one.
+"""The state of a training run: what a checkpoint holds, and how a run continues from one.
 
 Owns the content of a state and the check that it fits. Does not own the file (checkpoint).
 """
@@ -23,7 +23,7 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a trainer has state."""
+    """The parts of a trainer that have state."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -36,7 +36,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Position:
-    """How far training is."""
+    """The position in training."""
 
     step: int
     last: dict[str, float]

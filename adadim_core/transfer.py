@@ -16,7 +16,7 @@ _AHEAD = 2
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device. The host does not wait, neither for the copy nor for work queued before it.
 
-    From ordinary memory a driver copies only once it has caught up; from page-locked memory it copies by itself.
+    Copies from pageable memory make the host wait until the device has caught up; those from page-locked memory do not.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
@@ -24,7 +24,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def send_ahead(batches: Iterable[Tensor], device: torch.device) -> Generator[Tensor, None, None]:
-    """Batches on the device, in order, each sent while those before it are worked on.
+    """Batches on the device, in order, each sent while earlier ones are processed.
 
     On a GPU copies run on a stream of their own, beside the computation. On the CPU nothing is read ahead.
     """

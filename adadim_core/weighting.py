@@ -63,7 +63,7 @@ def mutual_information_weight(spec: MutualInformationSpec, *, alpha: float, epoc
 
 
 class AlphaPolicy:
-    """Gives alpha for each step by the policy of the spec. Only the adaptive policy has state: its present alpha."""
+    """Gives alpha for each step by the policy of the spec. Only the adaptive policy has state: its current alpha."""
 
     def __init__(self, spec: Weighting) -> None:
         self._spec = spec

@@ -1,6 +1,6 @@
 """What must hold between parts of a spec so that a trial can be built.
 
-Each condition is one function, asked by the spec at submission and by the builder of a trainer, so that the two cannot
+Each condition is one function, called by the spec at submission and by the builder of a trainer, so that the two cannot
 drift apart. All raise ValueError.
 """
 

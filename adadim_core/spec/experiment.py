@@ -1,4 +1,4 @@
-"""The experiment spec as a whole, and how a trial's values are put into it."""
+"""The experiment spec as a whole, and how a trial's values are set in it."""
 
 import copy
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class ExperimentSpec(Section):
 
     @property
     def context(self) -> dict[str, Any]:
-        """What pydantic needs to validate this spec again as it was validated."""
+        """The context with which pydantic validated this spec."""
         return {"own_data": self._own_data}
 
     def with_params(self, params: dict[str, Any]) -> Self:

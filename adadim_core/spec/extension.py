@@ -1,6 +1,6 @@
-"""More seeds or more configurations for a sweep that has ended: what of its spec may grow without moving its trials.
+"""Extending an ended sweep by seeds or configurations: the changes to its spec that leave its trials in place.
 
-Owns the rule that the trials there are keep their numbers and values. Running the new ones is workers'.
+Owns the rule that existing trials keep their numbers and values. Running the new ones is the workers' task.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def extended(
 
 
 def continues(before: ExperimentSpec, after: ExperimentSpec) -> bool:
-    """Whether `after` is `before` with trials added at the end of its plan, or none, and else the same."""
+    """Whether `after` equals `before` except for trials added at the end of its plan."""
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     if before.search is not None and after.search is not None:
         new["search"]["trials"] = old["search"]["trials"]

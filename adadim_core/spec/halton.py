@@ -1,7 +1,7 @@
 """Halton's quasi-random sequence: points that fill a unit cube more evenly than random ones do.
 
-The digits of every base are permuted at random, place by place (Owen 2017, "A randomized Halton algorithm"): the
-plain sequence is strongly correlated in its higher dimensions. Without numpy, for the spec package does without.
+The digits of every base are permuted at random, place by place (Owen 2017, "A randomized Halton algorithm"): the plain
+sequence is strongly correlated in its higher dimensions. Without numpy, which the spec package does not import.
 """
 
 import functools

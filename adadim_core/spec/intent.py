@@ -1,6 +1,6 @@
-"""Settings that are allowed and cannot be meant: they change nothing, or rank the worst trial first.
+"""Settings that are allowed but cannot be meant: they change nothing, or rank the worst trial first.
 
-Asked where people hand in a spec, not where a stored one is read: what an earlier version took still runs.
+Checked when a spec is submitted, not when a stored one is read: specs that an earlier version accepted still run.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _WHOLE = ("objective", "training")
 
 
 def unintended(spec: ExperimentSpec) -> list[Problem]:
-    """What of a spec cannot be meant in any of its trials."""
+    """The settings of a spec that cannot be meant in any of its trials."""
     search = spec.search
     if search is None or not any(path.startswith(_DECIDING) or path in _WHOLE for path in search.space):
         return [*_problems(spec), *_search_problems(spec)]

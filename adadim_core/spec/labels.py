@@ -1,6 +1,6 @@
-"""How a trial is called where people read it: its weighting, and what else tells it from its siblings.
+"""The label of a trial: its weighting, and what else distinguishes it from the other trials.
 
-Owns how the words are put together. The words of a kind are with the kind.
+Owns how labels are composed. The words of a kind are defined with the kind.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,8 @@ _TITLES = {
 def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
     """A trial in words, as "fixed 0.5", "adaptive, gamma=0.1" or "adaptive, seed 3".
 
-    Values that TPE has yet to choose are "not chosen yet". A configuration is called as a trial without a seed.
+    Values that TPE has yet to choose are "not chosen yet". The label of a configuration is that of a trial without a
+    seed.
 
     Args:
         spec: the experiment's spec.
@@ -47,7 +48,7 @@ def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
 
 
 def value_label(spec: ExperimentSpec, params: dict[str, Any], path: str) -> str:
-    """One value of a trial that is a whole section in words, as "fixed 0.5" or "Barlow Twins (off_diagonal=0.01)".
+    """One value of a trial that is a whole section, in words, as "fixed 0.5" or "Barlow Twins (redundancy=0.01)".
 
     Args:
         spec: the experiment's spec.
@@ -79,7 +80,7 @@ def _words(trial: ExperimentSpec, path: str, value: Any) -> str:
 
 
 def _settings(values: Mapping[str, Any], kind: Kind) -> list[str]:
-    """What is set of a kind, beside what its label says."""
+    """The settings of a kind that its label does not say."""
     said = {*KIND_FIELDS, *kind.labelled}
     return [f"{name}={_value(value)}" for name, value in values.items() if name not in said]
 

@@ -1,4 +1,4 @@
-"""The metrics: one table, in which every metric has its words and what may be concluded from it.
+"""The metrics: one table with the words of every metric and what may be concluded from it.
 
 Owns names, titles, units, number formats and how values compare. Does not own how a metric is measured (adadim_core)
 or stored (service). Metrics may be added, none renamed: stored points and dashboards refer to them.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What people and programs need to know of a metric to show it, rank by it and compare it."""
+    """What is needed to show a metric, rank by it and compare it."""
 
     name: str
     """Key of its points, as `h_r`."""
@@ -249,7 +249,7 @@ else:  # a Literal, so that JSON Schema and error messages list the names
 
 
 def summary_titles(*names: str) -> dict[str, str]:
-    """Names and titles of the metrics a table of trials shows: those of every summary, then the ones named."""
+    """Names and titles of the metrics that a table of trials shows: those of every summary, then the given ones."""
     shown = [name for name, metric in METRICS.items() if metric.summary]
     return {name: metric_title(name) for name in dict.fromkeys([*shown, *names])}
 

@@ -1,4 +1,4 @@
-"""How specs are written: text to plain values (mappings, lists, text, numbers, true, false, null).
+"""The notation of specs: text to plain values (mappings, lists, text, numbers, true, false, null).
 
 Owns the notations, YAML 1.2 and JSON, and their bounds. Text is untrusted: its size, nesting and YAML features are
 bounded before anything is built from it. Does not own what the values mean (parsing.py).
@@ -24,7 +24,7 @@ Syntax = Literal["yaml", "json"]
 
 
 def load(text: str | bytes, syntax: Syntax = "yaml") -> Any:
-    """The values that a text spells.
+    """The values of a text.
 
     Raises:
         SpecError: the text is too large, is not UTF-8, or does not parse.
@@ -60,7 +60,7 @@ def decode(raw: bytes) -> str:
 
 
 def load_value(text: str) -> Any:
-    """The value that a field gets from a text, exactly as in a YAML spec that has it behind the field's name.
+    """The value of a field given as text, exactly as in a YAML spec that has the text after the field's name.
 
     Raises:
         SpecError: a spec could not have it there in one line.
@@ -129,7 +129,7 @@ def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
 
 
 def _place(error: yaml.MarkedYAMLError, text: str) -> str:
-    """Where YAML went wrong, with what is most often the reason."""
+    """Where YAML could not be read, with the most frequent cause."""
     mark = error.problem_mark
     if mark is None:
         return ""

@@ -1,6 +1,6 @@
 """From text to a validated spec: every field, every search path and every planned trial.
 
-Owns what is checked and in which order. How text is read is notation.py's, how errors are worded problems.py's.
+Owns what is checked and in which order. Text is read in notation.py, errors are worded in problems.py.
 """
 
 import itertools
@@ -38,7 +38,8 @@ def parse_spec(text: str | bytes, *, syntax: Syntax = "yaml", own_data: bool = F
     Args:
         text: the document.
         syntax: how it is written.
-        own_data: it is for `Trainer(spec, data=...)`: how many images the set it names has does not matter.
+        own_data: the spec is for `Trainer(spec, data=...)`: size and number of the images of the set it names do not
+            matter.
 
     Raises:
         SpecError: the text is too large, is not UTF-8, does not parse, or is not a valid spec.
@@ -120,7 +121,7 @@ def _candidates(spec: ExperimentSpec, search: SearchSpec) -> Iterator[tuple[str,
 def _trial_problems(
     spec: ExperimentSpec, params: dict[str, Any], pointer: str, prefix: str = "", within: str = ""
 ) -> list[Problem]:
-    """What is wrong with a trial; `within` keeps what is wrong at or below that pointer only."""
+    """What is wrong with a trial; `within` keeps only problems at or below that pointer."""
     fields = spec.model_dump(mode="json", exclude={"search"})  # a search lists thousands of values, this runs for each
     set_paths(fields, params)
     try:

@@ -1,8 +1,8 @@
 """The plan of an experiment: its trials with their numbers, grouped into configurations and replicates.
 
-A configuration is what trials share that differ in training.seed only; a replicate is one of its trials. The plan is a
-function of the spec, so that service and workers have the same one without telling each other. Which values a search
-tries is search.py's.
+Trials that differ only in training.seed share a configuration; each of them is a replicate of it. The plan is a
+function of the spec, so that service and workers derive the same one independently. The values of a search are
+search.py's.
 """
 
 import json
@@ -58,7 +58,7 @@ def planned_seeds(spec: ExperimentSpec) -> list[int]:
 
 
 def configuration_of(params: dict[str, Any]) -> dict[str, Any]:
-    """What a trial's values say of its configuration: all but the seed. Empty while TPE has yet to choose."""
+    """The values of a trial's configuration: all but the seed. Empty while TPE has yet to choose."""
     return {path: value for path, value in params.items() if path != SEED_PATH}
 
 

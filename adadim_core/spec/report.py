@@ -1,4 +1,4 @@
-"""What a worker reports: points, trial states, heartbeat and outcome of one attempt.
+"""Reports of a worker: points, trial states, heartbeat and outcome of one attempt.
 
 The wire contract between workers and service (POST /api/v1/attempts/{id}/reports), in its JSON form;
 report_binary.py has the binary one. A report is idempotent: delivered twice it means the same as once.
@@ -50,7 +50,7 @@ JsonFloat = Annotated[
 
 
 def _storable(value: Any) -> Any:
-    """What PostgreSQL cannot store in a text becomes a replacement character: last words must not be refused."""
+    """Replaces characters that PostgreSQL cannot store in a text: an error message must not be refused."""
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 

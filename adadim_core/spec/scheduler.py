@@ -1,7 +1,7 @@
 """How a sweep treats its trials while they train: stop the poor ones early, or let them learn from the good ones.
 
-Owns the sections `search.scheduler` and `stop`: the settings of each kind, its words, and what it asks of the rest of
-a spec. The decisions are taken in workers/sweep (stopping.py, population.py, queue.py).
+Owns the sections `search.scheduler` and `stop`: the settings of each kind, its words, and its requirements on the rest
+of a spec. The decisions are taken in workers/sweep (stopping.py, population.py, queue.py).
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -21,7 +21,7 @@ _Grace = Annotated[int, Field(ge=1, le=100_000, description="Epochs each trial t
 
 
 class SchedulerKind(Kind):
-    """A kind of scheduler, with what it asks of the spec around it."""
+    """A kind of scheduler, with its requirements on the rest of the spec."""
 
     name: str
     decides: ClassVar[bool] = True

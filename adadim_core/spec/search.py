@@ -1,8 +1,8 @@
 """The search section: which fields a sweep varies, how it picks their values, and with which seeds it repeats them.
 
 A space names spec fields by dotted path. The values are picked before anything runs, so every trial is validated at
-submission and has the same number in every attempt. Only TPE leaves values open: it says how many configurations there
-are, and chooses the values of one from what those before it showed, when it starts. Which trials come of it: plan.py.
+submission and has the same number in every attempt. Only TPE leaves values open: it fixes the number of configurations,
+and chooses the values of each when it starts, from the results of earlier ones. The resulting trials are plan.py's.
 """
 
 import itertools
@@ -126,11 +126,11 @@ class SearchSpec(Section):
         return self
 
     def assignments(self) -> Iterator[dict[str, Any]]:
-        """The values of every configuration in order: path to value. None comes twice; the same seed gives the same.
+        """The values of every configuration in order: path to value. None occurs twice; a seed fixes them.
 
         Paths are taken in alphabetical order, not as written: JSONB does not keep the order of an object's keys, and
-        trial 3 must be the same trial for the service and for every attempt's worker. Where TPE has yet to choose
-        there are none. Fewer than `trials` come of a space that has no more that differ.
+        trial 3 must be the same trial for the service and for every attempt's worker. They are empty where TPE has yet
+        to choose. A space with fewer than `trials` configurations gives fewer.
         """
         points = [dict(sorted(point.items())) for point in self.points]
         yield from points
@@ -145,7 +145,7 @@ class SearchSpec(Section):
             yield from itertools.islice(differing, (self.trials or 0) - len(points))
 
     def assignment(self, draw: Draw) -> dict[str, Any]:
-        """The values of one configuration by somebody's draws."""
+        """The values of one configuration from given draws."""
         return assign(self.space, draw)
 
     def draws(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _bounded_count(distribution: Any) -> int:
 
 
 def _without_repeats(found: Iterator[dict[str, Any]], known: set[str]) -> Iterator[dict[str, Any]]:
-    """What of an endless row was not there before, until nothing new seems to come."""
+    """The values of an endless sequence that have not occurred before, until no new ones seem to follow."""
     repeats = 0
     for params in found:
         text = _text(params)

@@ -1,7 +1,7 @@
-"""Search spaces: the distributions a spec may name, and choices whose alternatives bring sub-spaces of their own.
+"""Search spaces: the distributions of a spec, and choices whose alternatives contain sub-spaces of their own.
 
-Owns what a distribution is and how a tree of them becomes values, by anybody's draws. Which draws a search makes is
-search.py's.
+Owns the distributions and how a tree of them becomes values, given the draws. The draws of a search are search.py's and
+algorithms.py's.
 """
 
 import functools
@@ -96,7 +96,7 @@ DISTRIBUTIONS = ("uniform", "log_uniform", "integer", "choice")
 
 
 def _kind(value: Any) -> str | None:
-    """Which distribution a value spells: the one of the known names it has as its key."""
+    """Which distribution a value denotes: the known name that it has as a key."""
     fields = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
     return next((name for name in DISTRIBUTIONS if name in fields), None)
 
@@ -121,7 +121,7 @@ number of the alternative."""
 
 
 def resolve(node: Any, name: str, draw: Draw) -> Any:
-    """A value of a space: every distribution in it replaced by what is drawn for it, outer ones first.
+    """A value of a space: every distribution in it replaced by its draw, outer ones first.
 
     Args:
         node: a distribution, or a value that may contain some.
@@ -209,7 +209,7 @@ def extremes(node: Any) -> Iterator[Any]:
 
 
 def assign(space: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
-    """The values of one trial by somebody's draws: path to value.
+    """The values of one trial from given draws: path to value.
 
     Args:
         space: path to distribution.
@@ -234,7 +234,7 @@ def distribution_names(space: Mapping[str, Any]) -> list[str]:
 def _as_distribution(node: Any) -> Any:
     """A distribution spelt as a dictionary, {uniform: [0, 1]}, as such; anything else as it is.
 
-    No field of the spec is called as a distribution is, so that a section cannot be mistaken for one.
+    No field of the spec has the name of a distribution, so that a section cannot be mistaken for one.
     """
     if not isinstance(node, dict) or len(node) != 1 or _kind(node) is None:
         return node

@@ -1,4 +1,4 @@
-"""What a driver leaves in the storage when its outcome did not reach the service: outcome, and where it tried.
+"""What a driver leaves in the storage if its outcome did not reach the service: the outcome and the address it tried.
 
 The contract between workers, who write it under `layout.undelivered`, and the service, which takes the outcome from
 there. The file is as trustworthy as whoever can write to the storage, so it is read as strictly as a report.
