@@ -30,7 +30,19 @@ from sqlalchemy import text
 from service.database.engine import Database
 from service.queue import repository as queue
 
-SPEC = Path(__file__).parents[1] / "examples" / "digits-sweep.yaml"
+SPEC = b"""\
+name: four weightings
+training: {epochs: 25, optimizer: adamw, lr: 0.002}
+search:
+  algorithm: grid
+  space:
+    objective.weighting:
+      choice:
+        - {policy: fixed, alpha: 0.0}
+        - {policy: fixed, alpha: 0.5}
+        - {policy: fixed, alpha: 1.0}
+        - {policy: adaptive}
+"""
 PATH = "/api/v1/experiments"
 
 
@@ -90,7 +102,7 @@ async def _measure(state: Path, options: argparse.Namespace) -> None:
 
 async def _submit(url: str, token: str, cpu: Cpu, rate: int, seconds: int) -> None:
     """An open loop: each submission starts at its time, however long the others take. The first second is no part."""
-    port, spec = int(url.rpartition(":")[2]), SPEC.read_bytes()
+    port, spec = int(url.rpartition(":")[2]), SPEC
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: application/yaml\r\nContent-Length: {len(spec)}\r\n\r\n"

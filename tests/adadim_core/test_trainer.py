@@ -538,8 +538,8 @@ def test_the_example_sweep_can_be_trained():
     text = Path(__file__).parents[2].joinpath("examples", "digits-sweep.yaml").read_bytes()
     spec = parse_spec(text)
     plans = plan_trials(spec)
-    assert len(plans) == 4
-    for plan in plans:
+    assert len(plans) == 32
+    for plan in plans[:4]:
         made = Trainer(spec.with_params(plan.params), device="cpu")
         assert made.steps_per_epoch == 5
 
