@@ -14,6 +14,7 @@ from service.attempts.direct import DirectReports
 from service.attempts.inbox import Inbox
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
+from service.auth.recognised import Recognised
 from service.auth.service import ensure_admin_token
 from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
@@ -127,5 +128,6 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
 def attach(app: FastAPI, context: Context) -> None:
     """Give an application what its routes ask for: the context, and what single nouns keep beside it."""
     app.state.context = context
+    app.state.recognised = Recognised()
     app.state.reporting = Reporting(Inbox(context.database))
     app.state.feeds = Feeds(context.database, context.listener)

@@ -84,16 +84,15 @@ async def clone_experiment(
     async with context.database.transaction() as session:
         source = await experiments.find(session, experiment_id)
     submission = await asyncio.to_thread(service.cloned, source, clone.changes, context.settings.max_trials)
-    async with context.database.transaction() as session:
-        experiment = await experiments.submit(
-            session,
-            submission,
-            owner=principal.name,
-            idempotency_key=idempotency_key,
-            priority=source.priority if clone.priority is None else clone.priority,
-            reason=f"clone of experiment {experiment_id}",
-        )
-        detail = ExperimentDetail.model_validate(experiment)
+    experiment = await experiments.submit(
+        context.database,
+        submission,
+        owner=principal.name,
+        idempotency_key=idempotency_key,
+        priority=source.priority if clone.priority is None else clone.priority,
+        reason=f"clone of experiment {experiment_id}",
+    )
+    detail = ExperimentDetail.model_validate(experiment)
     response.headers["Location"] = f"/api/v1/experiments/{detail.id}"
     return detail
 

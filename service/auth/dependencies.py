@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.auth import service
 from service.auth.denials import forbidden, too_many, unauthorized
+from service.auth.recognised import Recognised
 from service.auth.service import Principal
 from service.context import Context, get_context
 from service.secret import hash_token
@@ -26,9 +27,19 @@ def bearer_token(request: Request) -> str | None:
 _SCHEME = HTTPBearer(auto_error=False, description="A token; `adadim serve` says in which file it lies.")
 
 
+async def get_recognised(request: Request) -> Recognised:
+    """The callers the application a request came to has recognised: `app.state.recognised`."""
+    recognised: Recognised = request.app.state.recognised
+    return recognised
+
+
+CurrentRecognised = Annotated[Recognised, Depends(get_recognised)]
+
+
 async def _principal(
     request: Request,
     context: Annotated[Context, Depends(get_context)],
+    recognised: CurrentRecognised,
     _: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)],  # for the API's documentation
 ) -> Principal:
     token = bearer_token(request)
@@ -41,12 +52,17 @@ async def _principal(
             "no_token", "Send a token: 'Authorization: Bearer ...'. `adadim serve` prints where to find it."
         )
     # Before the database is asked: what is refused here costs nothing.
-    if wait := context.request_rates.take(hash_token(token)):
+    hashed = hash_token(token)
+    if wait := context.request_rates.take(hashed):
         raise too_many(wait, context.request_rates.rate, "access")
+    if (principal := recognised.find(hashed)) is not None:
+        return principal
+    remember = recognised.begin()
     async with context.database.transaction() as session:
         principal = await service.authenticate(session, token)
     if principal is None:
         raise unauthorized("bad_token", service.NOT_VALID)
+    remember(hashed, principal)
     return principal
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.auth import service
 from service.auth.denials import too_many, unauthorized
-from service.auth.dependencies import SESSION_COOKIE, Viewer, refuse_cross_site
+from service.auth.dependencies import SESSION_COOKIE, CurrentRecognised, Viewer, refuse_cross_site
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
 from service.secret import hash_token
@@ -59,11 +59,12 @@ async def who_am_i(principal: Viewer) -> SessionRead:
 
 
 @router.delete("", status_code=204)
-async def log_out(request: Request, response: Response, context: CurrentContext) -> None:
+async def log_out(request: Request, response: Response, context: CurrentContext, recognised: CurrentRecognised) -> None:
     """Close the browser session. Harmless when there is none."""
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
         refuse_cross_site(request)
         async with context.database.transaction() as session:
             await service.close_session(session, cookie)
+        recognised.forget_all()
         response.delete_cookie(SESSION_COOKIE)

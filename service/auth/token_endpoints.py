@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from service.auth import repository, service
-from service.auth.dependencies import Admin
+from service.auth.dependencies import Admin, CurrentRecognised
 from service.auth.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
@@ -41,8 +41,12 @@ async def list_tokens(
 
 @router.delete("/{token_id}", status_code=204)
 async def revoke_token(
-    token_id: Annotated[int, Path(ge=1, le=2**63 - 1)], principal: Admin, context: CurrentContext
+    token_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    principal: Admin,
+    context: CurrentContext,
+    recognised: CurrentRecognised,
 ) -> None:
-    """End a token and every browser session it opened, at once."""
+    """End a token and every browser session it opened: here at once, at other replicas within a second."""
     async with context.database.transaction() as session:
         await service.revoke(session, token_id, by=principal)
+    recognised.forget_all()

@@ -19,7 +19,7 @@ from adadim_core.spec import (
     validate_spec,
 )
 from adadim_core.spec.search import MAX_TRIALS
-from service.database import notify
+from service.database.engine import Database
 from service.database.tables import Experiment
 from service.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from service.events import repository as events
@@ -72,7 +72,7 @@ def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
 
 
 async def submit(
-    session: AsyncSession,
+    database: Database,
     submission: Submission,
     *,
     owner: str,
@@ -84,35 +84,44 @@ async def submit(
 
     Raises ConflictError if the key was used for another body or priority.
     """
-    body_hash = hashlib.sha256((f"{priority}\n{submission.text}" if priority else submission.text).encode()).digest()
-    if idempotency_key is not None:
-        earlier = await repository.claim_key(session, owner, idempotency_key)
-        if earlier is not None:
-            if earlier.body_hash != body_hash:
-                raise ConflictError("This Idempotency-Key was used for a different spec; use a new key.")
-            return await find(session, earlier.experiment_id)
+    new = new_experiment(submission, owner, priority, reason)
+    if idempotency_key is None:
+        async with database.autocommit() as connection:
+            return await repository.add(connection, new)
+    async with database.transaction() as session:
+        return await submit_once(session, new, key=idempotency_key)
+
+
+async def submit_once(session: AsyncSession, new: repository.NewExperiment, *, key: str) -> Experiment:
+    """Store an experiment unless its owner has used this key before. Raises ConflictError as `submit`."""
+    owner, text = new.owner, f"{new.priority}\n{new.spec_text}" if new.priority else new.spec_text
+    body_hash = hashlib.sha256(text.encode()).digest()
+    earlier = await repository.claim_key(session, owner, key)
+    if earlier is not None:
+        if earlier.body_hash != body_hash:
+            raise ConflictError("This Idempotency-Key was used for a different spec; use a new key.")
+        return await find(session, earlier.experiment_id)
+    added = await repository.add(await session.connection(), new)
+    await repository.keep_key(session, owner, key, body_hash, added.id)
+    return await find(session, added.id)
+
+
+def new_experiment(
+    submission: Submission, owner: str, priority: int = 0, reason: str | None = None
+) -> repository.NewExperiment:
+    """What is stored of a submission."""
     spec = submission.spec
-    experiment = await repository.add(
-        session,
-        Experiment(
-            name=spec.name,
-            owner=owner,
-            spec=spec.model_dump(mode="json"),
-            spec_text=submission.text,
-            priority=priority,
-            metric=spec.search.metric if spec.search else "knn_top1",
-            mode=spec.search.mode if spec.search else "max",
-            trial_count=len(submission.trials),
-        ),
-        submission.trials,
+    return repository.NewExperiment(
+        name=spec.name,
+        owner=owner,
+        spec=spec.model_dump(mode="json"),
+        spec_text=submission.text,
+        priority=priority,
+        metric=spec.search.metric if spec.search else "knn_top1",
+        mode=spec.search.mode if spec.search else "max",
+        trials=submission.trials,
+        reason=reason,
     )
-    if idempotency_key is not None:
-        await repository.keep_key(session, owner, idempotency_key, body_hash, experiment.id)
-        await session.refresh(experiment, ["spec"])  # its fields in the order in which those who repeat it read them
-    await repository.add_transition(session, experiment, None, by=owner, reason=reason)
-    await events.append(session, experiment.id, "experiment", {"state": "queued"})
-    await notify.notify(session, notify.DISPATCH)
-    return experiment
 
 
 async def find(session: AsyncSession, experiment_id: int, *, lock: bool = False) -> Experiment:

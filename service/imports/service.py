@@ -36,7 +36,9 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         ConflictError: the run was imported with another spec, or its experiment cannot take it now.
     """
     # With a blank, which no Idempotency-Key of a request can have.
-    experiment = await experiments.submit(session, submission, owner=owner, idempotency_key=f"import {run_id}")
+    experiment = await experiments.submit_once(
+        session, experiments.new_experiment(submission, owner), key=f"import {run_id}"
+    )
     # It may be an earlier import's, and its user or worker at work on it: what counts is what it is under the lock.
     await session.refresh(experiment, with_for_update=True)
     if experiment.state in EXPERIMENT_ENDED or experiment.desired_state != "run":

@@ -380,9 +380,8 @@ async def queue(context: Context, spec: ExperimentSpec | None = None) -> int:
     """Submit an experiment; its number."""
     spec = spec or sweep()
     submission = experiments.Submission(spec, "test", plan_trials(spec))
-    async with context.database.transaction() as session:
-        experiment = await experiments.submit(session, submission, owner="someone", idempotency_key=None)
-        return experiment.id
+    experiment = await experiments.submit(context.database, submission, owner="someone", idempotency_key=None)
+    return experiment.id
 
 
 async def load(context: Context, experiment_id: int) -> Experiment:
