@@ -89,7 +89,7 @@ def compile_in_place(model: SelfSupervisedModel, views: Tensor, dtype: torch.dty
         dtype: of the forward pass.
     """
     torch.compiler.reset()  # earlier trials in this process count towards its limit of recompilations
-    plain = model._compiled_call_impl
+    plain = model._compiled_call_impl  # Module.compile has no public way back; a test notices when this name goes
     model.compile()
     device = views.device
     try:

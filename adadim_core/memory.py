@@ -3,6 +3,7 @@
 Owns the estimate, the comparison and the advice. Does not own what is allocated (step, evaluation, replay).
 """
 
+import gc
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,8 @@ class MemoryWatch:
         self._spec = spec
         self._device = device
         if device.type == "cuda":
+            gc.collect()  # an earlier trial of this process may be garbage that has not been noticed yet
+            torch.cuda.empty_cache()
             limit_memory(spec.resources, device)
             self._need = memory_need(spec, model, data, device)
             require_fit(self._need, available_memory(spec.resources, device), spec)
