@@ -103,7 +103,7 @@ def test_float32_is_float32(device):
         product, convolution = x.flatten(1) @ kernel.flatten(1).T, torch.conv2d(x, kernel)
     exact = x.double().flatten(1) @ kernel.double().flatten(1).T
     for found in (product, convolution.flatten(1)):
-        assert (found - exact).norm() / exact.norm() < 1e-6  # TF32 leaves about 3e-4
+        assert (found - exact).norm() / exact.norm() < 1e-5  # TF32 leaves about 3e-4
     assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
 
 
