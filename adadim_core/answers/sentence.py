@@ -82,7 +82,9 @@ class Words:
             cost = number(measure.costs, decimals_for(against, measure.costs))
             parts.append(f"{short_title(measure.measure)} {cost} ({tau})")
         title = within_sentence(metric_title(against))
-        return f"Chosen without labels, the best mean {title} would have been missed by: {'; '.join(parts)}."
+        said = f"Chosen without labels, the best mean {title} would have been missed by: {'; '.join(parts)}."
+        noise = " The means are within noise, so that tells little." if self.answer.verdict == "none" else ""
+        return said + noise
 
     def notes(self) -> list[str]:
         """What must be known beside the statement."""

@@ -6,19 +6,29 @@ from rich.text import Text
 
 from adadim_core.answers.document import Answer
 
+WIDTH = 160
+"""Columns that hold the table unbroken, for logs and pipes, which have no width of their own."""
 _ROWS = 40
+_GAP = 2
+_ALWAYS = 5
+"""Columns before those of other metrics: configuration, seeds, the metric, difference and p."""
 _STYLES = {"best": "bold green", "leads": "bold", "worse": "dim"}
 
 
-def render(answer: Answer) -> Group:
-    """What a sweep ends with."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    last = len(answer.columns) - 1
-    for k, heading in enumerate(answer.columns):
-        table.add_column(heading, justify="left" if k in (0, last) else "right")
+def render(answer: Answer, width: int = WIDTH) -> Group:
+    """What a sweep ends with. In a narrow window the metrics beside the one that ranks are left out.
+
+    Args:
+        width: characters of a line.
+    """
     rows = answer.configurations
+    shown = _columns_that_fit([answer.columns, *(c.cells for c in rows[:_ROWS])], width)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for k in shown:
+        table.add_column(answer.columns[k], justify="left" if k in (0, shown[-1]) else "right")
     for configuration in rows[:_ROWS]:
-        table.add_row(*map(Text, configuration.cells), style=_STYLES.get(configuration.standing, ""))
+        style = _STYLES.get(configuration.standing, "")
+        table.add_row(*(Text(configuration.cells[k]) for k in shown), style=style)
     parts: list[Table | Text] = [table] if any(c.seeds for c in rows) else []
     if len(rows) > _ROWS:
         parts.append(Text(f"and {len(rows) - _ROWS} more configurations", style="dim"))
@@ -29,3 +39,10 @@ def render(answer: Answer) -> Group:
         parts.append(Text(answer.selection, style="dim"))
     parts += [Text(note, style="yellow") for note in answer.notes]
     return Group(*parts)
+
+
+def _columns_that_fit(rows: list[list[str]], width: int) -> list[int]:
+    """Positions of the columns to show: all, or those that say what is best."""
+    count = len(rows[0])
+    needed = sum(max(len(row[k]) for row in rows) + _GAP for k in range(count))
+    return list(range(count)) if needed <= width else [*range(_ALWAYS), count - 1]

@@ -1,4 +1,4 @@
-"""`adadim demo`: a service, one sweep on real data, the live view, the table. Everything it starts, it stops."""
+"""`adadim demo`: a service, one sweep on real data, the live view, the answer. Everything it starts, it stops."""
 
 import contextlib
 import json

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adadim_core.answers.document import Answer
-from adadim_core.answers.terminal import render
+from adadim_core.answers.terminal import WIDTH, render
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
 from adadim_core.spec.report import decode_float
@@ -46,7 +46,9 @@ def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any
 
 def print_answer(client: Client, experiment_id: int, console: Console) -> None:
     """Show an experiment's answer: the table by configuration and the statement. Raises ClientError."""
-    console.print(render(Answer.model_validate(client.answer(experiment_id))), highlight=False, soft_wrap=True)
+    width = console.width if console.is_terminal else max(console.width, WIDTH)
+    answer = Answer.model_validate(client.answer(experiment_id))
+    console.print(render(answer, width), highlight=False, width=width, soft_wrap=not console.is_terminal)
 
 
 class _View:

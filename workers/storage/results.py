@@ -86,7 +86,7 @@ def print_results(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
     from rich.console import Console  # trial processes import this module too, and print no table
     from rich.table import Table
 
-    from adadim_core.answers.terminal import render
+    from adadim_core.answers.terminal import WIDTH, render
 
     results = list(results)
     table = Table(title=spec.name, title_justify="left")
@@ -104,11 +104,11 @@ def print_results(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
             f"stopped at {result.epoch}" if result.state == "stopped" else result.state,
             style="red" if result.state == "failed" else None,
         )
-    # A job's log is no terminal: rich would fold the table to 80 columns.
+    # A job's log is no terminal: rich would fold the tables to 80 columns.
     console = Console(soft_wrap=True, markup=False)  # a path in a label may look like markup
-    console.width = max(console.width, 120)
+    console.width = max(console.width, WIDTH)
     console.print(table)
-    console.print(render(answer_of(spec, results)), highlight=False)
+    console.print(render(answer_of(spec, results), console.width), highlight=False)
 
 
 def _shown(value: Any) -> str:
