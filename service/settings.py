@@ -154,4 +154,7 @@ def default_state_dir() -> Path:
     """Where state lies by default: the user's state directory, or /var/lib for root, as system services have it."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/adadim")
-    return platformdirs.user_state_path("adadim")
+    try:
+        return platformdirs.user_state_path("adadim")
+    except RuntimeError:  # a user who has neither HOME nor an entry in the system's list of users
+        raise SettingsError("ADADIM_STATE_DIR: set it, or HOME: this user has no home directory") from None

@@ -153,15 +153,21 @@ class LocalRay:
             raise OSError(f"{self._private_dir} belongs to another user; remove it")
         # Workers must not see the database's password or a user's token.
         secrets = ("DATABASE_URL", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
-        environment = {name: value for name, value in os.environ.items() if name not in secrets} | {
-            _MARKER: self._marker,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
-            # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
-            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            # `python` in a job's entrypoint is this interpreter.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        }
+        # A user without a name, as containers have them, is none to Python's getpass either.
+        unnamed = {"USER": f"uid{os.getuid()}"} if not {"USER", "LOGNAME"} & os.environ.keys() else {}
+        environment = (
+            {name: value for name, value in os.environ.items() if name not in secrets}
+            | unnamed
+            | {
+                _MARKER: self._marker,
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
+                # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+                # `python` in a job's entrypoint is this interpreter.
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            }
+        )
         self._log_path.touch(mode=0o600)
         with self._log_path.open("ab") as log:
             begin = log.tell()

@@ -16,6 +16,7 @@ from service.cli.doctor import _local_ray
 from service.cluster import local, process
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import LocalRay, running_head, trouble_of_head
+from service.settings import SettingsError, default_state_dir
 
 
 @pytest.fixture
@@ -131,3 +132,12 @@ async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp
         await until(lambda: len(launched) > 1)
     finally:
         await head.stop()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 54_321)
+    monkeypatch.setattr("platformdirs.unix.os.path.expanduser", lambda path: path)
+    with pytest.raises(SettingsError, match="ADADIM_STATE_DIR: set it, or HOME"):
+        default_state_dir()
