@@ -84,6 +84,8 @@ class LARS(torch.optim.Optimizer):
                 self._step_group(weights, group)
 
     def _step_group(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        # All tensors in a few kernels. torch has no public name for these functions, which its own optimizers call;
+        # tests/adadim_core/test_optimizers.py compares the steps with the formulas, and fails if they change.
         updates = torch._foreach_add(
             [w.grad for w in weights if w.grad is not None], weights, alpha=group["weight_decay"]
         )

@@ -10,6 +10,7 @@ logs/attempt-N.log (.1)       what the driver printed, in attempt N (`local` wit
 logs/attempt-N.json           how attempt N ended and whom it could not tell: an outcome the service does not have
 trials/NNNN/params.json       values chosen or changed while the experiment ran: TPE and PBT
 trials/NNNN/failures.json     how often it raised, and what at last
+data/KEY.json                 what was read of a data set, by the first trial that trained on it
 results.json                  the whole table
 points.parquet                every metric point once, written when a run ends
 id                            tells this experiment from others with the same spec
@@ -25,6 +26,8 @@ RESULTS = "results.json"
 PARQUET = "points.parquet"
 POINTS = "points"
 ID = "id"
+DATA = "data"
+"""The folder of the records of data sets."""
 ELAPSED = "elapsed.json"
 TUNE = "tune"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.sections import DataSpec
+from adadim_core.storage import layout
 from workers.storage.folder import Storage, read_json
 
 DATA_CHANGED = "DataChangedError"
@@ -25,7 +26,7 @@ REMEDY = (
 def data_record(storage: Storage, data: DataSpec) -> Path:
     """Where the facts about the data set of a section lie. How images are resized or augmented makes no other set."""
     place = json.dumps([data.dataset, data.path, data.bad_files])
-    return storage.root / "data" / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
+    return storage.root / layout.DATA / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
 
 
 def known_data(storage: Storage, data: DataSpec) -> dict[str, Any] | None:
@@ -43,7 +44,7 @@ def keep_data(storage: Storage, data: DataSpec, facts: Mapping[str, Any]) -> Non
 
 def read_all_data(storage: Storage) -> dict[str, dict[str, Any]]:
     """The facts about every data set of the experiment, by a name of its place."""
-    found = {path.stem: read_json(path) for path in sorted((storage.root / "data").glob("*.json"))}
+    found = {path.stem: read_json(path) for path in sorted((storage.root / layout.DATA).glob("*.json"))}
     return {name: facts for name, facts in found.items() if facts is not None}
 
 
