@@ -193,26 +193,25 @@ _TABLE = (
 Scheduler = Annotated[""",
             ),
         ],
-        "workers/sweep/stopping.py": [
+        "workers/sweep/judges.py": [
             ("import Asha, ", "import StopAt, Asha, "),
             (
                 "        case Asha(",
                 """        case StopAt(epoch=epoch):
-            return _StopAt(epoch)
+            return StopAtJudge(epoch)
         case Asha(""",
             ),
             (
-                "class _Plateau:",
-                """class _StopAt(FIFOScheduler):
+                "class AshaJudge:",
+                """class StopAtJudge:
     def __init__(self, epoch: int) -> None:
-        super().__init__()
         self._epoch = epoch
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        return TrialScheduler.STOP if result["epoch"] >= self._epoch else TrialScheduler.CONTINUE
+    def observe(self, number: int, epoch: int, value: float) -> Behind | None:
+        return Behind(value, 1) if epoch >= self._epoch else None
 
 
-class _Plateau:""",
+class AshaJudge:""",
             ),
         ],
     },
@@ -224,7 +223,7 @@ import json
 from adadim_core import Trainer
 from adadim_core.spec import SpecError, json_schema, plan_trials, trial_label, validate_spec
 from adadim_core.spec.metrics import METRICS
-from workers.sweep.stopping import _scheduler
+from workers.sweep.judges import make_judge
 from workers.sweep.tpe import Tpe
 
 document = {
@@ -254,7 +253,7 @@ spec = validate_spec(document)
 [plan] = plan_trials(spec)
 points = []
 Trainer(spec.with_params(plan.params), report=lambda *point: points.append(point)).fit()
-stop_at = _scheduler(spec, "mass_z", "max")
+judge = make_judge(spec, "max", {0: 0})
 learned = validate_spec(document | {"search": document["search"] | {"algorithm": "unlearned"}})
 try:
     validate_spec(document | {"search": document["search"] | {"scheduler": {"name": "stop_at", "epoch": 3}}})
@@ -268,7 +267,7 @@ print(
             "alphas": sorted({values["alpha"] for _, _, values in points if "alpha" in values}),
             "measured": sorted({name for _, _, values in points for name in values} & {"mass_z", "loss"}),
             "title": METRICS["mass_z"].title,
-            "verdicts": [str(stop_at.on_trial_result(None, None, {"epoch": epoch})) for epoch in (1, 2)],
+            "behind": [judge.observe(0, epoch, 1.0) is not None for epoch in (1, 2)],
             "open": [plan.params for plan in plan_trials(learned)],
             "chosen": sorted(Tpe(learned.search).start(0, {})),
             "refused": refused,
@@ -314,7 +313,7 @@ def test_each_kind_is_added_in_at_most_two_files_and_works_everywhere(copy: Path
     assert found["alphas"] == [0.0, 1.0]
     assert found["measured"] == ["loss", "mass_z"]
     assert found["title"] == "Mass of Z"
-    assert found["verdicts"] == ["CONTINUE", "STOP"]
+    assert found["behind"] == [False, True]
     assert found["open"] == [{}]
     assert found["chosen"] == ["data.dataset", "model.backbone", "objective.dimension_loss", "objective.weighting.at"]
     assert found["refused"] == "spec: search.scheduler.epoch is after the last epoch"

@@ -1,18 +1,19 @@
 """Which configurations are too far behind to train on: ASHA and median stopping, on the means of replicates.
 
-Owns the comparisons, as functions of what was observed. What follows from a verdict is stopping.py's. With one seed a
-configuration is its trial, and these are the rules as published.
+Owns the comparisons, as functions of what was observed, and which of them a spec asks for. What follows from a verdict
+is stopping.py's. With one seed a configuration is its trial, and these are the rules as published.
 """
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import numpy as np
 
-from adadim_core.spec.scheduler import Asha, MedianStopping
+from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PopulationBasedTraining, Race
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,25 @@ class Judge(Protocol):
 
         Returns whether its configuration is too far behind. What is observed counts for others either way.
         """
+
+
+def make_judge(spec: ExperimentSpec, mode: str, configurations: Mapping[int, int]) -> Judge | None:
+    """The comparison of configurations that a spec asks for; None if no configuration is stopped for being behind.
+
+    Args:
+        spec: The experiment.
+        mode: max or min.
+        configurations: Trial number to configuration.
+    """
+    match spec.search.scheduler if spec.search is not None else NoScheduler():
+        case Asha() as settings:
+            return AshaJudge(settings, spec.epochs, mode, configurations)
+        case MedianStopping() as settings:
+            return MedianJudge(settings, mode, configurations)
+        case NoScheduler() | PopulationBasedTraining() | Race():  # population.py and race.py decide
+            return None
+        case _ as forgotten:
+            assert_never(forgotten)
 
 
 class AshaJudge:

@@ -6,20 +6,20 @@ is the room trial's: its actor is called, and writes encoder and result as at an
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from adadim_core.spec import ExperimentSpec, plan_trials
-from adadim_core.spec.scheduler import Asha, MedianStopping, NoScheduler, PlateauSpec, PopulationBasedTraining, Race
+from adadim_core.spec.scheduler import PlateauSpec
 from workers.storage.folder import Storage
 from workers.storage.ranking import ranking
 from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
-from workers.sweep.judges import AshaJudge, Judge, MedianJudge
+from workers.sweep.judges import make_judge
 
 
 class StopRules(FIFOScheduler):
@@ -55,7 +55,7 @@ class StopRules(FIFOScheduler):
         self._known: set[int] = set()
         self._drop = drop
         self._configurations = {plan.number: plan.configuration for plan in plan_trials(spec)}
-        self._judge = _judge(spec, self._mode, self._configurations)
+        self._judge = make_judge(spec, self._mode, self._configurations)
         for number, result in finished.items() if self._judge is not None else ():
             check()
             self._remember(number)
@@ -167,16 +167,3 @@ class _Plateau:
 
     def reached(self, epoch: int) -> bool:
         return epoch - self._best_epoch >= self._spec.patience
-
-
-def _judge(spec: ExperimentSpec, mode: str, configurations: Mapping[int, int]) -> Judge | None:
-    """Who compares configurations while they train; None where none is stopped for being behind others."""
-    match spec.search.scheduler if spec.search is not None else NoScheduler():
-        case Asha() as settings:
-            return AshaJudge(settings, spec.epochs, mode, configurations)
-        case MedianStopping() as settings:
-            return MedianJudge(settings, mode, configurations)
-        case NoScheduler() | PopulationBasedTraining() | Race():  # population.py and race.py decide
-            return None
-        case _ as forgotten:
-            assert_never(forgotten)
