@@ -125,6 +125,14 @@ class SearchSpec(Section):
         self.scheduler.check_search(self)
         return self
 
+    @property
+    def size(self) -> int | None:
+        """How many configurations the space holds, MAX_TRIALS + 1 at most; None: it has ranges."""
+        found = [leaf for path in self.space for leaf in leaves(self.space[path], path).values()]
+        if any(not isinstance(leaf, Choice) for leaf in found):
+            return None
+        return min(combination_count(self.space), MAX_TRIALS + 1)
+
     def assignments(self) -> Iterator[dict[str, Any]]:
         """The values of every configuration in order: path to value. None occurs twice; a seed fixes them.
 
@@ -139,7 +147,8 @@ class SearchSpec(Section):
         if algorithm.exhaustive:
             yield from (params for params in found if params not in points)
         elif algorithm.learns:
-            yield from itertools.islice(found, (self.trials or 0) - len(points))
+            count = min(self.trials or 0, self.size or MAX_TRIALS)
+            yield from itertools.islice(found, max(count - len(points), 0))
         else:  # the same values with the same seed would train to the same numbers
             differing = _without_repeats(found, {_text(point) for point in points})
             yield from itertools.islice(differing, (self.trials or 0) - len(points))

@@ -60,15 +60,14 @@ def test_a_search_taken_up_again_goes_on_as_if_it_had_not_been_interrupted() -> 
 
 def test_it_chooses_no_configuration_twice_while_there_are_others(tmp_path: Path) -> None:
     space = {"training.lr": {"choice": [0.1, 0.2, 0.3]}, "training.optimizer": {"choice": ["sgd", "lars"]}}
-    spec = search(space=space, points=[], trials=8)
-    sampler = tpe(spec)
-    found = []
-    for number in range(8):
-        params = sampler.start(number, {})
-        found.append((params["training.lr"], params["training.optimizer"]))
-        sampler.end(number, params["training.lr"])  # it would choose 0.3 again and again
-    assert len(set(found[:6])) == 6
-    assert set(found[6:]) <= set(found[:6])
+    spec = search(space=space, points=[{"training.lr": 0.2, "training.optimizer": "lars"}], trials=8)
+    assert len(plan_trials(spec)) == 6
+    sampler, found = tpe(spec), set()
+    for plan in plan_trials(spec):
+        params = sampler.start(plan.number, plan.params)
+        found.add((params["training.lr"], params["training.optimizer"]))
+        sampler.end(plan.number, params["training.lr"])  # it would choose 0.3 again and again
+    assert len(found) == 6
 
 
 @pytest.mark.parametrize("shown", [None, float("nan"), float("inf")])

@@ -4,6 +4,7 @@ Owns the translation of the spec's space to Optuna's. Keeps nothing on disk: aft
 again the values and results of finished ones. A configuration's draws depend on the seed, its number and those results.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import optuna
 
 from adadim_core.spec.search import SearchSpec
-from adadim_core.spec.space import Choice, Integer, LogUniform, Uniform
+from adadim_core.spec.space import Choice, Integer, LogUniform, Uniform, combinations
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -55,15 +56,15 @@ class Tpe:
         return params
 
     def _chosen(self, number: int) -> dict[str, Any]:
-        """Values that no configuration has yet, if there are any to be found: equal ones show nothing new."""
+        """Values that no configuration has yet, where the space has ends: equal ones show nothing new."""
         for _ in range(_TRIES):
             values = self._ask(number)
-            if values not in self._begun:
+            if self._search.size is None or values not in self._begun:
                 return values
             self.end(number, None)
-        rng = random.Random(f"{self._search.seed}/{number}/other")
-        others = (self._search.assignment(lambda _, d: d.at(rng.random())) for _ in range(_TRIES**2))
-        return self._given(number, next((other for other in others if other not in self._begun), values))
+        some = itertools.islice(combinations(self._search.space), len(self._begun) + 1)  # one is new, if there is any
+        others = [params for params in some if params not in self._begun]
+        return self._given(number, random.Random(f"{self._search.seed}/{number}/other").choice(others or [values]))
 
     def _ask(self, number: int) -> dict[str, Any]:
         trial = self._running[number] = self._study.ask()
