@@ -9,6 +9,8 @@ from typing import Any
 from adadim_core.answers.configurations import canonical
 from adadim_core.spec.metrics import METRICS
 
+_DATA = ("data", "data.dataset", "data.path")
+_NOT_THE_MEASURE = ("evaluation.every_epochs",)
 _OF_ALL_IMAGES = {"rankme", "alpha_req", "alpha_req_distance"}
 """Without labels, yet not estimates on a batch."""
 
@@ -27,9 +29,9 @@ def obstacle(metric: str, varied: Iterable[str]) -> str | None:
         section = path.partition(".")[0]
         if known is not None and not known.comparable and section == "objective":
             return "its values under different objectives are different quantities"
-        if section == "data" and not path.startswith("data.augmentation"):
+        if path in _DATA:
             return f"{path} differs, so it is measured on different data"
-        if known is not None and known.needs_labels and section == "evaluation":
+        if known is not None and known.needs_labels and section == "evaluation" and path not in _NOT_THE_MEASURE:
             return f"{path} differs, so it is measured in different ways"
         of_a_batch = known is not None and not known.needs_labels and metric not in _OF_ALL_IMAGES
         if of_a_batch and path in ("training", "training.batch_size"):

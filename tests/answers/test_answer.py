@@ -225,6 +225,19 @@ def test_what_cannot_be_compared_is_not_ranked(path: str, values: list[Any], met
     assert reason in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [("data.image_size", [8, 16]), ("evaluation.every_epochs", [1, 5]), ("data.augmentation.flip", [0, 1])],
+)
+def test_what_leaves_the_measure_alone_is_ranked(path: str, values: list[Any]) -> None:
+    trials = [
+        TrialRow(2 * k + seed, {path: value, "training.seed": seed}, "succeeded", 25, 25, {"knn_top1": k + seed / 10})
+        for k, value in enumerate(values)
+        for seed in (0, 1)
+    ]
+    assert answer(question(), trials).verdict != "no statement"
+
+
 def test_a_population_and_a_single_run_are_no_comparison() -> None:
     space = {"training.lr": {"uniform": [0.1, 0.5]}}
     search = {"trials": 2, "space": space, "scheduler": {"name": "pbt"}}
