@@ -19,8 +19,9 @@ from adadim_core.spec.report import decode_float
 from service.answers import repository
 from service.experiments import service as experiments
 
-_AT_ONCE = asyncio.Semaphore(2)
-"""Answers under way in this process: a thousand trials take a tenth of a second of a processor."""
+_AT_ONCE = asyncio.Semaphore(1)
+"""Answers under way in this process. One of a thousand trials takes a tenth of a second: however many pages follow a
+sweep, their answers take one processor at most."""
 
 
 async def read(session: AsyncSession, experiment_id: int) -> tuple[Mapping[str, Any], Sequence[Row[Any]]]:
