@@ -49,7 +49,7 @@ LABEL_FREE = ("rankme", "alpha_req_distance", "lidar", "balance", "h_r", "i_rz",
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the trials: the part of a spec that an answer depends on."""
+    """The question to the trials: the part of a spec on which an answer depends."""
 
     metric: str
     mode: Literal["max", "min"]
@@ -81,7 +81,7 @@ class Question:
 
     @classmethod
     def of_stored(cls, fields: Mapping[str, Any]) -> Self:
-        """The question of a spec that this version may not take any more: its configurations are called by values."""
+        """The question of a spec that this version may no longer accept; labels are values."""
         search = fields.get("search") or {}
         return cls(
             metric=search.get("metric", "knn_top1"),
@@ -96,7 +96,7 @@ class Question:
 
 
 def _label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
-    """A configuration in words. Values of an earlier version that do not fit any more are shown as they are."""
+    """A configuration in words. Values of an earlier version that no longer fit the spec are shown as they are."""
     try:
         return trial_label(spec, params)
     except (ValueError, KeyError, TypeError, AttributeError):  # pydantic's is a ValueError
@@ -108,7 +108,7 @@ def _values_as_label(params: dict[str, Any]) -> str:
 
 
 def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
-    """The answer that trials give, whether or not all of them have ended."""
+    """The answer from the trials, whether or not all of them have ended."""
     rows = list({trial.number: trial for trial in trials}.values())
     configurations = group(
         rows,
@@ -178,7 +178,7 @@ class _Standings:
 
 
 def _rankable(question: Question, configurations: list[Configuration], varied: list[str]) -> list[Configuration]:
-    """Those that may be compared as equals: two replicates or more, all trained alike and to the end."""
+    """Configurations that may be compared as equals: two replicates or more, all trained alike and to the end."""
     if question.changes_values or (question.sweep and obstacle(question.metric, varied) is not None):
         return []
     return [c for c in configurations if not c.flags and len(c.replicates) >= 2]
@@ -197,7 +197,7 @@ def _values(configurations: list[Configuration], metric: str) -> Floats:
 
 
 def _standings(question: Question, values: Floats, pairs: Pairs) -> _Standings | None:
-    """None where there is nothing to compare."""
+    """None if there is nothing to compare."""
     if len(values) < 2:
         return None
     sign = 1.0 if question.mode == "max" else -1.0
@@ -271,7 +271,7 @@ def _standing(k: int | None, standings: _Standings | None) -> Standing:
 
 
 def _statistics(metric: str, configuration: Configuration, images: int | None) -> dict[str, Statistics]:
-    """Of every metric that may rank a sweep and was measured."""
+    """Statistics of every measured metric that may rank a sweep."""
     found = {}
     replicates = configuration.replicates.values()
     for name in dict.fromkeys([metric, *(name for name, known in METRICS.items() if known.ranks)]):
@@ -374,6 +374,6 @@ def _agreements(question: Question, configurations: list[Configuration], varied:
 
 
 def _noun(varied: list[str]) -> str:
-    """What is compared, in a word."""
+    """A word for what is compared."""
     weightings = varied and all(p == "objective.weighting" or p.startswith("objective.weighting.") for p in varied)
     return "weightings" if weightings else "configurations"

@@ -1,4 +1,4 @@
-"""Which configurations a metric may be compared across.
+"""Whether a metric can be compared across configurations.
 
 Owns the rules. Does not own the metrics' table (spec/metrics.py), which says of each what it depends on.
 """

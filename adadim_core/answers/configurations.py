@@ -1,4 +1,4 @@
-"""Trials grouped into configurations: what trials share that differ in `training.seed` only.
+"""Trials grouped into configurations: trials that differ only in `training.seed` share one.
 
 Owns who is a replicate of what, and which replicates count. Does not own any statistics.
 """
@@ -19,7 +19,7 @@ _ENDED = ("succeeded", "failed", "stopped")
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What an answer needs to know of one trial."""
+    """One trial, as far as an answer needs it."""
 
     number: int
     params: Mapping[str, Any]
@@ -57,10 +57,10 @@ def group(
     """Configurations in the order of their first trial.
 
     Args:
-        trials: in any order; of those with one number the last given counts.
-        metric: what a trial must have measured to be a replicate.
+        trials: in any order; if a number occurs twice, the last one counts.
+        metric: the metric that a trial must have measured to be a replicate.
         default_seed: the seed of trials that do not set one.
-        chosen: whether trials have values of their own. One that has none yet waits for TPE to choose them.
+        chosen: whether trials have values of their own. A trial without values waits for TPE to choose them.
         label: names a configuration by its values.
     """
     found: dict[str, Configuration] = {}
@@ -80,7 +80,7 @@ def group(
 
 
 def canonical(params: Mapping[str, Any]) -> str:
-    """The same text for the same values, however their keys are ordered and whether one is spelt 1 or 1.0."""
+    """The same text for the same values, independent of the order of keys and of whether a number is 1 or 1.0."""
     return json.dumps(_plain(params), sort_keys=True, ensure_ascii=False)
 
 
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 
 def _choose_replicates(configuration: Configuration, metric: str, default_seed: int) -> None:
-    """One trial a seed, the first that is complete: a second with the same seed is the same training once more."""
+    """One trial per seed, the first complete one: a second with the same seed repeats the same training."""
     odd: Counter[str] = Counter()
     chosen: dict[int, TrialRow] = {}
     for trial in configuration.trials:
@@ -113,7 +113,7 @@ def _choose_replicates(configuration: Configuration, metric: str, default_seed: 
 
 
 def _flag_other_epochs(configurations: list[Configuration]) -> None:
-    """Those that trained longer or shorter than most, the longer where as many did."""
+    """Flags configurations that trained longer or shorter than most; at a tie, the shorter training."""
     lengths = [[trial.epochs for trial in c.replicates.values()] for c in configurations]
     counted = Counter(length for of_one in lengths for length in of_one)
     if len(counted) < 2:

@@ -45,7 +45,7 @@ class Difference(_Document):
 
 
 class ConfigurationAnswer(_Document):
-    """One configuration: its replicates, its statistics and where it stands."""
+    """One configuration: its replicates, its statistics and its standing."""
 
     number: int
     """Position in the order of first trials, from 0."""
@@ -74,7 +74,7 @@ class ConfigurationAnswer(_Document):
 
 
 class Resolution(_Document):
-    """How fine the metric can be."""
+    """The resolution of the metric."""
 
     images: int
     """Size of the test set."""
@@ -107,7 +107,7 @@ class Agreement(_Document):
 
 
 class Method(_Document):
-    """What the verdict rests on."""
+    """The method behind the verdict."""
 
     confidence: float
     test: str
@@ -117,7 +117,7 @@ class Method(_Document):
 
 
 class Answer(_Document):
-    """What a sweep shows, in numbers and in words."""
+    """The result of a sweep, in numbers and in words."""
 
     verdict: Verdict
     sentence: str

@@ -1,9 +1,9 @@
 """The statistics of an answer: intervals of means, paired differences of all pairs, Holm's adjustment, seeds needed.
 
-Owns every formula that docs/answers.md lists but Kendall's tau (ranking.py). Does not own which trials count or what
-is said of the numbers.
+Owns every formula that docs/answers.md lists but Kendall's tau (ranking.py). Does not own which trials count or how the
+numbers are worded.
 
-Shapes: `values` is (K, S): of K configurations and S seeds one number a replicate, NaN where there is none.
+Shapes: `values` is (K, S): of K configurations and S seeds, one number per replicate, NaN where there is none.
 """
 
 import math
@@ -95,7 +95,7 @@ class Pairs:
 def compare(values: Floats, *, step: float = 0.0) -> Pairs:
     """Paired t tests of all pairs of configurations with Holm's adjustment.
 
-    All pairs are the family, not those with the best alone: which configuration is best was read off the same data.
+    All pairs are the family, not only those with the best: which configuration is best was read off the same data.
 
     Args:
         values: (K, S), finite, or NaN where a configuration has no replicate of the seed.
@@ -135,8 +135,8 @@ def holm(p: Floats) -> Floats:
 def adjusted_means(values: Floats) -> Floats:
     """Means of configurations as if all had all seeds: least squares of configuration plus seed (Searle et al. 1980).
 
-    Where none is missing they are the plain means. Where some are, a configuration is not ahead for having had the
-    easier seeds.
+    If none is missing, they are the plain means. Otherwise, a configuration does not lead for having had the easier
+    seeds.
     """
     there = np.isfinite(values)
     if there.all():
@@ -156,8 +156,8 @@ def adjusted_means(values: Floats) -> Floats:
 def seeds_to_settle(difference: float, sd: float, level: float) -> int | None:
     """Seeds at which a paired t test at this level would tell a difference from 0 in four of five cases.
 
-    n = (z(1 - level / 2) + z(0.8))^2 (sd / difference)^2 + z(1 - level / 2)^2 / 2 (Guenther 1981), were the difference
-    and its spread what they look like. None where the difference is zero.
+    n = (z(1 - level / 2) + z(0.8))^2 (sd / difference)^2 + z(1 - level / 2)^2 / 2 (Guenther 1981), if the true
+    difference and spread equal the observed ones. None if the difference is zero.
     """
     if difference == 0:
         return None

@@ -1,4 +1,4 @@
-"""Numbers of a metric as people read them: decimals by the table of metrics, more where an interval needs them."""
+"""Formatting of numbers: decimals by the table of metrics, more where an interval needs them."""
 
 import math
 
@@ -24,13 +24,13 @@ def decimals_for(metric: str, half_width: float) -> int:
 
 
 def number(value: float, decimals: int) -> str:
-    """A number with a minus sign proper; zero has none."""
+    """A number with a typographic minus sign; zero has none."""
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def signed(value: float, decimals: int) -> str:
-    """A difference: with its sign, + too."""
+    """A difference, with its sign, including +."""
     text = number(value, decimals)
     return f"+{text}" if float(text.replace("−", "-")) > 0 else text
 

@@ -24,7 +24,7 @@ from adadim_core.answers.student import Floats, quantile
 
 @dataclass(frozen=True)
 class Rule:
-    """What a race goes by."""
+    """The parameters of a race."""
 
     first: int
     """Seeds of every configuration before the first look."""
@@ -71,7 +71,7 @@ def level(look: int) -> float:
 
 
 def standing(values: Floats, ended: NDArray[np.bool_], rule: Rule) -> Standing:
-    """How a race stands by what has ended. The same values give the same standing, in whatever order they came.
+    """The standing of a race, from the trials that have ended. It does not depend on the order in which they ended.
 
     Args:
         values: (K, S) of K configurations and S = `most` seeds; NaN where there is none (yet).

@@ -1,6 +1,6 @@
 """The words of an answer: its statement, what it says of H(R) and I(R;Z), and the notes beside it.
 
-Owns every word people read of an answer. Does not own its numbers.
+Owns the wording of an answer. Does not own its numbers.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Words:
         return f"So far, with {answer.trials_done} of {counted(answer.trials, 'trial')} ended: {said}"
 
     def why(self, separated: dict[str, tuple[int, int]]) -> str | None:
-        """What the balance does meanwhile; None without a statement or without H(R) and I(R;Z).
+        """What H(R) and I(R;Z) show beside it; None without a statement or without both of them.
 
         Args:
             separated: by metric, how many pairs of configurations differ beyond doubt, of how many.

@@ -1,6 +1,6 @@
-"""The answer as a table of texts: one row a configuration, for terminals and whoever else shows cells.
+"""The answer as a table of texts: one row per configuration, for terminals and other clients that show cells.
 
-Owns which columns there are and how a cell reads. Does not own how a table is drawn.
+Owns the columns and the text of cells. Does not own how a table is drawn.
 """
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer, Difference, Statistics

@@ -1,4 +1,4 @@
-"""Image data sets: one module a format, one registry.
+"""Image data sets: one module per format, one registry.
 
 A set that fits is read whole and lives on the device as uint8; a larger one is decoded while it is trained on.
 

@@ -1,6 +1,6 @@
 """`python -m adadim_core.data PATH`: what would be read of a data set, before anything is submitted.
 
-Decodes the files, of many a sample, so that those that cannot be read are named.
+Decodes the files, or a sample of many, so that unreadable ones are named.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _MARKS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the facts about a data set. Returns 1 where it cannot be read, or some of its files cannot."""
+    """Print the facts about a data set. Returns 1 if it or some of its files cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m adadim_core.data", description=__doc__)
     parser.add_argument("path", help="file or folder of the data, as in data.path")
     parser.add_argument("--dataset", choices=[name for name in dataset_names() if DATASETS[name].needs_path])

@@ -1,7 +1,7 @@
 """Compressed files and tar archives, read in place: nothing is ever written to disk.
 
-What is inside is not trusted: links, devices and paths that lead elsewhere are passed over, sizes are bounded
-before anything is read, and an archive that ends too early is an error.
+The content is not trusted: links, devices and paths that lead elsewhere are skipped, sizes are bounded before anything
+is read, and an archive that ends too early is an error.
 """
 
 import bz2
@@ -63,16 +63,16 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 
 
 def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Member, Callable[[], bytes]]]:
-    """The files of a tar archive, compressed or not, in its order, each with a function that reads it.
+    """The files of a tar archive, compressed or not, in their order, each with a function that reads it.
 
-    Read a member before going on to the next, or not at all. Look at its size first. Symbolic links are passed over.
+    Read a member before advancing to the next, or not at all. Check its size first. Symbolic links are skipped.
 
     Args:
         path: the archive.
-        skipped: told of what is passed over.
+        skipped: counts what is skipped.
 
     Raises:
-        DataError: the file is no tar archive, truncated or damaged, or holds hard links.
+        DataError: the file is not a tar archive, is truncated or damaged, or has hard links.
     """
     with open_plain(path) as content:
         stream = _Forward(path, content, seekable=not is_compressed(path))
@@ -140,7 +140,7 @@ class _Forward:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is wrong with the file is a DataError."""
+    """Turns any failure to read the file into a DataError."""
     try:
         yield
     except tarfile.TarError as error:

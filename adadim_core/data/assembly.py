@@ -1,6 +1,6 @@
-"""From what a loader found to a data set: decides what is held in memory, measures the channels.
+"""From a loader's result to a data set: decides what is held in memory, and measures the channels.
 
-The choice between memory and stream changes no number: statistics come from the same sample either way.
+Whether images are held or streamed changes no result: statistics come from the same sample either way.
 """
 
 import math
@@ -28,12 +28,12 @@ _CHUNK = 2**23
 
 
 def assemble(raw: RawDataset, *, path: str | None = None, bad_files: BadFiles = "fail") -> ImageDataset:
-    """The data set, in memory where it fits there (`memory_limit`), otherwise streamed.
+    """The data set, in memory if it fits (`memory_limit`), otherwise streamed.
 
     Args:
-        raw: what a loader found.
-        path: where, for the summary.
-        bad_files: what to do about files that cannot be decoded. skip: look at all files first, and leave those out.
+        raw: a loader's result.
+        path: where it was found, for the summary.
+        bad_files: what to do about files that cannot be decoded. skip: check all files first, and leave those out.
 
     Raises:
         DataError: the parts do not belong together, or an image cannot be read. Where the set is held in memory all

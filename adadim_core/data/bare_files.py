@@ -1,7 +1,7 @@
-"""Image files without what stands beside their pixels: comments, colour profiles, EXIF.
+"""Image files without their metadata: comments, colour profiles, EXIF.
 
-Pillow gives up on a file whose profile or comment is damaged or longer than it allows, though the pixels are sound.
-Owns the containers of PNG and JPEG, as far as to leave out what decoding does not need.
+Pillow refuses a file whose profile or comment is damaged or too long, although the pixels are intact. Owns as much of
+the PNG and JPEG containers as it takes to leave out what decoding does not need.
 """
 
 import struct
@@ -21,7 +21,7 @@ _NEEDED_APPLICATION = {0xE0, 0xEE}
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The file with nothing but what its pixels need; None where it is not PNG or JPEG, or too damaged to tell."""
+    """The file reduced to what its pixels need; None if it is neither PNG nor JPEG, or too damaged to tell."""
     try:
         if data.startswith(_PNG):
             return _bare_png(data)

@@ -1,8 +1,8 @@
 """The pickled batches of CIFAR, read without running anything that a pickle may name.
 
-A pickle is a program that calls what it names. Here it can name three things, which all become inert records of
-what they were called with; even NumPy itself is not called. The interpreter in Python, not C, because the C one takes
-a file's word for the size of its tables.
+A pickle is a program that calls what it names. Here it can name three things, all of which become inert records of
+their arguments; not even NumPy is called. Uses the unpickler in Python, because the one in C trusts a file on the size
+of its tables.
 """
 
 import io
@@ -17,7 +17,7 @@ from adadim_core.data.errors import DataError
 
 
 class _Record:
-    """A call that the pickle asked for: what with, and the state set on its result."""
+    """A call that the pickle asked for: its arguments, and the state set on its result."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -63,7 +63,7 @@ _REFUSED = {
 
 
 class _Batch(dict[Any, Any]):
-    """The dictionaries of a pickle. Its keys are names: hashing tuples of tuples of one tuple takes for ever."""
+    """The dictionaries of a pickle. Its keys are names: hashing deeply nested tuples takes forever."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) not in (bytes, str):
@@ -107,7 +107,7 @@ def read_batch(data: bytes, name: Path | str, label_key: bytes) -> tuple[NDArray
         label_key: the entry that holds the labels.
 
     Raises:
-        DataError: the file is no such batch, names anything but arrays, or is truncated.
+        DataError: the file is not such a batch, names anything but arrays, or is truncated.
     """
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
@@ -118,7 +118,7 @@ def read_batch(data: bytes, name: Path | str, label_key: bytes) -> tuple[NDArray
 
 
 def _labels(labels: Any) -> NDArray[np.int64]:
-    """A flat list of whole numbers. Of lists in lists NumPy would make arrays far larger than the file."""
+    """A flat list of integers. From nested lists NumPy would make arrays far larger than the file."""
     if type(labels) is not list or not all(type(label) is int for label in labels):
         raise TypeError("the labels are not a list of whole numbers")
     return np.array(labels, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a data set is to the rest: training and held-out images, their labels, and the augmentation that suits them."""
+"""A data set as the rest sees it: training and held-out images, their labels, and a suitable augmentation."""
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -47,7 +47,7 @@ class ImageDataset:
     """What a spec gets for the augmentation fields it leaves out."""
 
     def __post_init__(self) -> None:
-        """Raises DataError where the parts are not what they should be or do not fit each other."""
+        """Raises DataError if the parts are malformed or do not fit each other."""
         parts = (
             ("train", self.train_images, self.train_labels, UNLABELLED),
             ("test", self.test_images, self.test_labels, 0),
@@ -83,7 +83,7 @@ class ImageDataset:
 
     @property
     def labelled_rows(self) -> Tensor:
-        """Rows of the training images whose class or labels are known: what a classifier of R may learn from."""
+        """Rows of the training images whose class or labels are known: a classifier of R can learn from them."""
         if self.train_labels.ndim > 1:
             return torch.arange(len(self.train_labels), device=self.train_labels.device)
         return (self.train_labels != UNLABELLED).nonzero().flatten()
@@ -102,7 +102,7 @@ class ImageDataset:
 
     @property
     def accuracy_metrics(self) -> tuple[str, ...]:
-        """Metrics of R that the labels allow to measure; the linear probe's is measured where the spec asks for it."""
+        """Metrics of R that the labels allow; the linear probe's is measured if the spec asks for it."""
         if self.summary.not_evaluated:
             return ()
         return ("knn_map",) if self.summary.labels == "several" else ("knn_top1", "linear_top1")
@@ -110,7 +110,7 @@ class ImageDataset:
     def to(self, device: torch.device) -> "ImageDataset":
         """The same set with its tensors on the device.
 
-        Images that would fill half of what is free on a GPU stay in memory, and streamed ones where they are:
+        Images that would fill half of the free memory of a GPU stay in main memory, and streamed ones on disk:
         `image_batches` sends them batch by batch.
         """
         images = [x for x in (self.train_images, self.test_images) if isinstance(x, Tensor)]

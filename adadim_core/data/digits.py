@@ -29,7 +29,7 @@ def load_digits(image_size: int | None = None) -> RawDataset:
 
 
 def _file() -> Path:
-    """The file in the installed package. Read as it is: importing scikit-learn would take each process seconds."""
+    """The file in the installed package. Read directly: importing scikit-learn would cost each process seconds."""
     package = find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError("scikit-learn is not installed")

@@ -1,6 +1,6 @@
 """Encoded images: in a folder, in a tar archive, or in memory; and the source that decodes them.
 
-Names and places are packed: as Python objects a million of them would take gigabytes.
+Names and positions are packed: as Python objects, a million of them would take gigabytes.
 """
 
 import os
@@ -86,7 +86,7 @@ class FolderFiles:
 
 
 class TarFiles:
-    """Members of an uncompressed tar archive, read where they lie."""
+    """Members of an uncompressed tar archive, read in place."""
 
     def __init__(self, path: Path, names: Names, offsets: "array[int]", sizes: "array[int]") -> None:
         self._path, self._file = path, path.open("rb")
@@ -184,10 +184,10 @@ class FileImages:
 def look(files: Files) -> tuple[int, SizesSeen]:
     """Channels of the images (3 where any of those looked at has colours, else 1), and their sizes.
 
-    Always the same files are looked at; those that cannot be read are passed over.
+    The same files are sampled every time; unreadable ones are skipped.
 
     Raises:
-        BadFileError: that is all of them.
+        BadFileError: all of them are unreadable.
     """
     headers: list[Header] = []
     failure: BadFileError | None = None

@@ -1,7 +1,7 @@
-"""What tells the images of one data set from those of another, cheaply: for a training that goes on later.
+"""A cheap fingerprint of the images of a data set, for a training that is resumed.
 
-Names, sizes and labels of all images, and the stored bytes of a sample, always of the same places. Where the data lies,
-how it is decoded and what it is resized to do not enter.
+Covers names, sizes and labels of all images, and the stored bytes of a fixed sample. The location of the data, decoding
+and resizing do not enter.
 """
 
 import hashlib

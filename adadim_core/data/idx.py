@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and what else comes as four IDX files (KMNIST), plain or gzipped."""
+"""MNIST, Fashion-MNIST and other sets of four IDX files (KMNIST), plain or gzipped."""
 
 import math
 import struct
@@ -52,10 +52,10 @@ def _find(folder: Path, stem: str, dimensions: int) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The array of so many dimensions in an IDX file of unsigned bytes.
+    """The array, of the given number of dimensions, in an IDX file of unsigned bytes.
 
     Raises:
-        DataError: the file is something else, truncated, or has more in it than it says.
+        DataError: the file is something else, truncated, or longer than it declares.
     """
     with open_plain(path) as file:
         header = file.read(4 + 4 * dimensions)

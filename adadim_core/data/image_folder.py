@@ -1,7 +1,7 @@
 """A folder or tar archive of image files: `train/<class>/...`, and `test/<class>/...` or `val`, `valid`, `validation`.
 
 Without held-out images a tenth of each class is held out, always the same. Classes are numbered in the order of their
-names. Images in no class are trained on without labels. A folder and an archive of it are the same data set.
+names. Images outside class folders are trained on without labels. A folder and an archive of it are the same data set.
 """
 
 from array import array

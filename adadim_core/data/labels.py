@@ -1,4 +1,4 @@
-"""Labels of images: one class an image, several, or none known. Owns their reading from arrays and what is held out.
+"""Labels of images: one class per image, several, or none known. Owns reading them from arrays and the held-out split.
 
 Shapes: (N,) int64, a class from 0 or UNLABELLED; or (N, K) uint8, 1 where the image has label k.
 """
@@ -22,7 +22,7 @@ _HELD_OUT = 0.1
 
 
 def read_all_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Labels], tuple[str, ...] | None]:
-    """Labels of each part of a set as somebody's arrays have them, and the names of the classes where they are names.
+    """Labels of each part of a set from given arrays, and the names of the classes if labels are names.
 
     Raises:
         DataError: as for `read_labels`, or some parts have names and others numbers.
@@ -41,11 +41,11 @@ def read_all_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Label
 def read_labels(array: NDArray[Any], key: str) -> Labels:
     """Labels from an array of numbers.
 
-    They may be of any kind as long as they are whole; -1 and NaN stand for a class that is not known. Two dimensions
-    are one column, or several labels an image as zeros and ones; rows with a single one each are classes.
+    They may have any type as long as they are integers; -1 and NaN stand for an unknown class. Two-dimensional labels
+    are one column, or several labels per image as zeros and ones; rows with a single one each are classes.
 
     Raises:
-        DataError: it is none of that.
+        DataError: the labels have none of these forms.
     """
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -80,7 +80,7 @@ def _several(array: NDArray[Any], key: str) -> Labels:
 
 
 def same_kind(train: Labels, test: Labels) -> tuple[Labels, Labels]:
-    """Both as several labels an image where one of them is.
+    """Both in the form of several labels per image if one of them has it.
 
     A part in which every image happens to have one label of several reads as classes.
     """
@@ -102,15 +102,15 @@ def same_kind(train: Labels, test: Labels) -> tuple[Labels, Labels]:
 
 
 def unlabelled(count: int) -> NDArray[np.int64]:
-    """Labels of so many images of which no class is known."""
+    """Labels for images of unknown classes."""
     return np.full(count, UNLABELLED, np.int64)
 
 
 def hold_out(labels: Labels, share: float = _HELD_OUT) -> NDArray[np.bool_]:
     """Mask of held-out rows: the same share of each class, of one with two images or more at least one.
 
-    Of images with several labels, the same share of all. Of unlabelled ones and of a single class none: there is
-    nothing to be told apart. RandomState is frozen by NumPy, so the split is the same in every version.
+    Of images with several labels, the same share of all. None of unlabelled images or of a single class: there is
+    nothing to classify. RandomState is frozen by NumPy, so the split is the same in every version.
     """
     rng = np.random.RandomState(0)
     mask = np.zeros(len(labels), dtype=bool)

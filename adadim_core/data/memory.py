@@ -1,4 +1,4 @@
-"""How much of a data set may be held in memory; what is larger streams from disk."""
+"""How much of a data set may be held in memory; larger sets stream from disk."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _CGROUP_FILES = (
 
 
 def memory_limit() -> int:
-    """Bytes of images to hold at most: ADADIM_DATA_MEMORY ("500M", "20G"), or a quarter of the memory available.
+    """The most bytes of images to hold: ADADIM_DATA_MEMORY ("500M", "20G"), or a quarter of the available memory.
 
     Processes that train one model on one machine share the quarter.
 

@@ -1,4 +1,4 @@
-"""Sets in one .npz file: MedMNIST, or any with train_images and, where there are, train_labels and a test part.
+"""Sets in one .npz file: MedMNIST, or any with train_images and, optionally, train_labels and a test part.
 
 Images are (N, H, W) or (N, H, W, C) of unsigned bytes. Files of numpy.savez are read in place; compressed ones
 (numpy.savez_compressed) are read into memory.
@@ -33,7 +33,7 @@ def load_npz(path: Path, image_size: int | None) -> RawDataset:
 
 
 def load_medmnist(path: Path, image_size: int | None) -> RawDataset:
-    """A MedMNIST file. Its validation images are left alone."""
+    """A MedMNIST file. Its validation images are not used."""
     return _load("medmnist", path, image_size, recipes.SCANS)
 
 
@@ -86,7 +86,7 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
     """These arrays of an .npz file, mapped where the file is not compressed.
 
     Raises:
-        DataError: one is missing, larger than the memory limit or of Python objects, or the file is damaged.
+        DataError: one is missing, exceeds the memory limit or has Python objects, or the file is damaged.
     """
     with _opened(path) as archive:
         return {key: _array(path, archive, archive.getinfo(f"{key}.npy")) for key in keys}
@@ -132,7 +132,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _begin(path: Path, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: behind a header whose length the archive's directory does not tell."""
+    """Where a member's bytes begin: after a header whose length is not in the archive's directory."""
     with path.open("rb") as file:
         file.seek(member.header_offset)
         magic, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))

@@ -1,4 +1,4 @@
-"""The files of a published set, wherever a person put them: in the folder, in its usual sub-folder, or still packed."""
+"""The files of a published set: in the folder, in its usual subfolder, or still packed."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,12 +15,12 @@ _ALWAYS_HELD = 2**28
 def find_files(
     path: Path, names: Collection[str], *, folders: Collection[str], archives: Collection[str]
 ) -> dict[str, Path | bytes]:
-    """Those of the named files that are there: paths, or the content of members of an archive.
+    """The named files that exist: paths, or the content of members of an archive.
 
     Args:
         path: an archive, or a folder.
         names: of the files, without folders.
-        folders: sub-folders that the published archives unpack to.
+        folders: subfolders that the published archives unpack to.
         archives: names of the published archives.
 
     Raises:

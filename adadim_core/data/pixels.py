@@ -90,7 +90,7 @@ def inspect(data: bytes, name: str) -> Header:
     """Channels and size of an encoded image, from its header.
 
     Raises:
-        BadFileError: it is no image of a known format, too large, or its pixels have no scale that the file tells.
+        BadFileError: it is not an image of a known format, is too large, or does not declare the range of its pixels.
     """
 
     def read(image: Image.Image) -> Header:
@@ -103,9 +103,9 @@ def inspect(data: bytes, name: str) -> Header:
 def decode(data: bytes, name: str, *, channels: int, image_size: int | None) -> Pixels:
     """(C, H, W) of an encoded image: as it is, or its central square resized to image_size.
 
-    Transparency is dropped, of several pictures the first is taken, and an image that a camera stored turned or
-    mirrored (EXIF) is put upright. Sixteen bits a channel become eight by leaving out the lower half. What a file says
-    beside its pixels (EXIF, colour profiles, comments) is passed over where it is damaged or too long.
+    Transparency is dropped, the first of several frames is used, and an image that a camera stored rotated or mirrored
+    (EXIF) is put upright. Sixteen bits per channel become eight by dropping the lower half. Metadata (EXIF, colour
+    profiles, comments) is ignored if it is damaged or too long.
 
     Args:
         data: the file.
@@ -114,7 +114,7 @@ def decode(data: bytes, name: str, *, channels: int, image_size: int | None) -> 
         image_size: H and W; None: those of the image.
 
     Raises:
-        BadFileError: as for `inspect`, the file is truncated or damaged, or its 16 bits hold so small values that
+        BadFileError: as for `inspect`; the file is truncated or damaged; or the values of its 16 bits are so small that
             eight bits would be black.
     """
     mode = "L" if channels == 1 else "RGB"
@@ -153,7 +153,7 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel. Pillow cuts those of colour images to eight without saying so."""
+    """Whether the file has 16 bits per channel. Pillow silently cuts those of colour images to eight."""
     if image.mode in _SIXTEEN_BITS | {"I"}:
         return True
     if image.format == "PNG":
@@ -194,7 +194,7 @@ def _is_not_black(image: Image.Image, eight: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """The image as it was seen. A damaged EXIF block says nothing."""
+    """The image put upright. A damaged EXIF block is ignored."""
     orientation = None
     with suppress(Exception):  # Pillow's reader raises a dozen types
         orientation = opened.getexif().get(_ORIENTATION)
@@ -203,7 +203,7 @@ def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
 
 
 def _read(data: bytes, name: str, read: Callable[[Image.Image], _Result]) -> _Result:
-    """What `read` makes of the opened file. Whatever goes wrong inside is a BadFileError."""
+    """The result of `read` on the opened file. Any failure within is a BadFileError."""
     try:
         return _read_once(data, name, read)
     except BadFileError:

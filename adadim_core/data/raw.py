@@ -1,7 +1,7 @@
-"""What a loader finds: where the images of a set are and what is known of them, before any but a few are decoded.
+"""A loader's result: where the images of a set are and what is known of them, before more than a few are decoded.
 
-Owns the split into training and held-out images where a set has none. Does not own decoding (streaming.py) or what
-is held in memory (assembly.py).
+Owns the split into training and held-out images if a set has none. Does not own decoding (streaming.py) or what is held
+in memory (assembly.py).
 """
 
 from dataclasses import dataclass, field, replace
@@ -68,8 +68,8 @@ class RawDataset:
 def split_parts(train: Part, test: Part | None) -> tuple[Part, Part | None]:
     """Training and held-out images: those given, or a tenth of each class of the training images.
 
-    Held-out images whose class is not known serve nothing and are left out. So is the whole part where the training
-    images have no labels.
+    Held-out images whose class is unknown are of no use and are left out. So is the whole part if the training images
+    have no labels.
     """
     if not is_labelled(train.labels):
         return train, None

@@ -59,7 +59,7 @@ def load_dataset(
         bad_files: what to do about image files that cannot be decoded: fail, or skip at most 1 % of them.
 
     Raises:
-        DataError: no set has that name, or its files are missing, truncated or not what they should be.
+        DataError: no set has that name, or its files are missing, truncated or malformed.
     """
     global _last  # noqa: PLW0603 - the one set that is kept
     with _told(name):
@@ -74,14 +74,14 @@ def load_dataset(
 
 
 def read_raw(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> RawDataset:
-    """What there is of a data set, before any images but a few are decoded. As for `load_dataset`."""
+    """A loader's result, before more than a few images are decoded. Arguments as for `load_dataset`."""
     with _told(name):
         return _LOADERS[name](_place(DATASETS[name], path) or Path(), image_size)
 
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What is wrong with the data is told with the name of the set and where its files come from."""
+    """Adds the name of the set and the source of its files to a DataError."""
     if name not in _LOADERS:
         raise DataError(f"no data set is called {name!r}; known are {', '.join(dataset_names())}")
     try:
@@ -101,9 +101,9 @@ def _place(about: Dataset, path: str | Path | None) -> Path | None:
 
 
 def _changed(place: Path | None) -> int:
-    """A number that changes with the times and sizes of the file or folder and of what lies in it, to the classes.
+    """A number that changes with the times and sizes of the file or folder and of its content, down to the classes.
 
-    Single images of a folder are not looked at: that would take as long as listing the set.
+    Single images of a folder do not count: checking them would take as long as listing the set.
     """
     if place is None:
         return 0

@@ -1,6 +1,6 @@
-"""Where data may lie: a spec's path is followed only inside the folders that ADADIM_DATA_ROOTS names.
+"""Where data may be: a spec's path must lie in the folders that ADADIM_DATA_ROOTS names.
 
-Without that variable a path is whatever the process may read: right for a person who works alone.
+Without that variable a path may be anything the process can read, which suits a single user.
 """
 
 import os
@@ -14,7 +14,7 @@ ROOTS_VARIABLE = "ADADIM_DATA_ROOTS"
 def resolve(path: str) -> Path:
     """The real path, symbolic links followed, of a file or folder that exists inside the roots.
 
-    A relative path is that of the first root which has it, or without roots one from the working directory.
+    A relative path is looked up in each root in turn or, without roots, in the working directory.
 
     Raises:
         DataError: there is nothing at the path, or it leads out of the roots.

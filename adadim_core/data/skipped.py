@@ -1,4 +1,4 @@
-"""What reading a data set passed over: counted by reason, with the first names of each.
+"""What was skipped in reading a data set: counted by reason, with the first names of each.
 
 Owns which names are left behind by other programs and never belong to a set.
 """
@@ -36,7 +36,7 @@ OUTSIDE = "path that leads out of the archive"
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or what an operating system or a program left behind."""
+    """Whether a file or folder of this name is hidden, or a leftover of an operating system or a program."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
@@ -47,7 +47,7 @@ class _Reason:
 
 
 class Skipped:
-    """Counts what is passed over."""
+    """Counts what is skipped."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, _Reason] = {}

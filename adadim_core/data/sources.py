@@ -1,7 +1,7 @@
-"""Images that can be had one at a time, in any order, from several threads at once.
+"""Images that can be read one at a time, in any order, from several threads at once.
 
-Owns what an image is made from: a row of an array, or later an encoded file (files.py). Holding or streaming them
-is decided in assembly.py.
+Owns what an image is read from: a row of an array; encoded files are files.py's. Holding or streaming them is decided
+in assembly.py.
 
 Shapes: N images of C channels, H rows and W columns.
 """
@@ -29,17 +29,17 @@ class ImageSource(Protocol):
         """Whether single images may turn out to be unreadable."""
 
     def image(self, index: int) -> Pixels:
-        """(C, H, W). Raises DataError where it cannot be read."""
+        """(C, H, W). Raises DataError if it cannot be read."""
 
     def name(self, index: int) -> str:
-        """What tells the image from others before it is read: name and size of a file. Empty where nothing does."""
+        """What identifies the image before it is read: name and size of a file. Empty if nothing does."""
 
     def content(self, index: int) -> bytes:
-        """The image as it is stored, before it is decoded or resized. Raises DataError where it cannot be read."""
+        """The image as it is stored, before it is decoded or resized. Raises DataError if it cannot be read."""
 
 
 class ArrayImages:
-    """Rows of an array, which may lie in a mapped file: no more of it is read than is asked for."""
+    """Rows of an array, which may be a mapped file: only the requested rows are read."""
 
     may_be_bad = False
 

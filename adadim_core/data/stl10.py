@@ -1,6 +1,6 @@
 """STL-10 as published: binary files, unpacked or as the .tar.gz.
 
-The encoder is trained on the 5,000 labelled and the 100,000 unlabelled images; only the former are neighbours.
+The encoder is trained on the 5,000 labelled and the 100,000 unlabelled images; only labelled ones serve k-NN.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Images decoded by threads: all at once into one tensor, or batch after batch, ahead of the reader.
 
-Threads, not processes: decoding lets other threads run, nothing is copied or pickled, it works inside processes that
-may not start children, and nothing is left behind when a run is cut off.
+Threads, not processes: decoding lets other threads run, nothing is copied or pickled, it works in processes that may
+not start children, and a killed run leaves nothing behind.
 
-What comes out depends on the rows that are asked for and on nothing else: not on threads, nor on what was read before.
+The result depends only on the requested rows: not on threads, nor on earlier reads.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ _SMALL = 96 * 96
 
 
 class StreamedImages:
-    """(N, C, H, W) uint8 images that are decoded when they are asked for. Holds no pixels."""
+    """(N, C, H, W) uint8 images that are decoded when they are requested. Holds no pixels."""
 
     device = torch.device("cpu")
 
@@ -44,10 +44,10 @@ class StreamedImages:
 
         Args:
             rows: indices of each batch.
-            pin: in page-locked memory, from which a GPU copies by itself.
+            pin: use page-locked memory, from which a GPU copies without the host waiting.
 
         Raises:
-            DataError: an image cannot be read; the batches before it have been given out.
+            DataError: an image cannot be read; earlier batches have been returned.
         """
         waiting = iter(rows)
         started: deque[tuple[Tensor, list[Future[None]]]] = deque()

@@ -1,7 +1,7 @@
-"""What was read of a data set, for people and for comparison: images, classes, sizes, splits, what was passed over.
+"""Summary of a data set, for people and for comparison: images, classes, sizes, splits, skipped files.
 
-Owns the facts and their words. The same facts stand in a trial's log, results.json, the model card, the API and the
-page, and are what `python -m adadim_core.data` prints.
+Owns the facts and their words. The same facts are in a trial's log, results.json, the model card, the API and the page,
+and `python -m adadim_core.data` prints them.
 """
 
 from collections.abc import Iterator
@@ -78,11 +78,11 @@ class DataSummary:
     """The first hundred of them, with the reason."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, with the words for people beside the facts."""
+        """As a JSON object, with the lines for people beside the facts."""
         return {**asdict(self), "lines": list(self.lines())}
 
     def lines(self) -> Iterator[str]:
-        """For people, one fact a line."""
+        """For people, one fact per line."""
         channels, height, width = self.shape
         yield (
             f"{self.dataset}{f' at {self.path}' if self.path else ''}: {channels} x {height} x {width} pixels, "

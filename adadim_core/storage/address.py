@@ -1,6 +1,6 @@
-"""Places as users name them: a folder, or an object store's address as s3://bucket/folder?scheme=http.
+"""Addresses of storage: a folder, or an object store's address such as s3://bucket/folder?scheme=http.
 
-Owns how an address is joined, shown and kept out of errors: it may carry keys.
+Owns how addresses are joined, shown and kept out of errors: they may contain credentials.
 """
 
 import re
@@ -15,30 +15,30 @@ _USER = re.compile(r"//[^/?@]*@")
 
 
 def in_object_store(location: str) -> bool:
-    """Whether a place is an object store's, and no folder."""
+    """Whether an address is that of an object store, not a folder."""
     return "://" in location and not location.startswith("file://")
 
 
 def folder(location: str) -> Path:
-    """The folder a place names, which is no object store's. It may begin with file:// and with ~."""
+    """The folder of an address that is not an object store's. It may begin with file:// and with ~."""
     return Path(location.removeprefix("file://")).expanduser().absolute()
 
 
 def join(location: str, name: str) -> str:
-    """A place below another one."""
+    """An address below another one."""
     address, mark, settings = location.partition("?") if in_object_store(location) else (location, "", "")
     return f"{address.rstrip('/')}/{name}{mark}{settings}"
 
 
 def shown(location: str) -> str:
-    """A place for people: without the keys and settings an address may carry."""
+    """An address for people: without the credentials and settings it may contain."""
     if not in_object_store(location):
         return location
     return _USER.sub("//", _PASSWORD.sub("//", location)).partition("?")[0]
 
 
 def without_keys(text: str, location: str) -> str:
-    """A text, say an error's, without what the address of the storage carries beside the place."""
+    """A text, such as an error's, without the credentials and settings of the storage's address."""
     text = text.replace(location, shown(location))
     credentials, _, settings = location.partition("://")[2].partition("?")
     secrets = [credentials.rpartition("@")[0].partition(":")[2]]

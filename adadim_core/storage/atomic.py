@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a process that dies while it writes leaves what was there before."""
+"""Files written whole or not at all: a process that dies while writing leaves the earlier file in place."""
 
 import glob
 import os
@@ -19,14 +19,14 @@ def write_atomically(
     """Call `write` with a temporary file beside `path`, bring it to disk, then rename it over `path`.
 
     Args:
-        path: The file to write; its folder is made if need be.
+        path: The file to write; its folder is created if needed.
         write: Writes its content.
-        keep: Where in the same folder to keep what was at `path`; None: it goes.
+        keep: Where in the same folder to keep the earlier file; None: it is replaced.
         mode: Permissions of the file, less the process's umask. It never exists with wider ones.
-        durable: Whether it must outlast a machine that loses power, not just a process that dies.
+        durable: Whether it must survive a loss of power, not just the death of the process.
 
     Raises:
-        OSError: it cannot be written; what was there is.
+        OSError: it cannot be written; the earlier file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")

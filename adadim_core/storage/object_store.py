@@ -1,7 +1,7 @@
-"""An object store (s3://, gs://) as the place of an experiment's files: requests through pyarrow, tried again.
+"""An object store (s3://, gs://) that holds an experiment's files: requests through pyarrow, with retries.
 
-Owns how a failing request is told from one that will fail again. Which files there are, and when they move, is its
-callers'. An object appears whole or not at all: a process that dies while it writes one leaves the one before.
+Owns which failures are retried. Which files there are and when they move is up to its callers. An object appears whole
+or not at all: a process that dies while writing one leaves the earlier one in place.
 """
 
 import contextlib
@@ -39,11 +39,11 @@ _AWAY = re.compile(
 
 
 class StorageAway(OSError):  # noqa: N818 - a state of the store
-    """The object store failed for as long as somebody was patient."""
+    """The object store was unavailable for as long as the caller was willing to wait."""
 
 
 class ObjectStore:
-    """The objects under one address. Keys are relative to it. No error or log record carries the address's keys."""
+    """The objects under one address. Keys are relative to it; no error or log record has its credentials."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class ObjectStore:
         """
         Args:
             location: As s3://bucket/folder; settings may follow, as ?endpoint_override=host:9000&scheme=http.
-            patience: Seconds to wait for a store that is away when it is opened.
-            before_retry: Called several times a second while a request waits to be tried again. May raise.
-            on_away: Told why, when the store was away for as long as a request was patient.
+            patience: Seconds to wait for an unavailable store when it is opened.
+            before_retry: Called several times a second while a request waits for its next try. May raise.
+            on_away: Called with the reason if the store was unavailable for as long as a request could wait.
 
         Raises:
-            StorageAway: it was away all the time.
-            OSError: no such store, or no way into it.
+            StorageAway: it was unavailable all the time.
+            OSError: there is no such store, or no access to it.
         """
         from pyarrow import fs  # half a second, which runs in a folder do without
 
@@ -94,8 +94,8 @@ class ObjectStore:
         """Store a file.
 
         Raises:
-            StorageAway: the store was away for `patience` seconds.
-            OSError: it does not take the file, or the file cannot be read.
+            StorageAway: the store was unavailable for `patience` seconds.
+            OSError: it refuses the file, or the file cannot be read.
         """
 
         def send() -> None:
@@ -162,7 +162,7 @@ class ObjectStore:
             logger.warning("cannot remove %s from storage: %s", key, without_keys(str(error), self.location))
 
     def remove_all(self) -> None:
-        """Remove every object; none is as good. Raises as `put` does."""
+        """Remove every object; it is no error if there is none. Raises as `put` does."""
 
         def act() -> None:
             self._fs.delete_dir_contents(self._base, missing_dir_ok=True)
@@ -175,7 +175,7 @@ class ObjectStore:
         return f"{self._base}/{key}"
 
     def _request(self, act: Callable[[], T], what: str, patience: float) -> T:
-        """Do something, again and again while the store is away, for `patience` seconds. Raises as `put` does."""
+        """Make a request, with retries while the store is unavailable, for `patience` seconds. Raises as `put` does."""
         from pyarrow import ArrowException
 
         def once() -> T:
@@ -211,7 +211,7 @@ class ObjectStore:
 
 
 def _bounded(location: str) -> str:
-    """Google's client would try for a quarter of an hour before it says that it cannot get in."""
+    """Google's client would retry for a quarter of an hour before it reports missing access."""
     if location.startswith("s3://") or "retry_limit_seconds=" in location:
         return location
     return f"{location}{'&' if '?' in location else '?'}retry_limit_seconds={_GOOGLE_RETRY_SECONDS}"

@@ -1,8 +1,8 @@
 """Reads and removes files of a run's storage, a folder or an object store, that others can write to.
 
-Owns what makes that safe: below the run's folder only regular files are opened, no link is followed, whoever made it,
-and nothing waits for another process, as it would at a FIFO. Who may write to the storage could otherwise have the
-reader show any file it can read, or hold its threads.
+Owns what makes that safe: only regular files below the run's folder are opened, no link is followed, whoever made it,
+and nothing blocks, as opening a FIFO would. Otherwise anyone who can write to the storage could make the reader show
+any file it can read, or block its threads.
 """
 
 import errno
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotRegular(FileNotFoundError):  # noqa: N818 - as IsADirectoryError
-    """What has this name is not read: a link, a FIFO, a device, a folder. It counts as a file that is not there."""
+    """Not a regular file, so it is not read: a link, a FIFO, a device, a folder. It counts as missing."""
 
 
 def open_file(location: str, key: str) -> tuple[Any, int]:
@@ -32,7 +32,7 @@ def open_file(location: str, key: str) -> tuple[Any, int]:
         key: The file's name below it, as layout.py gives it.
 
     Raises:
-        FileNotFoundError: there is none; NotRegular where there is something else, or a link on the way to it.
+        FileNotFoundError: there is none; NotRegular if it is something else, or if a link is on the way to it.
         OSError: it cannot be read.
         ValueError: the key names no file below the folder.
     """
@@ -72,8 +72,8 @@ def read_whole(location: str, key: str, limit: int) -> bytes | None:
 def open_regular(run: Path, key: str) -> BufferedReader:
     """A regular file below a run's folder, opened for reading. Raises as `open_file` does.
 
-    The folder's own name is looked at as every part of the key is; what lies above it is the operator's choice, and
-    may be a link.
+    The folder's own name is checked like every part of the key; what lies above it is the operator's choice, and may be
+    a link.
     """
     *parents, name = _parts(run, key)
     descriptors = [os.open(run.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
@@ -92,7 +92,7 @@ def open_regular(run: Path, key: str) -> BufferedReader:
 
 
 def remove_run(location: str) -> None:
-    """Remove a run's folder with all that is in it; one that is gone or half gone is as good. Raises OSError."""
+    """Remove a run's folder with its content; a missing or half removed one is no error. Raises OSError."""
     if in_object_store(location):
         ObjectStore(location).remove_all()
         return
