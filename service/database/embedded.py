@@ -267,7 +267,8 @@ def _own_initdb(folder: Path) -> Path:
     that `-U` tells. The copies ask for the first user that there is instead: a function with a name as long.
     """
     programs = folder / "bin"
-    programs.mkdir(mode=0o755)
+    programs.mkdir()
+    programs.chmod(0o755)  # whatever the umask: the service has one that closes it to the server's user
     for name in ("initdb", "postgres"):
         content = (_programs() / name).read_bytes()
         (programs / name).write_bytes(content.replace(b"\0getpwuid\0", b"\0getpwent\0"))

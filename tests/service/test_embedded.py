@@ -63,6 +63,17 @@ async def test_it_starts_whatever_the_locale(
     assert await ask(url, "SELECT lower('ÄÖ')") == "äö"
 
 
+async def test_it_starts_under_the_umask_of_the_service(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    started.append(server)
+    before = os.umask(0o077)  # of the whole process, but only this test is at work in it
+    try:
+        url = await asyncio.to_thread(server.launch)
+    finally:
+        os.umask(before)
+    assert await ask(url) == 1
+
+
 @as_root
 async def test_no_folder_is_opened_for_it(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
     state = tmp_path / "private" / "state"
