@@ -58,7 +58,7 @@ def test_a_sweep_without_a_service_prints_the_table_and_writes_results(run_worke
     for number in range(4):
         assert (run.storage / "trials" / f"{number:04d}" / "encoder.safetensors").exists()
         assert spooled_steps(run.storage, number) == [[0, 2, 4, 5, 5, 6, 8, 10, 10]]
-    table = run.output[run.output.rindex("I(R;Z)") :]
+    table = run.output[run.output.index(" weighting ") :]
     assert [word in table for word in ("adaptive", "fixed 0.5", "linear 0 to 1")] == [True] * 3
 
 
