@@ -102,7 +102,7 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
         attempt = await attempts.current(session, experiment_id)
         silence = await _silence(session, context, attempt)
     view = await _look(context, attempt, silence, wanted=experiment.desired_state == "run")
-    if attempt is not None and attempt.ended_at is None and view.job_gone and silence > SILENCE_AFTER_JOB:
+    if attempt is not None and attempt.ended_at is None and view.job_gone:  # it was written before its job ended
         view = replace(view, undelivered=await read_undelivered(context, attempt))
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
