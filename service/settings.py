@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from adadim_core.spec.search import MAX_TRIALS
 
@@ -24,105 +25,127 @@ class SettingsError(ValueError):
     """An environment variable has a value that cannot be used."""
 
 
+def _variable(field: str) -> str:
+    return "ADADIM_" + field.upper()
+
+
+def _unset(words: str) -> dict[str, JsonValue]:
+    """What the documentation says of a setting that is not set."""
+    return {"unset": words}
+
+
 class Settings(BaseModel):
-    """The service's settings. Each field's description names its environment variable."""
+    """The service's settings. A field's alias is its environment variable: ADADIM_ and its name, or the one it states.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Descriptions are docs/deployment.md's, whose table is `table`.
+    """
 
-    state_dir: Annotated[Path, Field(description="ADADIM_STATE_DIR: admin token, embedded database, results.")]
-    host: Annotated[str, Field(description="ADADIM_HOST: address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="ADADIM_PORT: port to listen on; 0 takes a free one.")] = (
-        8080
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_variable, populate_by_name=True)
+
+    state_dir: Annotated[
+        Path,
+        Field(
+            description="admin token, embedded database, local results",
+            json_schema_extra=_unset("`~/.local/state/adadim` on Linux; for root `/var/lib/adadim`"),
+        ),
+    ]
+    host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8080
     public_url: Annotated[
         str | None,
-        Field(pattern=_HTTP, description="ADADIM_PUBLIC_URL: the service's address as workers see it."),
+        Field(
+            pattern=_HTTP,
+            description="the service's address as workers on the cluster see it",
+            json_schema_extra=_unset("where it listens"),
+        ),
     ] = None
     database_url: Annotated[
         str | None,
-        Field(pattern=_POSTGRES, description="DATABASE_URL: PostgreSQL; default: an embedded one."),
+        Field(
+            alias="DATABASE_URL",
+            pattern=_POSTGRES,
+            description="`postgresql://user:password@host/database`",
+            json_schema_extra=_unset("embedded PostgreSQL"),
+        ),
     ] = None
     ray_address: Annotated[
         str | None,
-        Field(pattern=_HTTP, description="RAY_ADDRESS: the Ray dashboard's address; default: a local cluster."),
+        Field(
+            alias="RAY_ADDRESS",
+            pattern=_HTTP,
+            description="the Ray dashboard's HTTP address, `http://head:8265`",
+            json_schema_extra=_unset("a local Ray head"),
+        ),
     ] = None
-    ray_auth_token: Annotated[str | None, Field(repr=False, description="RAY_AUTH_TOKEN: token of that cluster.")] = (
-        None
-    )
+    ray_auth_token: Annotated[
+        str | None,
+        Field(
+            alias="RAY_AUTH_TOKEN", repr=False, description="token of that cluster", json_schema_extra=_unset("none")
+        ),
+    ] = None
     ray_num_cpus: Annotated[
-        int | None, Field(ge=1, description="ADADIM_RAY_NUM_CPUS: size of the local cluster; default: all.")
+        int | None,
+        Field(
+            ge=1,
+            description="size of the local Ray head",
+            json_schema_extra=_unset("the processors left to the service: affinity, a container's quota"),
+        ),
     ] = None
     storage: Annotated[
         str | None,
-        # An address may carry keys.
         Field(
-            repr=False,
-            description="ADADIM_STORAGE: where runs keep checkpoints and results; default: the state directory.",
+            repr=False,  # an address may carry keys
+            description="where runs keep checkpoints and results: a folder all nodes share, `s3://` or `gs://`",
+            json_schema_extra=_unset("in the state directory"),
         ),
     ] = None
-    slots: Annotated[
-        int, Field(ge=1, le=10_000, description="ADADIM_SLOTS: experiments that run at the same time.")
-    ] = 4
+    slots: Annotated[int, Field(ge=1, le=10_000, description="experiments that run at the same time")] = 4
     owner_slots: Annotated[
-        int | None, Field(ge=1, le=10_000, description="ADADIM_OWNER_SLOTS: of these at most so many of one owner.")
+        int | None,
+        Field(
+            ge=1,
+            le=10_000,
+            description="of these, at most this many of one owner",
+            json_schema_extra=_unset("no limit"),
+        ),
     ] = None
-    max_trials: Annotated[
-        int, Field(ge=1, le=MAX_TRIALS, description="ADADIM_MAX_TRIALS: trials a sweep may have.")
-    ] = MAX_TRIALS
+    max_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS, description="trials a sweep may have")] = MAX_TRIALS
     request_rate: Annotated[
-        int, Field(ge=1, le=1_000_000, description="ADADIM_REQUEST_RATE: requests a second of one token, per replica.")
+        int, Field(ge=1, le=1_000_000, description="requests a second of one token, per replica")
     ] = 200
     report_rate: Annotated[
-        int,
-        Field(
-            ge=10,
-            le=1_000_000,
-            description="ADADIM_REPORT_RATE: workers' reports a second of one attempt, per replica.",
-        ),
+        int, Field(ge=10, le=1_000_000, description="workers' reports a second of one attempt, per replica")
     ] = 1000
     keep_points_days: Annotated[
         float | None,
-        Field(gt=0, description="ADADIM_KEEP_POINTS_DAYS: age at which ended experiments lose points; default: never."),
+        Field(
+            gt=0,
+            description="days after which ended experiments lose their points",
+            json_schema_extra=_unset("never"),
+        ),
     ] = None
-
     log: Annotated[
         Literal["text", "json"] | None,
-        Field(description="ADADIM_LOG: form of log lines, text or json; default: text on a terminal, else json."),
+        Field(
+            description="form of log lines: `text` or `json`",
+            json_schema_extra=_unset("text on a terminal, else json"),
+        ),
     ] = None
     drain_s: Annotated[
         float,
-        Field(ge=0, le=600, description="ADADIM_DRAIN_S: seconds between SIGTERM, which ends readiness, and closing."),
+        Field(ge=0, le=600, description="seconds between SIGTERM, which ends readiness, and closing"),
     ] = 0.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. Raises SettingsError naming the variable that is wrong."""
-        variables = {
-            "state_dir": "ADADIM_STATE_DIR",
-            "host": "ADADIM_HOST",
-            "port": "ADADIM_PORT",
-            "public_url": "ADADIM_PUBLIC_URL",
-            "database_url": "DATABASE_URL",
-            "ray_address": "RAY_ADDRESS",
-            "ray_auth_token": "RAY_AUTH_TOKEN",
-            "ray_num_cpus": "ADADIM_RAY_NUM_CPUS",
-            "storage": "ADADIM_STORAGE",
-            "slots": "ADADIM_SLOTS",
-            "log": "ADADIM_LOG",
-            "drain_s": "ADADIM_DRAIN_S",
-            "owner_slots": "ADADIM_OWNER_SLOTS",
-            "keep_points_days": "ADADIM_KEEP_POINTS_DAYS",
-            "max_trials": "ADADIM_MAX_TRIALS",
-            "request_rate": "ADADIM_REQUEST_RATE",
-            "report_rate": "ADADIM_REPORT_RATE",
-        }
-        values = {field: environ[name] for field, name in variables.items() if environ.get(name)}
-        values.setdefault("state_dir", str(default_state_dir()))
+        values = {name: environ[name] for name in variables() if environ.get(name)}
+        values.setdefault(_variable("state_dir"), str(default_state_dir()))
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             detail = error.errors()[0]
-            name = f"{variables[str(detail['loc'][0])]}: " if detail["loc"] else ""
+            name = f"{detail['loc'][0]}: " if detail["loc"] else ""
             message = detail["msg"].removeprefix("Value error, ")
             if detail["type"] == "string_pattern_mismatch":
                 message = f"should begin with {_BEGINNINGS[detail['ctx']['pattern']]}"
@@ -148,6 +171,23 @@ class Settings(BaseModel):
     def storage_root(self) -> str:
         """Folder, or address in an object store, under which every experiment has its own folder."""
         return self.storage or str(self.state_dir.resolve() / "storage")
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Every setting by its environment variable."""
+    return {str(field.alias): field for field in Settings.model_fields.values()}
+
+
+def table() -> str:
+    """The settings as docs/deployment.md has them."""
+    lines = ["| variable | meaning | default |", "|---|---|---|"]
+    for name, field in variables().items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default = extra.get(
+            "unset", f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+        )
+        lines.append(f"| `{name}` | {field.description} | {default} |")
+    return "\n".join(lines)
 
 
 def default_state_dir() -> Path:
