@@ -1,6 +1,6 @@
 """Data sets by name. Owns how each is read, and keeps the last set, so that trials one after the other read it once.
 
-What is known of a set without its files is adadim_core/spec/datasets.py's.
+What is known of a set without its files is in adadim_core/spec/datasets.py.
 """
 
 import os

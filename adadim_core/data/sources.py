@@ -1,6 +1,6 @@
 """Images that can be read one at a time, in any order, from several threads at once.
 
-Owns what an image is read from: a row of an array; encoded files are files.py's. Holding or streaming them is decided
+Owns what an image is read from: a row of an array; encoded files are in files.py. Holding or streaming them is decided
 in assembly.py.
 
 Shapes: N images of C channels, H rows and W columns.

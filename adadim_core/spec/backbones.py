@@ -1,6 +1,6 @@
 """The networks a spec may name as backbone: which settings each takes, and its words.
 
-How a network is built is adadim_core/models/encoder.py's.
+How a network is built is in adadim_core/models/encoder.py.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """The data sets a spec may name: what is known of each before anything is read, and its words.
 
-How a set is read is adadim_core/data/registry.py's.
+How a set is read is in adadim_core/data/registry.py.
 """
 
 from dataclasses import dataclass

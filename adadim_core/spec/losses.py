@@ -1,8 +1,8 @@
-"""The kinds of losses: settings and words of each. Their formulas are adadim_core/losses.py's."""
+"""The kinds of losses: settings and words of each. Their formulas are in adadim_core/losses.py."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from adadim_core.spec.base import Kind, NonNegativeFloat, PositiveFloat
 
@@ -36,4 +36,9 @@ class NTXent(Kind):
     temperature: Annotated[PositiveFloat, Field(le=100.0)] = 0.2
 
 
-SampleLoss = NTXent
+def _nt_xent_by_default(value: Any) -> Any:
+    """A sample loss without a name is NT-Xent: specs were written while there was no other."""
+    return {"name": "nt_xent", **value} if isinstance(value, dict) else value
+
+
+SampleLoss = Annotated[NTXent, BeforeValidator(_nt_xent_by_default)]

@@ -1,8 +1,8 @@
 """The plan of an experiment: its trials with their numbers, grouped into configurations and replicates.
 
 Trials that differ only in training.seed share a configuration; each of them is a replicate of it. The plan is a
-function of the spec, so that service and workers derive the same one independently. The values of a search are
-search.py's.
+function of the spec, so that service and workers derive the same one independently. The values that a search tries are
+in search.py.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 A space names spec fields by dotted path. The values are picked before anything runs, so every trial is validated at
 submission and has the same number in every attempt. Only TPE leaves values open: it fixes the number of configurations,
-and chooses the values of each when it starts, from the results of earlier ones. The resulting trials are plan.py's.
+and chooses the values of each when it starts, from the results of earlier ones. The resulting trials are in plan.py.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Search spaces: the distributions of a spec, and choices whose alternatives contain sub-spaces of their own.
 
-Owns the distributions and how a tree of them becomes values, given the draws. The draws of a search are search.py's and
-algorithms.py's.
+Owns the distributions and how a tree of them becomes values, given the draws. The draws of a search are in search.py
+and algorithms.py.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The weighting policies: settings and words of each. How alpha follows from them is adadim_core/weighting.py's."""
+"""The weighting policies: settings and words of each. How alpha follows from them is in adadim_core/weighting.py."""
 
 from typing import Annotated, Literal, Self
 

@@ -47,7 +47,7 @@ DimensionLoss = """,
     "sample loss": {
         "adadim_core/spec/losses.py": [
             (
-                "SampleLoss = NTXent",
+                "def _nt_xent_by_default",
                 """class Nearness(Kind):
     "The two views close to each other."
 
@@ -55,7 +55,11 @@ DimensionLoss = """,
     name: Literal["nearness"] = "nearness"
 
 
-SampleLoss = Annotated[NTXent | Nearness, Field(discriminator="name")]""",
+def _nt_xent_by_default""",
+            ),
+            (
+                "SampleLoss = Annotated[NTXent,",
+                'SampleLoss = Annotated[NTXent | Nearness, Field(discriminator="name"),',
             ),
         ],
         "adadim_core/losses.py": [
@@ -250,6 +254,7 @@ document = {
     },
 }
 spec = validate_spec(document)
+unnamed = validate_spec({"name": "stored before", "objective": {"sample_loss": {"temperature": 0.5}}})
 [plan] = plan_trials(spec)
 points = []
 Trainer(spec.with_params(plan.params), report=lambda *point: points.append(point)).fit()
@@ -263,6 +268,7 @@ except SpecError as error:
 print(
     json.dumps(
         {
+            "unnamed": unnamed.objective.sample_loss.name,
             "label": trial_label(spec, plan.params),
             "alphas": sorted({values["alpha"] for _, _, values in points if "alpha" in values}),
             "measured": sorted({name for _, _, values in points for name in values} & {"mass_z", "loss"}),
@@ -310,6 +316,7 @@ def test_each_kind_is_added_in_at_most_two_files_and_works_everywhere(copy: Path
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["label"] == "step at 0.5, a few digits, pixels as they are, Spread (target=2)"
+    assert found["unnamed"] == "nt_xent"
     assert found["alphas"] == [0.0, 1.0]
     assert found["measured"] == ["loss", "mass_z"]
     assert found["title"] == "Mass of Z"
