@@ -203,7 +203,9 @@ def _kept(model: SelfSupervisedModel, images: Tensor, dtype: torch.dtype) -> _Ke
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Without its node: one that keeps its own output is a cycle that nobody frees. All activations would stay, and
+        # nodes of this stream, which break off the recording of a step on another one.
+        return tensor.detach()
 
     training = model.training
     noting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adadim_core import memory
 from adadim_core.building import build_model
@@ -71,6 +71,19 @@ def test_the_network_is_left_as_it_was(tiny_spec):
     memory_need(spec, model, load_dataset("digits"), CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_nothing_of_the_counted_passes_stays(tiny_spec):
+    spec = tiny_spec(model={"backbone": "resnet18", "width": 4})
+    model = build_model(spec, load_dataset("digits"), CPU, backbone=None)
+    outputs: list[weakref.ref[Tensor]] = []
+    for module in model.modules():  # of a ReLU, its node keeps the output
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda _module, _inputs, output: outputs.append(weakref.ref(output)))
+    memory_need(spec, model, load_dataset("digits"), CPU)
+    gc.collect()
+    assert outputs
+    assert [output for output in outputs if output() is not None] == []
 
 
 def need_of(gib: float) -> MemoryNeed:
