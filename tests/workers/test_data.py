@@ -78,7 +78,8 @@ def test_a_training_does_not_go_on_with_images_that_changed(tmp_path: Path, data
     assert error.startswith("DataChangedError: the data changed since this training began: then 300 images")
     assert "adadim retry --restart" in error
     assert merged(of.storage, 0) == before, "no point of another training stands in its curves"
-    assert error in (refusal([TrialResult(0, {}, "failed", error=ended["error"])]) or "")
+    failed = TrialResult(0, {}, "failed", error=ended["error"], refused=ended["refused"])
+    assert refusal([TrialResult(1, {}, "failed", error="DataChangedError: of another kind"), failed]) == ended["error"]
     write_set(data, seed=0)  # the data is put back
     again = actor(context(tmp_path, data, "run-3"))
     assert again.step()["epoch"] == 2
@@ -157,6 +158,13 @@ def test_the_driver_tells_a_data_set_once(tmp_path: Path, data: Path) -> None:
         progress.update(TrialResult(number, {}, "running", 1, 1, {"h_r": 1.0}))
     (facts,) = read_all_data(of.storage).values()
     assert told == [facts["fingerprint"]]
+
+
+def test_the_driver_finds_the_record_of_a_relative_path(tmp_path: Path, data: Path) -> None:
+    spec = validate_spec(tiny_spec(data={"dataset": "npz", "path": data.name}, training={"epochs": 1}))
+    of = RunContext(spec, str(tmp_path / "storage"), "run-1", None, tmp_path)
+    assert actor(of).step()["done"]
+    assert len(list(NewData(spec, of.storage).of_trial({}))) == 1
 
 
 def test_a_restart_sets_apart_what_was_there(tmp_path: Path) -> None:

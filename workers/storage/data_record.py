@@ -15,8 +15,6 @@ from adadim_core.spec.sections import DataSpec
 from adadim_core.storage import layout
 from workers.storage.folder import Storage, read_json
 
-DATA_CHANGED = "DataChangedError"
-"""How an error that says so begins."""
 REMEDY = (
     "put the data back and go on (adadim retry), or train anew on what is there now, apart from the old points "
     "(adadim retry --restart; python -m workers SPEC --storage PLACE --restart)"

@@ -12,7 +12,7 @@ from adadim_core.answers.configurations import TrialRow
 from adadim_core.answers.document import Answer
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.metrics import summary_titles
-from workers.storage.data_record import DATA_CHANGED, read_all_data
+from workers.storage.data_record import read_all_data
 from workers.storage.environment import environment
 from workers.storage.folder import Storage, read_json
 from workers.storage.ranking import best, ranking
@@ -55,8 +55,7 @@ def run_succeeded(results: Iterable[TrialResult]) -> bool:
 
 def refusal(results: Iterable[TrialResult]) -> str | None:
     """Why the run must not continue, whatever its trials measured before; None: it may."""
-    errors = (result.error or "" for result in results if result.state == "failed")
-    return next((error for error in errors if error.startswith(DATA_CHANGED)), None)
+    return next((result.error for result in results if result.refused), None)
 
 
 def commonest_error(results: Iterable[TrialResult]) -> str:

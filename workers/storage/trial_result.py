@@ -30,6 +30,8 @@ class TrialResult:
     seconds: float = 0.0
     """Time in the process that finished it."""
     error: str | None = None
+    refused: bool = False
+    """Whether it failed because the experiment must not continue as it is: its data changed."""
     reason: str | None = None
     """Why it was stopped early."""
 

@@ -191,7 +191,8 @@ class _TuneEvents(tune.Callback):
         elif "error" not in result and self._budget.used_up:
             self._update(trial, "pending", result)  # it had not begun
         else:
-            self._update(trial, "failed", result, error=result.get("error") or "the trial ended without a result")
+            error = result.get("error") or "the trial ended without a result"
+            self._update(trial, "failed", result, error=error, refused=bool(result.get("refused")))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number = number_of(trial)
@@ -216,7 +217,7 @@ class _TuneEvents(tune.Callback):
         result: dict[str, Any] | None,
         *,
         error: str | None = None,
-        reason: str | None = None,
+        refused: bool = False,
     ) -> None:
         result, number = result or {}, number_of(trial)
         plan = chosen(self._storage, TrialPlan(number, trial.config["params"]))
@@ -230,7 +231,7 @@ class _TuneEvents(tune.Callback):
                 metrics={name: value for name, value in result.items() if name in METRICS},
                 seconds=time.monotonic() - self._began.get(number, time.monotonic()),
                 error=error,
-                reason=reason,
+                refused=refused,
             )
         )
 

@@ -13,7 +13,7 @@ from ray.train._internal.session import _TrainingResult
 from adadim_core.spec import TrialPlan
 from workers.context import RunContext
 from workers.reporting.reporter import FLUSH_SECONDS, PointReporter
-from workers.trial.failures import Failures, describe, device_is_lost, is_final
+from workers.trial.failures import Failures, describe, device_is_lost, failed_step, is_final
 from workers.trial.log_tail import LogTail
 from workers.trial.run import TrialRun, finished_step
 from workers.trial.stop_signal import stop_signal
@@ -70,7 +70,7 @@ class TrialActor(tune.Trainable):
                 failures = Failures(self._context, number)
                 failures.add(describe(error, self._log.lines()))
                 if failures.count > self._context.spec.resources.max_failures or is_final(error):
-                    return {"error": failures.account, "done": True}
+                    return failed_step(error, failures.account)
                 # In one line: the last lines of this log are part of the account, should the trial fail in the end.
                 cause = failures.account.splitlines()[0]
                 logger.warning("trial %d resumes from its last checkpoint after: %s", number, cause)

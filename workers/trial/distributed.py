@@ -24,7 +24,7 @@ from ray import tune
 from adadim_core.spec import TrialPlan
 from workers.context import RunContext
 from workers.reporting.reporter import FLUSH_SECONDS, PointReporter
-from workers.trial.failures import LOST_PROCESS_RETRIES, Failures, describe, is_final
+from workers.trial.failures import LOST_PROCESS_RETRIES, Failures, describe, failed_step, is_final
 from workers.trial.log_tail import LogTail
 from workers.trial.run import TrialRun, finished_step
 from workers.trial.stop_signal import stop_signal
@@ -70,7 +70,8 @@ class DistributedTrialActor(tune.Trainable):
         if result is None or result["done"]:
             self._join()  # from here on the processes and what they held are gone
         if result is None:
-            return {"error": describe(self._error or RuntimeError("the trial ended without a result")), "done": True}
+            error = self._error or RuntimeError("the trial ended without a result")
+            return failed_step(error, describe(error))
         return result
 
     def end_early(self, reason: str) -> None:

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from adadim_core.data.errors import DataError
 from workers.context import RunContext
@@ -57,6 +58,13 @@ def is_final(error: BaseException) -> bool:
     from adadim_core.memory import GpuMemoryError
 
     return isinstance(error, Diverged | DataError | DataChangedError | GpuMemoryError)
+
+
+def failed_step(error: BaseException, account: str) -> dict[str, Any]:
+    """The last step of a trial that failed, as Ray Tune takes it."""
+    from adadim_core.checkpoint import DataChangedError
+
+    return {"error": account, "refused": isinstance(error, DataChangedError), "done": True}
 
 
 def describe(error: BaseException, log: Sequence[str] = ()) -> str:

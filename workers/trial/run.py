@@ -239,7 +239,8 @@ class TrialRun:
         from adadim_core.checkpoint import DataChangedError
         from adadim_core.data import DataError
 
-        images, data = self.trainer.data, self.trainer.spec.data
+        # By the path that the user wrote: the driver looks for the record by that.
+        images, data = self.trainer.data, self._context.spec.with_params(self.plan.params).data
         for line in images.summary.lines():
             self._note(line)
         known = known_data(self._storage, data)
