@@ -12,7 +12,9 @@ Shapes: N images of C channels, H rows and W columns, V views of each.
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adadim_core.spec.sections import AugmentationSpec
@@ -24,9 +26,15 @@ _JITTER_PROBABILITY = 0.8
 _BLUR_SIGMA = (0.1, 2.0)
 _NO_BLUR = 0.01
 _LUMA = (0.299, 0.587, 0.114)
-# RGB to luma and two chroma axes (NTSC); turning the chroma plane turns the hue and keeps the luma.
-_TO_YIQ = torch.tensor([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-_FROM_YIQ = torch.linalg.inv(_TO_YIQ)
+# RGB to luma and two chroma axes (NTSC); turning the chroma plane turns the hue and keeps the luma. As flat maps:
+# what keeps the luma, what keeps the chroma, and what turns the chroma by a right angle.
+_TO_YIQ = np.array([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_LUMA_PART = (_FROM_YIQ[:, :1] @ _TO_YIQ[:1]).astype(np.float32).ravel()
+_CHROMA_PART = (_FROM_YIQ[:, 1:] @ _TO_YIQ[1:]).astype(np.float32).ravel()
+_TURNED_PART = (_FROM_YIQ[:, 1:] @ [[0, -1], [1, 0]] @ _TO_YIQ[1:]).astype(np.float32).ravel()
+
+Draws = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -76,43 +84,97 @@ def augment(
     Returns:
         (V * N, C, H, W) float32 in [0, 1] on the images' device; the first N rows are the first view.
     """
-    n = images.shape[0]
+    n, c = images.shape[:2]
     uniform_VTK = torch.rand((views, n if total is None else total, _COLUMNS), generator=generator)
-    uniform_VNK = uniform_VTK[:, offset : offset + n]
-    draws = uniform_VNK.reshape(views * n, _COLUMNS).unbind(dim=1)
+    uniform_MK = uniform_VTK[:, offset : offset + n].reshape(views * n, _COLUMNS)
+    # All of them in NumPy and sent at once: so small, an operation costs its call, and torch's calls cost more.
+    parameters = _parameters(uniform_MK.numpy(), recipe, c)
+    sent = {}
+    if parameters:
+        widths = [columns.shape[1] for columns in parameters.values()]
+        together = send(torch.from_numpy(np.concatenate(list(parameters.values()), axis=1)), images.device)
+        sent = dict(zip(parameters, torch.split(together, widths, dim=1), strict=True))
     x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     x = x.repeat(views, 1, 1, 1)
-    x = _resample(x, recipe, draws[0:6])
-    x = _colour(x, recipe, draws[6:12])
-    if recipe.solarize:
-        inverted = send((draws[12] < recipe.solarize)[:, None, None, None], x.device)
+    if "geometry" in sent:
+        x = _resample(x, sent["geometry"], blur=recipe.blur > 0)
+    if "colour" in sent:
+        x = _colour(x, sent["colour"])
+    if "inverted" in sent:
+        inverted = sent["inverted"][:, :, None, None] > 0
         x = torch.where(inverted & (x >= 0.5), 1 - x, x)
     return x
 
 
-def _resample(x: Tensor, recipe: Augmentation, draws: tuple[Tensor, ...]) -> Tensor:
-    """Crop, flip and blur. All three are linear and separable: one small matrix a side for each image."""
-    crops = recipe.crop_scale != (1.0, 1.0)
-    if not (crops or recipe.flip or recipe.blur):
-        return x
+def _parameters(uniform: Draws, recipe: Augmentation, channels: int) -> dict[str, Draws]:
+    """What the operations of a recipe need for each view, (M, columns) each; operations that are off are left out.
+
+    Args:
+        uniform: (M, 13) draws from [0, 1), a row for each view.
+        recipe: the augmentation.
+        channels: of the images.
+    """
+    draws = np.ascontiguousarray(uniform.T)
+    parameters: dict[str, Draws] = {}
+    if recipe.crop_scale != (1.0, 1.0) or recipe.flip or recipe.blur:
+        parameters["geometry"] = _geometry(draws[0:6], recipe)
+    if recipe.jitter or recipe.grayscale:
+        parameters["colour"] = _colour_map(draws[6:12], recipe, channels)
+    if recipe.solarize:
+        parameters["inverted"] = (recipe.solarize > draws[12:13].T).astype(np.float32)
+    return parameters
+
+
+def _geometry(draws: Draws, recipe: Augmentation) -> Draws:
+    """(M, 6): top, height, left and width of the crop as shares of a side, 1 for a mirrored view, sigma of the blur."""
     u_area, u_ratio, u_top, u_left, u_flip, u_blur = draws
     low, high = recipe.crop_scale
     area = low + (high - low) * u_area
     # Ratios from 3/4 to 4/3 as usual, as far as a crop of this area fits the image with them.
-    limit = (-area.log()).clamp(max=_MAX_LOG_RATIO)
-    log_ratio = limit * (2 * u_ratio - 1)
-    height, width = (area * (-log_ratio).exp()).sqrt(), (area * log_ratio.exp()).sqrt()
+    log_ratio = np.minimum(-np.log(area), _MAX_LOG_RATIO) * (2 * u_ratio - 1)
+    height, width = np.sqrt(area * np.exp(-log_ratio)), np.sqrt(area * np.exp(log_ratio))
     # One draw serves twice: below the probability it is uniform there, and gives the width of the blur.
     narrow, wide = _BLUR_SIGMA
-    sigma = torch.where(u_blur < recipe.blur, narrow + (wide - narrow) * u_blur / max(recipe.blur, 1e-12), _NO_BLUR)
-    mirrored = (u_flip < recipe.flip).float()
-    parameters = torch.stack([u_top * (1 - height), height, u_left * (1 - width), width, mirrored, sigma])
-    top, height, left, width, mirrored, sigma = send(parameters, x.device).unbind()
-    rows = _interpolation(x.shape[2], top, height, torch.zeros_like(mirrored))
-    columns = _interpolation(x.shape[3], left, width, mirrored)
-    if recipe.blur:
-        rows, columns = _blur(x.shape[2], sigma) @ rows, _blur(x.shape[3], sigma) @ columns
+    sigma = np.where(u_blur < recipe.blur, narrow + (wide - narrow) / max(recipe.blur, 1e-12) * u_blur, _NO_BLUR)
+    columns = [u_top * (1 - height), height, u_left * (1 - width), width, u_flip < recipe.flip, sigma]
+    return np.stack(columns, axis=1, dtype=np.float32)
+
+
+def _colour_map(draws: Draws, recipe: Augmentation, channels: int) -> Draws:
+    """(M, 1 + 9) for three channels: how much of the grey mean is added, and the (3, 3) map of the channels.
+
+    (M, 1 + 1) for others: the same, and the factor of the channels.
+    """
+    u_apply, u_brightness, u_contrast, u_saturation, u_hue, u_gray = draws
+    strength = np.where(u_apply < _JITTER_PROBABILITY, np.float32(recipe.jitter), np.float32(0))
+    brightness, contrast, saturation = (
+        1 + 0.8 * strength * (2 * u - 1) for u in (u_brightness, u_contrast, u_saturation)
+    )
+    lift, gain = brightness * (1 - contrast), brightness * contrast
+    if channels != 3:
+        return np.stack([lift, gain], axis=1)
+    chroma = np.where(u_gray < recipe.grayscale, np.float32(0), saturation)
+    turn = 2 * math.pi * 0.2 * strength * (2 * u_hue - 1)
+    colours = _LUMA_PART + np.outer(chroma * np.cos(turn), _CHROMA_PART) + np.outer(chroma * np.sin(turn), _TURNED_PART)
+    return np.concatenate([lift[:, None], colours * gain[:, None]], axis=1)
+
+
+def _resample(x: Tensor, geometry: Tensor, *, blur: bool) -> Tensor:
+    """Crop, flip and blur. All three are linear and separable: one small matrix a side for each image."""
     n, c, h, w = x.shape
+    top, height, left, width, mirrored, sigma = geometry.unbind(dim=1)
+    if h == w:  # both sides at once, for half as many operations
+        straight = torch.zeros_like(mirrored)
+        sides = _interpolation(h, torch.cat([top, left]), torch.cat([height, width]), torch.cat([straight, mirrored]))
+        rows, columns = sides.view(2, n, h, h).unbind()
+        if blur:
+            smooth = _blur(h, sigma)
+            rows, columns = smooth @ rows, smooth @ columns
+    else:
+        rows = _interpolation(h, top, height, torch.zeros_like(mirrored))
+        columns = _interpolation(w, left, width, mirrored)
+        if blur:
+            rows, columns = _blur(h, sigma) @ rows, _blur(w, sigma) @ columns
     x = torch.bmm(x.reshape(n, c * h, w), columns.transpose(1, 2)).view(n, c, h, w)
     if c == 1:
         return torch.bmm(rows, x.view(n, h, w)).view(n, c, h, w)
@@ -136,35 +198,16 @@ def _blur(size: int, sigma: Tensor) -> Tensor:
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def _colour(x: Tensor, recipe: Augmentation, draws: tuple[Tensor, ...]) -> Tensor:
+def _colour(x: Tensor, colour: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue and grayscale: together one affine map of the channels for each image."""
-    if not (recipe.jitter or recipe.grayscale):
-        return x
     n, c, h, w = x.shape
-    u_apply, u_brightness, u_contrast, u_saturation, u_hue, u_gray = draws
-    strength = torch.where(u_apply < _JITTER_PROBABILITY, recipe.jitter, 0.0)
-    brightness, contrast, saturation = (
-        1 + 0.8 * strength * (2 * u - 1) for u in (u_brightness, u_contrast, u_saturation)
-    )
-    gain, lift = brightness * contrast, brightness * (1 - contrast)
+    lift, factors = colour[:, 0], colour[:, 1:]
     if c != 3:
-        gain, lift = send(torch.stack([gain, lift]), x.device)[:, :, None, None, None]
-        grey: Tensor = x * gain + lift * x.mean(dim=(1, 2, 3), keepdim=True)
-        return grey.clamp_(0, 1)
-    saturation = torch.where(u_gray < recipe.grayscale, 0.0, saturation)
-    colours = send(_turn_hue(0.2 * strength * (2 * u_hue - 1), saturation) * gain[:, None, None], x.device)
+        lifted = lift[:, None, None, None] * x.mean(dim=(1, 2, 3), keepdim=True)
+        return (x * factors[:, :, None, None] + lifted).clamp_(0, 1)
     flat = x.reshape(n, 3, h * w)
     red, green, blue = flat.mean(dim=2).unbind(dim=1)
     mean = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     # Colour maps leave grey as it is, so the grey that contrast mixes in need not pass through them.
-    x = torch.baddbmm((send(lift, x.device) * mean)[:, None, None], colours, flat)
+    x = torch.baddbmm((lift * mean)[:, None, None], factors.reshape(n, 3, 3), flat)
     return x.clamp_(0, 1).view(n, 3, h, w)
-
-
-def _turn_hue(turns: Tensor, saturation: Tensor) -> Tensor:
-    """(N, 3, 3): chroma turned by a share of a full turn and scaled, luma kept."""
-    cos = saturation * torch.cos(2 * math.pi * turns)
-    sin = saturation * torch.sin(2 * math.pi * turns)
-    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
-    return torch.matmul(_FROM_YIQ @ turn, _TO_YIQ)
