@@ -110,7 +110,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         file.seek(0)
         try:
             state = torch.load(file, map_location=device, weights_only=True)
-        # With the digest right, a RuntimeError is no damage: memory is short, or the device fails.
+        # If the digest is right, a RuntimeError does not mean damage: memory is short, or the device fails.
         except (pickle.UnpicklingError, ValueError, KeyError, EOFError) as error:
             raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(state, dict):

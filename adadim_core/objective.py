@@ -53,7 +53,7 @@ def objective(
 ) -> ObjectiveTerms:
     """The objective of two views.
 
-    A loss whose weight is 0 is computed, as it is logged, but is no part of the graph.
+    A loss whose weight is 0 is computed, since it is logged, but is not part of the graph.
 
     The I(R;Z) term is that of the first view: both views have the same distribution, so its expectation is that of
     either.
@@ -63,7 +63,7 @@ def objective(
         z1, z2: (N, D_z) embeddings of the two views.
         r1: (N, D_r) representations of the first view; may be None where beta is 0.
         alpha: weight of the sample-contrastive loss; 1 - alpha weights the dimension-contrastive one.
-        beta: signed weight of the I(R;Z) term; at 0 the term is no part of the graph. A weight may be a scalar tensor,
+        beta: signed weight of the I(R;Z) term; at 0 the term is not part of the graph. A weight may be a scalar tensor,
             which nothing waits for: its loss is part of the graph whatever its value.
 
     Raises:

@@ -6,7 +6,7 @@ Shared by the losses and the estimators. Shapes: N samples of D dimensions.
 import torch
 from torch import Tensor
 
-# Variation of so many units of precision is rounding: sums in float32 and float64 add their roundings up, half
+# Variation of this many units of precision is rounding: sums in float32 and float64 accumulate their errors, half
 # precision is summed in float32 and rounded at the end of a layer.
 _UNITS, _UNITS_OF_HALF = 16, 1
 ERROR = 0.25

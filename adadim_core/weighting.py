@@ -15,7 +15,7 @@ from adadim_core.spec.weightings import (
     Weighting,
 )
 
-# A forward pass of one view costs a sixth of a step: so many steps for one measured batch keep the cost under 1 %.
+# A forward pass of one view costs a sixth of a step: this many steps per measured batch keep the cost under 1 %.
 _STEPS_A_BATCH = 20
 
 

@@ -61,7 +61,7 @@ class Question:
     """Whether trials change their values while they train: a population."""
     default_seed: int
     images: int | None
-    """Size of the test set, where the data set has one size everywhere; None: it is told from the values."""
+    """Size of the test set, if the data set has a fixed size; None: it is derived from the values."""
     label: Callable[[dict[str, Any]], str]
 
     @classmethod

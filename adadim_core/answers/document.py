@@ -70,7 +70,7 @@ class ConfigurationAnswer(_Document):
     cells: list[str] = []
     """The row of the table, as every surface shows it."""
     more_seeds: int | None
-    """About how many more seeds would tell it from the leader; null where it is told apart, or none would."""
+    """About how many more seeds would distinguish it from the leader; null if it is, or none would."""
 
 
 class Resolution(_Document):
@@ -81,7 +81,7 @@ class Resolution(_Document):
     step: float
     """1 / images."""
     binomial_error: float
-    """Standard error of the leader's mean if the images were drawn anew: sqrt(p (1 - p) / images)."""
+    """Standard error of the leader's mean under resampling of the images: sqrt(p (1 - p) / images)."""
     spread: float
     """Largest minus smallest mean of the ranked configurations."""
     saturated: bool
@@ -125,7 +125,7 @@ class Answer(_Document):
     why: str | None
     """What H(R), I(R;Z) and effective rank do meanwhile."""
     selection: str | None
-    """What a choice by measures without labels would have come to, where the sweep has labels to tell."""
+    """The result of choosing by measures without labels, if the sweep has labels to judge it by."""
     notes: list[str]
     """What a reader must know beside it: left-out configurations, a saturated metric, a sweep that still runs."""
     metric: str
@@ -139,7 +139,7 @@ class Answer(_Document):
     leader: int | None
     """Number of the configuration with the best mean."""
     resolution: Resolution | None
-    """Null where the metric is no share of images."""
+    """Null if the metric is not a share of images."""
     method: Method
     columns: list[str] = []
     """Headings of the table whose rows are the cells of the configurations."""

@@ -122,7 +122,7 @@ def compare(values: Floats, *, step: float = 0.0) -> Pairs:
 def holm(p: Floats) -> Floats:
     """Holm's adjusted p values (1979): p_(i) becomes the largest of (m - j + 1) p_(j) over j <= i, at most 1.
 
-    NaN is no test: it stays NaN and does not count in m.
+    NaN means no test: it stays NaN and does not count in m.
     """
     adjusted = np.full(p.shape, np.nan)
     tested = np.flatnonzero(np.isfinite(p))
@@ -187,5 +187,5 @@ def image_count(shares: Floats) -> int | None:
 
 
 def binomial_error(share: float, images: int) -> float:
-    """Standard error of a share of `images` drawn anew: sqrt(p (1 - p) / M)."""
+    """Standard error of a share of `images` under resampling: sqrt(p (1 - p) / M)."""
     return math.sqrt(max(share * (1 - share), 0.0) / images)

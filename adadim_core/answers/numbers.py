@@ -10,8 +10,7 @@ _MOST_DECIMALS = 6
 def decimals_for(metric: str, half_width: float) -> int:
     """Decimals at which an interval of this half width has a digit left.
 
-    As many as the table of metrics says; of a metric it gives no decimals for, so many that the half width has two
-    significant digits.
+    As many as the table of metrics says; if it gives none, as many as leave the half width two significant digits.
     """
     known = METRICS.get(metric)
     fixed = known.decimals if known is not None else None

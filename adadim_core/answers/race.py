@@ -44,7 +44,7 @@ class Drop:
     seeds: int
     """After how many."""
     leader: int | None
-    """The configuration it is worse than; None: it has no value to go by."""
+    """The configuration it is worse than; None: it has no value."""
     difference: float
     """Mean paired difference to the leader, in the metric."""
     p: float
@@ -76,7 +76,7 @@ def standing(values: Floats, ended: NDArray[np.bool_], rule: Rule) -> Standing:
     Args:
         values: (K, S) of K configurations and S = `most` seeds; NaN where there is none (yet).
         ended: (K, S), whether the replicate will not train any more, be it without a value.
-        rule: What the race goes by.
+        rule: The parameters of the race.
     """
     dropped: dict[int, Drop] = {}
     used = np.full(values.shape, np.nan)

@@ -28,7 +28,7 @@ def kendall(x: Floats, y: Floats) -> Tau:
 
     C and D are concordant and discordant pairs, P all pairs, T those tied. The interval is tanh(atanh tau ± z
     sqrt(0.437 / (n - 4))): over configurations; that their means are uncertain too is not in it. For a tau of ±1 its
-    inner end is that of half a discordant pair: a few that agree are no proof that all do.
+    inner end is that of half a discordant pair: agreement of a few does not prove that all agree.
 
     Args:
         x: (K,) finite.

@@ -69,7 +69,7 @@ class Words:
         return f"The balance moves, {title} does not: {', '.join(words)}; {listed([*still, title])} none."
 
     def selection(self) -> str | None:
-        """What a choice without labels would have come to; None under three configurations, which are no ranking."""
+        """The result of choosing without labels; None below three configurations, which cannot be ranked."""
         found = self.answer.without_labels
         if not found or found[0].configurations < _FEWEST_RANKED:
             return None

@@ -98,7 +98,7 @@ def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Me
 
 
 class _Forward:
-    """What tarfile reads headers from. Going back would decompress anew, and no header is large: neither happens."""
+    """The stream from which tarfile reads headers. Refuses to seek back (decompressing again) and large reads."""
 
     def __init__(self, path: Path, content: BinaryIO, *, seekable: bool) -> None:
         self._path, self._content, self._seekable = path, content, seekable

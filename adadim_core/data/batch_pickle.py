@@ -125,7 +125,7 @@ def _labels(labels: Any) -> NDArray[np.int64]:
 
 
 def _pixels(array: Any) -> NDArray[np.uint8]:
-    """The array of bytes that a record stands for."""
+    """The array of bytes that a record describes."""
     if not isinstance(array, _Array):
         raise TypeError(f"data is a {type(array).__name__}, not an array")
     _, shape, dtype, fortran, content = array.state

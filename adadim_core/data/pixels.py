@@ -35,7 +35,7 @@ from adadim_core.data.errors import BadFileError
 Pixels = NDArray[np.uint8]
 _Result = TypeVar("_Result")
 
-# No other decoder of Pillow ever sees a file: EPS starts a program, icons and films are no single image.
+# No other decoder of Pillow is ever used: EPS starts a program, icons and films are not single images.
 _ENDINGS = {
     JpegImagePlugin.JpegImageFile: (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
     PngImagePlugin.PngImageFile: (".png", ".apng"),

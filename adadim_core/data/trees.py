@@ -30,10 +30,10 @@ SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 class Tree(Protocol):
-    """Where images lie. An empty name of a class stands for images in none, an empty split for those in no split."""
+    """The images of a tree by split and class. An empty name means no class, or no split."""
 
     splits: frozenset[str]
-    """Those of SPLITS that are there."""
+    """The SPLITS that exist."""
     neighbours: tuple[str, ...]
     """What lies beside them."""
     skipped: Skipped

@@ -21,7 +21,7 @@ def extended(
         trials: Its configurations from now on. None: as before.
 
     Raises:
-        ValueError: it is no sweep, or one whose trials do not hold with others beside them.
+        ValueError: it is not a sweep, or its trials would change if others were added.
     """
     search = spec.search
     if search is None:

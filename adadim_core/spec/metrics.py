@@ -35,7 +35,7 @@ class Metric:
     summary: bool = False
     """Whether tables of trials show it beside the metric that ranks them."""
     gauge: bool = False
-    """Whether Prometheus is told its last value of every running trial."""
+    """Whether Prometheus gets its last value for every running trial."""
 
 
 _TABLE = (

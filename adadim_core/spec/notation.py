@@ -82,7 +82,7 @@ def check_document(document: Any) -> None:
     """Whether values may make up a spec at all: they are bounded, and a database and other programs can take them.
 
     Raises:
-        SpecError: they are nested too deeply, are no mapping, or hold text or numbers that cannot be stored.
+        SpecError: they are nested too deeply, are not a mapping, or hold text or numbers that cannot be stored.
     """
     if _depth(document) > MAX_DEPTH:
         raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels")])

@@ -80,7 +80,7 @@ def split(body: bytes) -> tuple[BinaryHead, memoryview]:
     """Head and columns of a binary report; the columns have the size the head says.
 
     Raises:
-        ValueError: this is no binary report. pydantic's ValidationError (a ValueError) names the field of the head.
+        ValueError: this is not a binary report. pydantic's ValidationError (a ValueError) names the field of the head.
     """
     start = len(_MAGIC) + _LENGTH.size
     if len(body) < start or not body.startswith(_MAGIC):

@@ -25,7 +25,7 @@ class SchedulerKind(Kind):
 
     name: str
     decides: ClassVar[bool] = True
-    """Whether it goes by values of the ranking metric while trials train."""
+    """Whether it uses values of the ranking metric while trials train."""
     selects: ClassVar[bool] = True
     """Whether it gives more training to some configurations than to others."""
 

@@ -22,7 +22,7 @@ from adadim_core.spec.space import Choice, Distribution, Draw, assign, extremes,
 
 MAX_TRIALS = 1_000
 _MOST_REPEATS = 1_000
-"""After so many draws in a row that were there already, the space is taken to have no others."""
+"""After this many repeated draws in a row, the space is taken to have no others."""
 
 
 class SearchSpec(Section):

@@ -168,7 +168,7 @@ class TrainingSpec(Section):
 
     @property
     def warmup(self) -> int:
-        """Epochs of warm-up: as given, or the default for so many epochs."""
+        """Epochs of warm-up: as given, or the default for this number of epochs."""
         return min(10, self.epochs // 10) if self.warmup_epochs is None else self.warmup_epochs
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """What a driver leaves in the storage if its outcome did not reach the service: the outcome and the address it tried.
 
 The contract between workers, who write it under `layout.undelivered`, and the service, which takes the outcome from
-there. The file is as trustworthy as whoever can write to the storage, so it is read as strictly as a report.
+there. Anyone who can write to the storage can write the file, so it is read as strictly as a report.
 """
 
 from typing import Annotated
