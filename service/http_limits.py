@@ -3,6 +3,9 @@
 Body sizes are Starlette's doing; each route may state its own (`max_body_size`). Rates are rate.py's.
 """
 
+import asyncio
+from typing import ClassVar
+
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +14,10 @@ from service.problems import MEDIA_TYPE, Problem, ProblemDetails, problem_respon
 
 MAX_BODY_BYTES = 64 * 1024
 """Of any request but those that say otherwise (specs, reports)."""
+HEAD_S = 10.0
+"""A connection whose next head is begun, or whose first is awaited, has this long to send it."""
+MAX_AWAITED_HEADS = 200
+"""Connections without a whole head at a time: beyond that the one that is silent longest is closed."""
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request line with its headers, give or take one read from the socket."""
 
@@ -45,11 +52,41 @@ def refuse_encoding(scope: Scope) -> None:
 
 
 class BoundedHead(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which by itself would collect headers until the memory is full."""
+    """uvicorn's HTTP protocol with bounds on heads: on their size, on their time, and on how many are awaited at once.
 
+    By itself uvicorn would collect headers until the memory is full, and wait for a first request for ever.
+    """
+
+    _awaited: ClassVar[dict["BoundedHead", None]] = {}
+    """Connections of this process that have not sent a whole head, the one that is silent longest first."""
     _in_head = False
     _head_bytes = 0
     """Read into a head that is still going on."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._timer = self.loop.call_later(HEAD_S, self._give_up)
+        self._awaited[self] = None
+        if len(self._awaited) > MAX_AWAITED_HEADS:
+            next(iter(self._awaited))._give_up()
+
+    def _head_is_here(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._awaited.pop(self, None)
+
+    def _give_up(self) -> None:
+        self._head_is_here()
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         goes_on = self._in_head
@@ -62,10 +99,13 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
+        if self._timer is None:  # not the first on its connection
+            self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_is_here()
         super().on_headers_complete()
 
 

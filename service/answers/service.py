@@ -15,7 +15,6 @@ from adadim_core.answers.answer import Question, answer
 from adadim_core.answers.configurations import TrialRow
 from adadim_core.answers.document import Answer
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.report import decode_float
 from service.answers import repository
 from service.experiments import service as experiments
 
@@ -45,5 +44,5 @@ def question(spec: Mapping[str, Any]) -> Question:
 
 
 def _row(trial: Row[Any]) -> TrialRow:
-    metrics = {name: decode_float(entry["value"]) for name, entry in trial.latest.items()}
+    metrics = {name: float(entry["value"]) for name, entry in trial.latest.items()}
     return TrialRow(trial.number, trial.params, trial.state, trial.epoch, trial.epochs, metrics)

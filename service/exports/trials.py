@@ -9,7 +9,6 @@ import pyarrow as pa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.spec.metrics import METRICS
-from adadim_core.spec.report import decode_float
 from service.database.tables import Experiment, Trial
 from service.exports.parameters import parameter_table
 from service.metrics import reading
@@ -77,4 +76,4 @@ def _duration(trial: Trial) -> float | None:
 
 
 def _last(trial: Trial, name: str) -> float | None:
-    return decode_float(trial.latest[name]["value"]) if name in trial.latest else None
+    return float(trial.latest[name]["value"]) if name in trial.latest else None

@@ -64,10 +64,15 @@ def last_json(experiment_id: int, seq: int, trials: Sequence[Row[Any]], wanted: 
             "experiment_id": experiment_id,
             "seq": seq,
             "trials": [trial.number for trial in trials],
-            "metrics": {name: [entry and entry["value"] for entry in column] for name, column in entries.items()},
+            "metrics": {name: [entry and _last_value(entry) for entry in column] for name, column in entries.items()},
             "steps": {name: [entry and entry["step"] for entry in column] for name, column in entries.items()},
         }
     )
+
+
+def _last_value(entry: dict[str, Any]) -> float | str | None:
+    """PostgreSQL writes a large float without a point: it comes back as an integer that JSON's readers cannot hold."""
+    return encode_float(float(entry["value"]))
 
 
 def points_event(points: Points, names: dict[int, str], wanted: frozenset[str] | None) -> bytes:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from service_harness import Running, add_token, client
 from test_reports import Reporter
 
+from service import http_limits
 from service.rate import BURST_S, RateLimiter
 from service.telemetry.counters import DENIED
 
@@ -133,3 +134,38 @@ async def test_a_sweep_has_at_most_as_many_trials_as_the_service_takes(
         assert refused.status_code == 422
         (error,) = refused.json()["errors"]
         assert error == {"pointer": "/search", "detail": "4 trials; this service takes at most 3"}
+
+
+async def silent(service: Running, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that sends no whole request."""
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    return reader, writer
+
+
+async def test_silent_connections_keep_nobody_out(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "MAX_AWAITED_HEADS", 5)
+    connections = [await silent(service) for _ in range(12)]
+    async with client(service.url, service.token) as http:
+        assert (await http.get("/api/v1/session")).status_code == 200
+    async with asyncio.timeout(30):  # those that are silent longest are closed
+        for reader, _ in connections[:6]:
+            assert await reader.read() == b""
+    for _, writer in connections:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET"]
+)
+async def test_a_head_that_does_not_come_ends_the_connection(
+    service: Running, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """A first request, the rest of one, and the rest of a second."""
+    monkeypatch.setattr(http_limits, "HEAD_S", 0.2)
+    reader, writer = await silent(service, said)
+    async with asyncio.timeout(20):
+        answered = await reader.read()
+    assert answered.startswith(b"HTTP/1.1 200") == said.endswith(b"GET")
+    writer.close()

@@ -159,6 +159,20 @@ async def test_the_best_trial_has_the_best_last_value_and_never_nan(
     assert (experiment["best_trial"], experiment["best_value"]) == (best, value)
 
 
+@pytest.mark.parametrize("value", [1e300, -3e19, 2.0**64])
+async def test_a_loss_that_diverges_is_told_as_any_other(service: Running, value: float) -> None:
+    """PostgreSQL writes such a number without a point, as an integer of hundreds of digits."""
+    reporter = await Reporter.open(service)
+    await reporter.accepted(series=[points(0, [1], [value], "loss")])
+    last = await service.http.get(f"/api/v1/experiments/{reporter.experiment_id}/metrics/last")
+    assert last.status_code == 200, last.text
+    assert last.json()["metrics"]["loss"][0] == value
+    assert (await reporter.trial())["latest"] == {"loss": value}
+    await reporter.accepted(series=[points(0, [2], [value / 2], "loss")])
+    assert (await reporter.trial())["latest"] == {"loss": value / 2}
+    assert (await service.http.get("/metrics")).status_code == 200
+
+
 async def test_equal_trials_leave_the_first_best(service: Running) -> None:
     reporter = await Reporter.open(service)
     await reporter.accepted(series=[points(2, [1], [1.0]), points(1, [1], [1.0])])
