@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from adadim_core.cpus import available_cpus
+from adadim_core.retrying import Backoff
 from adadim_core.storage.atomic import write_text
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.ports import free_ports
@@ -82,12 +83,12 @@ class LocalRay:
         await asyncio.to_thread(shutil.rmtree, self._private_dir, ignore_errors=True)
 
     async def _supervise(self) -> None:
-        pause = _CHECK_INTERVAL_S
+        backoff = Backoff(_CHECK_INTERVAL_S, _LONGEST_PAUSE_S)
         while True:
             try:
                 head = await self._take_over() or await self._launch()
                 self._tell(None)
-                pause = _CHECK_INTERVAL_S
+                backoff.reset()
                 # Neither a process that is not our child nor a folder sends an event.
                 while (why := self._ended(head)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(_CHECK_INTERVAL_S)
@@ -95,9 +96,9 @@ class LocalRay:
                 self._tell(f"{why}; another is starting")
             except Exception as error:  # noqa: BLE001 - whatever it is, without a head nothing ever runs
                 self._tell(f"the local Ray head does not start: {error} (log: {self._log_path})")
+                pause = backoff.next()
                 logger.error("the local Ray head did not start, trying again in %.0f s: %s", pause, error)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
             await self._jobs.close()
             await asyncio.to_thread(self._end_processes)
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import psutil
 
+from adadim_core.retrying import Backoff
 from service.database import server_user
 
 logger = logging.getLogger(__name__)
@@ -83,17 +84,18 @@ class EmbeddedPostgres:
 
     async def _keep_up(self) -> None:
         """Start the server again whenever it ends, after longer and longer pauses where it does not start."""
-        pause = _CHECK_S
+        pause, backoff = _CHECK_S, Backoff(2 * _CHECK_S, _LONGEST_PAUSE_S)
         while True:
             await asyncio.sleep(pause)
             if await asyncio.to_thread(self._answers_somewhere):
                 self.trouble, pause = None, _CHECK_S
+                backoff.reset()
                 continue
             logger.warning("the embedded PostgreSQL ended; starting it again (log: %s)", self._log)
             try:
                 await asyncio.to_thread(self.launch)
             except (DatabaseNotStarted, OSError) as error:
-                self.trouble, pause = str(error), min(2 * pause, _LONGEST_PAUSE_S)
+                self.trouble, pause = str(error), backoff.next()
                 logger.error("the embedded PostgreSQL did not start, trying again: %s", error)
 
     def launch(self) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+from adadim_core.retrying import Backoff
 from service.cluster.jobs import ClusterUnavailable
 from service.context import Context
 from service.database import notify
@@ -146,7 +147,7 @@ class Dispatcher:
     async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, token: str) -> None:
         """Hand an attempt to Ray, patiently: its token exists in this task only."""
         began = time.monotonic()
-        delay, give_up_at = 0.5, began + _SUBMIT_FOR_S
+        backoff, give_up_at = Backoff(first=0.5, longest=5.0), began + _SUBMIT_FOR_S
         while True:
             try:
                 await service.submit(self._context, experiment, lease, attempt, token, self._url)
@@ -157,8 +158,7 @@ class Dispatcher:
                     await service.give_up_submitting(self._context, experiment.id, lease, why)
                     return
                 logger.warning("experiment %d: %s", experiment.id, error)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 5.0)
+            await asyncio.sleep(backoff.next())
         counters.DISPATCH_SECONDS.observe(time.monotonic() - began)
         await service.mark_submitted(self._context, experiment.id, lease, attempt.id)
         logger.info("experiment %d: attempt %d is Ray job %s", experiment.id, attempt.number, attempt.submission_id)
