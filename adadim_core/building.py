@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adadim_core import distributed
 from adadim_core.batch_norm import frozen_statistics
-from adadim_core.data import ImageDataset, load_dataset
+from adadim_core.data import DataError, ImageDataset, load_dataset
 from adadim_core.models import SelfSupervisedModel, build_encoder, build_projector
 from adadim_core.precision import autocast
 from adadim_core.seeding import seeded
@@ -35,6 +35,17 @@ def pick_device(device: torch.device | str | None) -> torch.device:
 def load_images(spec: DataSpec) -> ImageDataset:
     """The data set a spec names, on the CPU. Raises DataError."""
     return load_dataset(spec.dataset, path=spec.path, image_size=spec.image_size, bad_files=spec.bad_files)
+
+
+def require_same_images(data: ImageDataset, device: torch.device) -> None:
+    """Raise DataError unless all processes of the trial read the same images: their nodes may hold different copies."""
+    found = distributed.all_ints(int(data.summary.fingerprint[:15], 16), device)
+    if min(found) != max(found):
+        counts = ", ".join(map(str, distributed.all_ints(len(data.train_images), device)))
+        raise DataError(
+            f"the processes of this trial read different images of {data.name} (training images by process: {counts}): "
+            "the nodes must hold the same files"
+        )
 
 
 def share_of_batch(spec: TrainingSpec, data: ImageDataset) -> slice:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adadim_core import distributed
 from adadim_core.batch_norm import frozen_statistics
 from adadim_core.batches import Batches
-from adadim_core.building import build_model, compile_in_place, load_images, pick_device
+from adadim_core.building import build_model, compile_in_place, load_images, pick_device, require_same_images
 from adadim_core.checkpoint import remove_checkpoint, write_checkpoint
 from adadim_core.data import ImageDataset
 from adadim_core.export import save_encoder
@@ -83,6 +83,7 @@ class Trainer:
         self.spec = spec
         self.device = pick_device(device)
         self._data = (data or load_images(spec.data)).to(self.device)
+        require_same_images(self._data, self.device)
         self._batches = Batches(spec, self._data, self.device)
 
         self.step = 0

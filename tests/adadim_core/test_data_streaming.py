@@ -1,5 +1,6 @@
 """Sets larger than memory: streamed, they are the same set, and training on them is the same training."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -238,3 +239,26 @@ def test_batches_of_a_held_set_are_its_rows(folder):
     rows = torch.split(torch.randperm(80), 32)
     batches = list(image_batches(images, rows, torch.device("cpu")))
     assert all(torch.equal(batch, images[part]) for batch, part in zip(batches, rows, strict=True))
+
+
+def test_processes_that_read_different_images_do_not_train(folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    changed = next(other.rglob("*.png"))
+    changed.write_bytes(changed.read_bytes() + b"x")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), "2", str(images), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, images in enumerate((folder, other))
+    ]
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=120)
+            assert "read different images of image_folder (training images by process: 80, 80)" in output
+    finally:
+        for process in processes:
+            process.kill()

@@ -180,6 +180,19 @@ def test_a_scheduler_needs_a_metric_that_is_measured_while_training(problems: Pr
         assert "use online" in problem.message
 
 
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "npz", "medmnist", "image_folder"])
+def test_a_metric_of_several_labels_is_refused_where_images_are_known_to_have_one(
+    problems: Problems, dataset: str
+) -> None:
+    data = {"dataset": dataset} if dataset == "digits" else {"dataset": dataset, "path": "/data"}
+    document = search(metric="knn_map") | {"data": data}
+    if dataset not in ("digits", "cifar10"):
+        assert validate_spec(document).search is not None, "known once the file is read"
+        return
+    (found,) = problems(document)
+    assert f"search.metric knn_map needs several labels per image, and {dataset} has one: use knn_top1" in found.message
+
+
 def test_the_examples_are_valid() -> None:
     for file in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")):
         assert parse_spec(file.read_text()).name == file.stem
