@@ -76,7 +76,7 @@ def run_experiment(
             paths = paths_of(spec, left)
             data_folder = folder_of(paths, folders)
             context = RunContext(spec, storage.location, _run_name(service), service, data_folder, storage)
-            _train(context, left, progress, interruption, budget, begun, places(paths, data_folder))
+            _train(context, left, progress, interruption, budget, begun, paths)
     except Interrupted:
         interruption.disarm()
         progress.interrupt()
@@ -141,7 +141,7 @@ def _train(
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Trials of a local cluster see what this process sees; nodes of another one are asked (nodes.py).
-        problems = [] if os.environ.get("RAY_ADDRESS") else unseen(data)
+        problems = [] if os.environ.get("RAY_ADDRESS") else unseen(places(data, context.data_folder))
         if problems and len(problems) == len(data):
             raise RunError("; ".join(problems))
         for problem in problems:
@@ -164,7 +164,7 @@ def _train(
             with interruption.deferred():
                 interruption.check()
                 ending = Ending(context.run, interruption)
-                nodes = NodeCheck(context.spec.resources, data)
+                nodes = NodeCheck(context.spec.resources, data, context.data_folder)
 
                 def check(trials: "list[Trial]") -> None:
                     ending.check(trials)

@@ -5,8 +5,9 @@ trials, which it does not delay: a trial fails on such a node in any case, with 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -21,14 +22,15 @@ _PACKAGES = ("adadim_core", "workers", "torch", "optuna", "pyarrow", "safetensor
 class NodeCheck:
     """Checks every node once, including those that join later. Used by one thread."""
 
-    def __init__(self, resources: ResourcesSpec, data: Iterable[str]) -> None:
+    def __init__(self, resources: ResourcesSpec, data: Sequence[str], folder: Path) -> None:
         """
         Args:
             resources: What a trial takes: nodes too small for any of its processes are not checked.
-            data: Files and folders of which every node must see at least one, as absolute paths.
+            data: Files and folders of which every node must see at least one.
+            folder: Where relative ones begin, on nodes without data roots.
         """
         self._cpus = resources.cpus_per_worker
-        self._wanted = (_own_version(), _PACKAGES, tuple(data))
+        self._wanted = (_own_version(), _PACKAGES, tuple(data), str(folder))
         self._asked: set[str] = set()
         self._waiting: dict[ray.ObjectRef[str], str] = {}
         self._looked = -_LOOK_SECONDS
@@ -85,11 +87,11 @@ def _own_version() -> str:
 def _inspector() -> Callable[..., str]:
     """The check, nested so that it is pickled by value: a node without adadim has no module to import it from."""
 
-    def inspect(wanted: str, packages: tuple[str, ...], data: tuple[str, ...]) -> str:
+    def inspect(wanted: str, packages: tuple[str, ...], data: tuple[str, ...], folder: str) -> str:
         import importlib.metadata
         import importlib.util
         import sys
-        from os import R_OK, access
+        from os import R_OK, access, environ, pathsep
         from pathlib import Path
 
         install = f"install adadim[workers]{f'=={wanted}' if wanted else ''} into {sys.executable} there"
@@ -101,7 +103,10 @@ def _inspector() -> Callable[..., str]:
             installed = wanted
         if wanted and installed != wanted:
             return f"has adadim {installed}, this run {wanted}: {install}"
-        unseen = [path for path in data if not access(Path(path).expanduser(), R_OK)]
+        # As adadim_core.data.roots has it; an absolute path stays what it is.
+        beginnings = [root for root in environ.get("ADADIM_DATA_ROOTS", "").split(pathsep) if root] or [folder]
+        places = [[Path(beginning, Path(path).expanduser()) for beginning in beginnings] for path in data]
+        unseen = [str(found[0]) for found in places if not any(access(place, R_OK) for place in found)]
         if data and len(unseen) == len(data):
             return f"does not see {', '.join(unseen)}: mount the data there under the same path"
         return ""
