@@ -108,8 +108,17 @@ def _path_problems(spec: ExperimentSpec, path: str, distribution: Any) -> list[P
 
 
 def _candidates(spec: ExperimentSpec, search: SearchSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every planned trial. Where TPE has yet to choose: corners of the space and draws from all over it."""
-    yield from ((f"trial {plan.number}", plan.params) for plan in plan_trials(spec) if plan.params)
+    """Trials that stand for all: one of each planned configuration, and the last, which has the largest seed.
+
+    Where TPE has yet to choose: corners of the space and draws from all over it.
+    """
+    plans = plan_trials(spec)
+    chosen = {plan.configuration: plan.number for plan in reversed(plans)}.values()
+    yield from (
+        (f"trial {number}", plans[number].params)
+        for number in sorted({*chosen, len(plans) - 1})
+        if plans[number].params
+    )
     if not ALGORITHMS[search.algorithm].learns:
         return
     yield from (("a possible trial", params) for params in itertools.islice(combinations(search.space), _TPE_SAMPLES))

@@ -327,6 +327,13 @@ def test_each_kind_is_added_in_at_most_two_files_and_works_everywhere(copy: Path
     assert found["schema"] == ["unlearned", "middle", "grid", "random", "quasi_random", "tpe"]
 
 
+def test_the_recipes_of_the_docs_name_these_files() -> None:
+    recipes = (ROOT / "docs" / "contributing.md").read_text()
+    for edits in RECIPES.values():
+        for file in edits:
+            assert f"`{file.removeprefix('adadim_core/')}`" in recipes
+
+
 def test_a_kind_whose_behaviour_was_forgotten_is_a_type_error(copy: Path) -> None:
     pytest.importorskip("mypy")
     spec_half = {"adadim_core/spec/weightings.py": RECIPES["weighting policy"]["adadim_core/spec/weightings.py"]}

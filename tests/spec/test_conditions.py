@@ -169,3 +169,13 @@ def test_a_stored_spec_of_before_is_still_read() -> None:
     spec = validate_spec({"name": "a", "evaluation": {"knn_k": 10_000}})
     assert unintended(spec)
     assert validate_spec(spec.model_dump(mode="json")) == spec
+
+
+def test_seeds_that_go_beyond_the_largest_are_refused(problems: Problems) -> None:
+    def text(seeds: int) -> str:
+        return f"{{name: a, training: {{seed: 2147483645}}, {GRID}training.lr: {{choice: [1.0]}}}}, seeds: {seeds}}}}}"
+
+    assert parse_spec(text(3)).search is not None
+    (found,) = problems(text(4))
+    assert "trial 3: " in found.message
+    assert "training.seed = 2147483648 is not allowed" in found.message
