@@ -44,6 +44,8 @@ class MemoryNeed:
     """Images that live on the device."""
     activations: int
     """What the forward pass of one part of a batch keeps for the backward pass, and the gradient under way."""
+    copies: int
+    """Of weights and optimiser state, while a step is recorded."""
     losses: int
     """Embeddings of the global batch, their products and what is measured of them."""
     evaluation: int
@@ -57,7 +59,7 @@ class MemoryNeed:
     @property
     def total(self) -> int:
         """With room for memory other than tensors."""
-        held = self.weights + self.data + max(self.activations + self.losses, self.evaluation)
+        held = self.weights + self.data + max(self.activations + self.losses + self.copies, self.evaluation)
         return int(_ROOM * held) + _RESERVE
 
 
@@ -75,6 +77,9 @@ def memory_need(
     training = spec.training
     dtype = resolve_precision(training.precision, device)
     parameters = sum(p.numel() for p in model.parameters())
+    state = _STATE_FLOATS[training.optimizer]
+    # A recorded step is compared with the step itself, from copies of what both begin with and of what one comes to.
+    copies = 0 if training.compile is False else 2 * (1 + state)
     shape = tuple(data.train_images.shape[1:])
     two, four = (_kept(model, torch.zeros((n, *shape), device=device), dtype) for n in (2, 4))
     each, fixed = (four.bytes - two.bytes) // 2, 2 * two.bytes - four.bytes
@@ -82,9 +87,10 @@ def memory_need(
     images = 2 * _part(training)
     stored = [x for x in (data.train_images, data.test_images) if isinstance(x, Tensor) and x.device == device]
     return MemoryNeed(
-        weights=_FLOAT * parameters * (2 + _STATE_FLOATS[training.optimizer]) + max(fixed, 0),
+        weights=_FLOAT * parameters * (2 + state) + max(fixed, 0),
         data=sum(x.numel() for x in stored),
         activations=images * (each + 2 * largest),
+        copies=_FLOAT * parameters * copies,
         losses=_losses(training.batch_size, spec.model.projector.out, model.encoder.features),
         evaluation=_evaluation(
             len(data.train_images) + len(data.test_images), model.encoder.features, spec.model.projector.out
@@ -158,6 +164,8 @@ def describe_need(need: MemoryNeed, available: int, spec: ExperimentSpec) -> str
     share = gpu_share(spec.resources)
     if share < 1:
         text += f" (resources.gpus_per_worker {share:g})"
+    if need.total <= available:
+        return f"{text}, by the estimate; something else holds the rest, or training.accumulate must be larger"
     parts, batch = fitting_parts(need, available, spec), fitting_batch(need, available, spec)
     fitting = [f"training.accumulate: {parts}"] if parts else []
     fitting += [f"training.batch_size: {batch}"] if batch else []

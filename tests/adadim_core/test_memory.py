@@ -86,8 +86,40 @@ def test_nothing_of_the_counted_passes_stays(tiny_spec):
     assert [output for output in outputs if output() is not None] == []
 
 
+def gradient_nodes_alive(model: torch.nn.Module) -> int:
+    """How many parameters have a node that sums their gradient although nobody here holds a graph."""
+
+    def node(parameter: torch.nn.Parameter) -> Any:
+        return parameter.expand_as(parameter).grad_fn.next_functions[0][0]  # made anew unless there is one
+
+    alive = 0
+    for parameter in model.parameters():
+        node(parameter).metadata["seen"] = True
+        alive += "seen" in node(parameter).metadata
+    return alive
+
+
+def test_the_estimate_leaves_no_graph_behind(tiny_spec):
+    """One that stayed would hold the nodes of the gradients to the stream they were made on: no step was recorded."""
+    model = build_model(tiny_spec(), load_dataset("digits"), CPU, backbone=None)
+    held = model(torch.zeros(4, 1, 8, 8))
+    assert gradient_nodes_alive(model) == len(list(model.parameters()))
+    del held
+    memory_need(tiny_spec(), model, load_dataset("digits"), CPU)
+    assert gradient_nodes_alive(model) == 0
+
+
+def test_a_step_leaves_no_graph_behind(tiny_spec):
+    made = Trainer(tiny_spec(training={"log_every_steps": 1}), device="cpu")
+    made._reports.late = True
+    made.train_steps(2)
+    assert gradient_nodes_alive(made._model) == 0
+
+
 def need_of(gib: float) -> MemoryNeed:
-    return MemoryNeed(weights=GIB // 10, data=0, activations=int(gib * GIB), losses=GIB // 100, evaluation=GIB // 100)
+    return MemoryNeed(
+        weights=GIB // 10, data=0, activations=int(gib * GIB), copies=0, losses=GIB // 100, evaluation=GIB // 100
+    )
 
 
 def spec_of(**sections: Any) -> ExperimentSpec:
@@ -117,6 +149,7 @@ def test_what_does_not_fit_is_refused_with_what_would():
         "training.accumulate: 4 or training.batch_size: 256 would fit"
     )
     assert "no batch of this network fits" in describe_need(need_of(40), GIB // 2, spec)
+    assert "something else holds the rest" in describe_need(need_of(10), 20 * GIB, spec)
 
 
 def test_a_full_gpu_is_told_with_what_would_fit(tiny_spec, monkeypatch):
