@@ -11,12 +11,13 @@ it returns is overwritten by the next replay.
 import gc
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,14 +54,30 @@ def record_cuda_graph(function: Callable[[], EmbeddedBatch]) -> tuple[EmbeddedBa
     recording.
     """
     gc.collect()  # an autograd graph that is still alive would take the recording to the stream that it was made on
-    graph = torch.cuda.CUDAGraph()
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    stream = torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             outputs = function()
     except BaseException:
-        _renew_generator()
+        _clear_up(stream.device.index, pool)
         raise
     return outputs, graph.replay
+
+
+_broken_off = threading.Event()
+"""A recording of this process broke off. What it had allocated is lost, so that no other is tried."""
+
+
+def _clear_up(device: int, pool: Any) -> None:
+    """After a recording that broke off: let memory that was freed meanwhile be used again, and random numbers be drawn.
+
+    PyTorch ends neither where the driver ends a recording, and has no public way to end the first.
+    """
+    _broken_off.set()
+    with suppress(RuntimeError, AttributeError):  # ended already, or under another name
+        torch._C._cuda_endAllocateToPool(device, pool)
+    _renew_generator()
 
 
 def _renew_generator() -> None:
@@ -117,7 +134,10 @@ class ReplayedStep:
             self._recordings[pattern], batch = self._recorded(views, pattern, step)
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the trial goes on
             self._off = True
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            cause: BaseException = error
+            while cause.__context__ is not None:  # ending a recording that broke off raises an error of its own
+                cause = cause.__context__
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
             logger.warning("the training step is not replayed as a CUDA graph, it runs as it is: %s", reason)
             return self._ordinary(views, pattern, step)
         return batch
@@ -192,6 +212,8 @@ class _Recording:
 def why_not_replayed(step: TrainingStep, views: Tensor) -> str | None:
     """The reason why this step cannot be replayed; None: none is known."""
     information = step.spec.objective.mutual_information
+    if _broken_off.is_set():
+        return "an earlier recording of this process broke off"
     if distributed.world_size() > 1:
         return "several processes train together"
     if information.gamma and information.order != 2:

@@ -1,5 +1,6 @@
 """Steps replayed from a recording: the same training, bit for bit; what cannot be replayed runs as it is."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adadim_core import replay
 from adadim_core.models import encoder as encoder_module
 from adadim_core.models import register_backbone
 from adadim_core.replay import Record, ReplayedStep, record_cuda_graph
@@ -156,6 +158,30 @@ def test_what_cannot_be_recorded_runs_as_it_is_with_a_warning(tiny_spec, caplog)
     assert message.startswith("the training step is not replayed as a CUDA graph, it runs as it is: ")
     assert message.endswith("operation not permitted when stream is capturing")
     assert_same(points, expected, rel=1e-3)
+
+
+def test_the_warning_names_what_came_first(tiny_spec, caplog):
+    def break_off(_: object) -> Any:
+        try:
+            raise RuntimeError("a workspace would have to be allocated")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    made, _, _ = recorded(tiny_spec(), torch.device("cpu"))
+    made._replayed = ReplayedStep(made._training, break_off)
+    made.train_steps(4)
+    (message,) = caplog.messages
+    assert message.endswith("it runs as it is: a workspace would have to be allocated")
+
+
+def test_after_a_recording_broke_off_no_other_is_tried(tiny_spec, monkeypatch, caplog):
+    broken = threading.Event()
+    broken.set()
+    monkeypatch.setattr(replay, "_broken_off", broken)
+    made, _, counting = recorded(tiny_spec(), torch.device("cpu"))
+    made.train_steps(6)
+    assert counting.recordings == 0
+    assert "an earlier recording of this process broke off" in caplog.text
 
 
 def test_a_recording_that_computes_something_else_is_not_used(tiny_spec, caplog):
