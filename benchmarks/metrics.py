@@ -222,7 +222,7 @@ async def live(bench: Bench) -> None:
     let_go, deadline = 0.0, time.monotonic() + 60
     while let_go < stalled and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
-        let_go = await bench.counted("adadim_readers_let_go_total")
+        let_go = await bench.counted("adadim_clients_disconnected_total")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The service put together: parts are started in order, and stopped in the reverse order."""
+"""Assembles the service: parts start in order, and stop in the reverse order."""
 
 import contextlib
 import logging
@@ -126,7 +126,7 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
 
 
 def attach(app: FastAPI, context: Context) -> None:
-    """Give an application what its routes ask for: the context, and what single nouns keep beside it."""
+    """Attach what routes ask the application for: the context, and the run-time state of single nouns."""
     app.state.context = context
     app.state.recognised = Recognised()
     app.state.reporting = Reporting(Inbox(context.database))

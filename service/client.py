@@ -30,7 +30,7 @@ class Event:
 
     id: int
     kind: str
-    """experiment, trial or points; reset when points from before its `seq` come no more: read the series anew."""
+    """experiment, trial or points; reset when points before its `seq` are no longer sent: read series again."""
     data: dict[str, Any]
 
 
@@ -108,7 +108,7 @@ class Client:
     def clone(
         self, experiment_id: int, changes: dict[str, Any] | None = None, *, priority: int | None = None
     ) -> dict[str, Any]:
-        """Submit an experiment's spec anew, with fields changed: dotted paths to values."""
+        """Submit an experiment's spec as a new one, with fields changed: dotted paths to values."""
         body = {"changes": changes or {}, "priority": priority}
         return self._json("POST", f"/experiments/{experiment_id}/clone", json=body)
 
@@ -167,7 +167,7 @@ class Client:
             raise self._unreachable(error) from None
 
     def events(self, experiment_id: int, *, after: int = 0, patience_s: float = 60.0) -> Iterator[Event]:
-        """Follow an experiment for ever, over lost connections and restarts of the service.
+        """Follow an experiment indefinitely, across lost connections and restarts of the service.
 
         Raises ClientError when the service stays away longer than `patience_s`.
         """

@@ -1,4 +1,4 @@
-"""What all nouns share of the running service. What belongs to one (inbox, feeds) hangs on `app.state` beside it."""
+"""What all nouns share of the running service. The state of one noun (inbox, feeds) is on `app.state`."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -54,14 +54,14 @@ def refuse_encoding(scope: Scope) -> None:
 class BoundedHead(HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds on heads: on their size, on their time, and on how many are awaited at once.
 
-    By itself uvicorn would collect headers until the memory is full, and wait for a first request for ever.
+    By itself uvicorn would collect headers until the memory is full, and wait for a first request indefinitely.
     """
 
     _awaited: ClassVar[dict["BoundedHead", None]] = {}
     """Connections of this process that have not sent a whole head, the one that is silent longest first."""
     _in_head = False
     _head_bytes = 0
-    """Read into a head that is still going on."""
+    """Bytes of the head read so far."""
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

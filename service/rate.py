@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 BURST_S = 2.0
-"""A token that was idle may spend the requests of so many seconds at once."""
+"""An idle token may spend the requests of this many seconds at once."""
 
 
 class RateLimiter:

@@ -13,7 +13,7 @@ class Reception:
         self.since = self._last = datetime.now(UTC)
 
     def confirm(self) -> None:
-        """The service is at work. Long after the last call, or with a clock that was set, it begins anew."""
+        """Confirm that the service runs. After a long gap, or if the clock was set, the count restarts."""
         now = datetime.now(UTC)
         if not timedelta(0) <= now - self._last <= _LONGEST_GAP:
             self.since = now

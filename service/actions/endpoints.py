@@ -25,7 +25,7 @@ async def _act(context: Context, name: ActionName, experiment_id: int, principal
         return await _shown(session, done)
 
 
-async def _shown(session: AsyncSession, done: service.Done) -> ActionRead:
+async def _shown(session: AsyncSession, done: service.ActionResult) -> ActionRead:
     await session.refresh(done.experiment)
     shown = ExperimentRead.model_validate(done.experiment)
     return ActionRead(**shown.model_dump(), changed=done.changed, message=done.message)
@@ -33,7 +33,7 @@ async def _shown(session: AsyncSession, done: service.Done) -> ActionRead:
 
 @router.post("/experiments/{experiment_id}/cancel")
 async def cancel_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
-    """End an experiment. What it has reported stays; `retry` goes on from its checkpoints."""
+    """End an experiment. What it has reported stays; `retry` resumes from its checkpoints."""
     return await _act(context, "cancel", experiment_id, principal)
 
 
@@ -45,13 +45,13 @@ async def pause_experiment(experiment_id: ExperimentId, principal: Owner, contex
 
 @router.post("/experiments/{experiment_id}/resume")
 async def resume_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
-    """Queue a paused experiment again; it goes on from its checkpoints."""
+    """Queue a paused experiment again; it resumes from its checkpoints."""
     return await _act(context, "resume", experiment_id, principal)
 
 
 @router.post("/experiments/{experiment_id}/retry")
 async def retry_experiment(experiment_id: ExperimentId, principal: Owner, context: CurrentContext) -> ActionRead:
-    """Queue a failed or cancelled experiment again: trials that did not finish go on from their checkpoints."""
+    """Queue a failed or cancelled experiment again: trials that did not finish resume from their checkpoints."""
     return await _act(context, "retry", experiment_id, principal)
 
 

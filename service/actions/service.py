@@ -23,7 +23,7 @@ from service.trials import repository as trials
 
 
 @dataclass(frozen=True)
-class Done:
+class ActionResult:
     """What an action did."""
 
     experiment: Experiment
@@ -32,7 +32,7 @@ class Done:
     message: str
 
 
-async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by: str) -> Done:
+async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by: str) -> ActionResult:
     """Do one of the actions of the life cycle. Idempotent.
 
     Raises NotFoundError, or ConflictError saying what to do instead.
@@ -40,7 +40,7 @@ async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by
     experiment = await find(session, experiment_id, lock=True)
     action, state = ACTIONS[name], experiment.state
     if state in action.already:
-        return Done(experiment, False, f"Experiment {experiment.id} is {state} already; nothing was done.")
+        return ActionResult(experiment, False, f"Experiment {experiment.id} is {state} already; nothing was done.")
     if name == "retry" and state in action.moves:
         await _begin_again(session, experiment)
     return await _move(session, experiment, name, f"{action.done} by {by}", by)
@@ -48,7 +48,7 @@ async def act(session: AsyncSession, name: ActionName, experiment_id: int, *, by
 
 async def extend(
     session: AsyncSession, experiment_id: int, before: Mapping[str, Any], more: Submission, *, by: str
-) -> Done:
+) -> ActionResult:
     """Queue an ended sweep again with the trials that `more` plans beyond those of the spec `before`. Idempotent.
 
     Trials that finished are left as they are, and all keep their numbers.
@@ -57,7 +57,9 @@ async def extend(
     """
     experiment, spec = await find(session, experiment_id, lock=True), more.spec.model_dump(mode="json")
     if experiment.spec == spec:
-        return Done(experiment, False, f"Experiment {experiment.id} has {plan_summary(more.spec)}; nothing was done.")
+        return ActionResult(
+            experiment, False, f"Experiment {experiment.id} has {plan_summary(more.spec)}; nothing was done."
+        )
     if experiment.spec != before:
         raise ConflictError(f"Experiment {experiment.id} was extended just now; look at it and ask again.")
     if experiment.state in ACTIONS["extend"].moves:
@@ -83,7 +85,7 @@ async def _add_trials(session: AsyncSession, experiment: Experiment, more: Submi
     )
 
 
-async def _move(session: AsyncSession, experiment: Experiment, name: ActionName, reason: str, by: str) -> Done:
+async def _move(session: AsyncSession, experiment: Experiment, name: ActionName, reason: str, by: str) -> ActionResult:
     """Bring a locked experiment to the state an action leads to."""
     action, state = ACTIONS[name], experiment.state
     if state not in action.moves:
@@ -95,7 +97,7 @@ async def _move(session: AsyncSession, experiment: Experiment, name: ActionName,
         raise ConflictError(f"Cannot {name} experiment {experiment.id} just now: {error}.") from None
     experiment.due_at = None if experiment.state == "paused" else func.now()
     await notify.notify(session, notify.DISPATCH)
-    return Done(experiment, True, f"Experiment {experiment.id} was {state}; it is {experiment.state} now.")
+    return ActionResult(experiment, True, f"Experiment {experiment.id} was {state}; it is {experiment.state} now.")
 
 
 async def _begin_again(session: AsyncSession, experiment: Experiment) -> None:
@@ -107,7 +109,9 @@ async def _begin_again(session: AsyncSession, experiment: Experiment) -> None:
 
 
 def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> Submission:
-    """An experiment's spec anew, with some fields changed: dotted paths to values. Takes a second for the largest.
+    """An experiment's spec as a new submission, with some fields changed: dotted paths to values.
+
+    Takes a second for the largest.
 
     Raises InvalidError naming the field that is wrong.
     """
@@ -127,7 +131,7 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
 def extended(
     source: Experiment, seeds: int | list[int] | None, configurations: int | None, max_trials: int
 ) -> Submission:
-    """A sweep's spec anew, with more seeds or configurations. Takes a second for the largest.
+    """A sweep's spec with more seeds or configurations. Takes a second for the largest.
 
     Raises InvalidError saying why it cannot be extended so.
     """

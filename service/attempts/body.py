@@ -37,7 +37,7 @@ class Delivery:
 
     @cached_property
     def trial_numbers(self) -> frozenset[int]:
-        """The trials it speaks of."""
+        """Numbers of the trials it reports on."""
         return frozenset([update.number for update in self.trials] + [series.trial for series in self.series])
 
     @cached_property

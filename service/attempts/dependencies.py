@@ -33,7 +33,7 @@ class KnownToken:
 
 @dataclass
 class Reporting:
-    """What workers' requests need beside the context. A running service has one, as `app.state.reporting`."""
+    """What workers' requests need in addition to the context. A running service has one, as `app.state.reporting`."""
 
     inbox: Inbox
     tokens: dict[int, KnownToken] = field(default_factory=dict)

@@ -56,7 +56,7 @@ class Inbox:
         self._waiting: dict[int, deque[_Waiting]] = {}
         """By attempt, the one that waits longest first."""
         self._busy: set[int] = set()
-        """Attempts of which a transaction is under way: their reports are applied in order."""
+        """Attempts with a transaction in progress: their reports are applied in order."""
         self._pace = RateLimiter(_TRANSACTIONS_A_SECOND)
         self._last: set[int] = set()
         """Whose reports the last transaction of small ones held."""
@@ -75,7 +75,7 @@ class Inbox:
         return await waiting.answer
 
     def _go_on(self, *attempts: int) -> None:
-        """Start what waits and is not under way: of some attempts, or of all."""
+        """Start transactions for waiting reports, of the given attempts or of all."""
         for attempt_id in attempts or [*self._waiting]:
             if attempt_id in self._waiting and attempt_id not in self._busy and self._is_large(attempt_id):
                 self._spawn(self._commit_alone(attempt_id, self._take([attempt_id])[attempt_id]))

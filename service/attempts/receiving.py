@@ -103,7 +103,7 @@ async def _read(
 
 
 def _trial_numbers(deliveries: Sequence[Delivery]) -> Iterable[int | None]:
-    """The trials reports speak of; None where there is none, so that the attempt itself is read."""
+    """Numbers of the trials in the reports, or None alone, so that the attempt itself is read."""
     return {number for delivery in deliveries for number in delivery.trial_numbers} or [None]
 
 

@@ -155,7 +155,7 @@ _WRITE = f"""
     )
     SELECT g.attempt_id, CASE WHEN c.id IS NOT NULL THEN pg_notify('{notify.EVENTS}', c.id::text) END
     FROM guarded AS g LEFT JOIN changed_experiments AS c ON c.id = g.id
-"""  # noqa: S608 - put together from words of ours
+"""  # noqa: S608 - made of constants only
 _ADD_NAMES = """
     UPDATE experiments AS e SET metric_names = e.metric_names || added.names FROM (
         SELECT id, array_agg(name) AS names FROM unnest($1::bigint[], $2::text[]) AS w (id, name) GROUP BY id

@@ -59,7 +59,7 @@ async def fruitless_since(session: AsyncSession, experiment_id: int, number: int
 
 
 async def silent_for(session: AsyncSession, attempt_id: int, time: timedelta) -> bool:
-    """Whether an attempt has been over, and nothing of its worker was taken or refused, for so long."""
+    """Whether an attempt ended, and no report of its worker was accepted or refused, for this long."""
     last = func.greatest(Attempt.ended_at, Attempt.heartbeat_at, Attempt.refused_at)
     query = select(Attempt.id).where(Attempt.id == attempt_id, Attempt.ended_at.is_not(None), last < func.now() - time)
     return (await session.scalars(query)).first() is not None

@@ -51,7 +51,7 @@ async def authenticate(session: AsyncSession, attempt_id: int, token: str | None
 
 
 def not_its_token() -> NotAuthenticatedError:
-    """The same answer for a wrong token and a missing attempt: it tells nobody which attempts exist."""
+    """The same answer for a wrong token and a missing attempt: a caller must not learn which attempts exist."""
     return unauthorized("attempt_token", "Not the token of this attempt.")
 
 

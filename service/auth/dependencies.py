@@ -67,7 +67,7 @@ async def _principal(
 
 
 def refuse_cross_site(request: Request) -> None:
-    """A cookie travels by itself: a write must come from our own pages (beside SameSite=Strict).
+    """Browsers send cookies on their own: a write must come from our own pages (in addition to SameSite=Strict).
 
     Browsers say so in Sec-Fetch-Site, which no page can set and no proxy rewrites; older ones, and those that reach
     us by plain HTTP, in Origin only.

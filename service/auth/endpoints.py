@@ -60,7 +60,7 @@ async def who_am_i(principal: Viewer) -> SessionRead:
 
 @router.delete("", status_code=204)
 async def log_out(request: Request, response: Response, context: CurrentContext, recognised: CurrentRecognised) -> None:
-    """Close the browser session. Harmless when there is none."""
+    """Close the browser session. Does nothing if there is none."""
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
         refuse_cross_site(request)

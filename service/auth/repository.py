@@ -66,7 +66,10 @@ async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequ
 
 
 async def revoke(session: AsyncSession, token_id: int) -> Token | None:
-    """End a token and the sessions it opened; None if there is no such token. Its hash stays: it never comes back."""
+    """End a token and the sessions it opened; None if there is no such token.
+
+    Its hash is kept, so that it cannot be added again.
+    """
     token = await session.scalar(
         update(Token)
         .where(Token.id == token_id, Token.parent_id.is_(None), Token.revoked_at.is_(None))

@@ -103,7 +103,7 @@ async def close_session(session: AsyncSession, token: str) -> None:
 
 
 async def ensure_admin_token(database: Database, path: Path) -> str:
-    """The admin token in `path`; a new one when there is none, or it was revoked. Stored hashed."""
+    """The admin token in `path`; a new one if the file is missing or its token was revoked. Stored hashed."""
     token = await asyncio.to_thread(read_secret, path)
     async with database.transaction() as session:
         if token and await authenticate(session, token) is not None:

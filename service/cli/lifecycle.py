@@ -34,7 +34,7 @@ def pause(experiment: ExperimentArgument) -> None:
 
 @app.command()
 def resume(experiment: ExperimentArgument) -> None:
-    """Queue a paused experiment again; it goes on from its checkpoints."""
+    """Queue a paused experiment again; it resumes from its checkpoints."""
     _act("resume", experiment)
 
 
@@ -49,7 +49,7 @@ def retry(
         ),
     ] = False,
 ) -> None:
-    """Queue a failed or cancelled experiment again; it goes on from its checkpoints."""
+    """Queue a failed or cancelled experiment again; it resumes from its checkpoints."""
     if restart:
         _clone(experiment, {}, priority=None)
     else:

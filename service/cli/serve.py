@@ -28,12 +28,12 @@ from service.settings import Settings
 from service.telemetry import records, tracing
 
 _GRACE_S = 10
-"""Time requests under way get to end. Streams end themselves at once: their clients resume elsewhere."""
+"""Time that requests in progress get to end. Streams end at once: their clients resume elsewhere."""
 
 logger = logging.getLogger(__name__)
 
 _STALLED_MS = 30_000
-"""Sent data that a client does not take for so long ends its connection."""
+"""A connection ends if its client does not read sent data for this long."""
 
 
 class ServeError(Exception):

@@ -50,7 +50,7 @@ class RayJobs:
         """Of its own: however many follow a log, the dispatcher finds a connection free."""
         self.address: str | None = None
         self.trouble: str | None = None
-        """Why there is no cluster, where whoever keeps it up knows."""
+        """Why there is no cluster, where that is known."""
 
     async def connect(self, address: str, token: str | None) -> None:
         """Use this address from now on."""

@@ -120,7 +120,7 @@ class Experiment(Base):
     seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Number of the last event. Raised under the row's lock, so that events commit in their order."""
     merged_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    """Points of events up to this one are in chunks only: who follows from before it must read them anew."""
+    """Points of events up to this one are in chunks only: a client that is further back must read the series again."""
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     """When the dispatcher should look next; null once there is nothing left to do."""
     lock_token: Mapped[UUID | None]

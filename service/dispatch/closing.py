@@ -24,7 +24,7 @@ from service.logs import driver as logs
 logger = logging.getLogger(__name__)
 
 GIVE_UP = timedelta(minutes=10)
-"""A job that Ray calls running so long after its attempt's end, while its worker says nothing, is given up."""
+"""A job that Ray calls running this long after its attempt's end, while its worker is silent, is given up."""
 
 
 async def close_attempt(context: Context, attempt: Attempt) -> None:

@@ -64,7 +64,7 @@ class Dispatcher:
     async def _when_notified(self, step: Callable[[], Awaitable[None]]) -> None:
         with self._context.listener.subscribe(notify.DISPATCH) as wake:
             while True:
-                await self._survive(step)
+                await self._run_guarded(step)
                 self._context.reception.confirm()
                 await asyncio.sleep(_PACE_S)
                 await notify.wait(wake, _POLL_S)
@@ -72,15 +72,15 @@ class Dispatcher:
     async def _reconcile(self) -> None:
         told: set[str] = set()
         while True:
-            await self._survive(lambda: closing.stop_unknown_jobs(self._context, told))
+            await self._run_guarded(lambda: closing.stop_unknown_jobs(self._context, told))
             await asyncio.sleep(_RECONCILE_S)
 
-    async def _survive(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _run_guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Nothing but `stop` ends a loop: nothing would be dispatched ever after."""
         try:
             await step()
         except ClusterUnavailable:
-            pass  # what needs the cluster waits for it; those who look after experiments say so
+            pass  # what needs the cluster waits for it; the state of each experiment says so
         except DATABASE_ERRORS as error:
             if is_away(error):
                 self._context.reception.interrupt()
@@ -166,10 +166,10 @@ class Dispatcher:
     async def _close_attempts(self) -> None:
         async with self._context.database.transaction() as session:
             over = await repository.attempts_to_close(session, _CLOSE_AFTER, 8)
-        await asyncio.gather(*(self._survive(partial(self._close, attempt)) for attempt in over))
+        await asyncio.gather(*(self._run_guarded(partial(self._close, attempt)) for attempt in over))
 
     async def _close(self, attempt: Attempt) -> None:
-        """One that takes for ever must not hold up the others."""
+        """One attempt that never closes must not delay the others."""
         try:
             async with asyncio.timeout(_CLOSE_FOR_S):
                 await closing.close_attempt(self._context, attempt)

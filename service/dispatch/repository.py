@@ -1,4 +1,4 @@
-"""Queries of the dispatcher: leases, and attempts whose job must be seen off."""
+"""Queries of the dispatcher: leases, and attempts whose job must be closed."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ LEASE = timedelta(seconds=9)
 
 
 async def lease_due(session: AsyncSession, limit: int) -> Sequence[tuple[int, UUID]]:
-    """Lease experiments the dispatcher looks after that are due, longest due first: pairs of id and lease token."""
+    """Lease dispatched experiments that are due, longest due first: pairs of id and lease token."""
     token = uuid4()
     unleased = or_(Experiment.lock_expires_at.is_(None), Experiment.lock_expires_at < func.now())
     # A WITH clause is evaluated once; as a plain subquery a plan may run it again for every row, past its limit.
@@ -57,24 +57,24 @@ async def release(session: AsyncSession, experiment_id: int, token: UUID) -> Non
 
 
 async def release_all(session: AsyncSession) -> None:
-    """Take over the leases of whoever used this database before."""
+    """Take over the leases of the previous service on this database."""
     await session.execute(
         update(Experiment).where(Experiment.lock_token.is_not(None)).values(lock_token=None, lock_expires_at=None)
     )
 
 
 async def dispatched(session: AsyncSession) -> Sequence[int]:
-    """Every experiment the dispatcher looks after."""
+    """Every experiment that the dispatcher manages."""
     return (await session.scalars(select(Experiment.id).where(Experiment.state.in_(EXPERIMENT_DISPATCHED)))).all()
 
 
 async def open_attempts(session: AsyncSession) -> Sequence[Attempt]:
-    """Attempts whose Ray job has not been seen off yet."""
+    """Attempts whose Ray job is not closed."""
     return (await session.scalars(select(Attempt).where(Attempt.closed_at.is_(None)).order_by(Attempt.id))).all()
 
 
 async def attempts_to_close(session: AsyncSession, ended_before: timedelta, limit: int) -> Sequence[Attempt]:
-    """Attempts that are over and whose Ray job has not been seen off yet.
+    """Attempts that ended and whose Ray job is not closed.
 
     Their drivers get a while to end by themselves, unless the experiment waits for its next attempt. In random
     order: jobs that do not end however often they are told to must not keep the others waiting.
@@ -96,6 +96,6 @@ async def attempts_to_close(session: AsyncSession, ended_before: timedelta, limi
 
 
 async def open_of(session: AsyncSession, submission_ids: Sequence[str]) -> set[str]:
-    """Those of the given Ray jobs that belong to an attempt which has not been seen off."""
+    """Those of the given Ray jobs that belong to an attempt which is not closed."""
     query = select(Attempt.submission_id).where(Attempt.submission_id.in_(submission_ids), Attempt.closed_at.is_(None))
     return set(await session.scalars(query))

@@ -109,7 +109,7 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
         attempt = await attempts.current(session, experiment_id)
         if experiment.state not in EXPERIMENT_DISPATCHED:
             return  # the worker reported its outcome meanwhile
-        # Ray may take long to answer: what was heard meanwhile counts.
+        # Ray may take long to answer: reports received meanwhile count.
         view = replace(view, silence=await _silence(session, context, attempt))
         if attempt is not None and view.pending:
             view = replace(view, pending_for=await _since(session, context, attempt.created_at))
@@ -135,7 +135,7 @@ class _View:
     job: Job | None
     """What Ray says of the job; None if it does not know it, or did not answer."""
     silence: timedelta
-    """Time since the worker was last heard of, or could have been."""
+    """Time since the last report of the worker, as far as reports could be received."""
     undelivered: Undelivered | None = None
     """What the worker of a job that is gone left in the storage."""
     pending_for: timedelta = timedelta(0)
@@ -162,7 +162,7 @@ class _View:
 
 
 async def _silence(session: AsyncSession, context: Context, attempt: Attempt | None) -> timedelta:
-    """How long nothing was heard of an attempt that could have been."""
+    """For how long an attempt has not reported, as far as reports could be received."""
     if attempt is None:
         return timedelta(0)
     return await _since(session, context, attempt.heartbeat_at or attempt.submitted_at or attempt.created_at)

@@ -139,7 +139,7 @@ def _syntax(request: Request) -> Literal["yaml", "json"]:
     media_type = request.headers.get("content-type", "application/yaml").partition(";")[0].strip().lower()
     if media_type in ("application/json", "text/json"):
         return "json"
-    # curl's --data-binary says form-urlencoded unless told otherwise; YAML is what was meant.
+    # curl's --data-binary sends form-urlencoded by default; YAML is meant.
     if media_type in ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "",
                       "application/x-www-form-urlencoded", "application/octet-stream"):  # fmt: skip
         return "yaml"

@@ -48,7 +48,7 @@ TRANSITIONS: Mapping[tuple[str | None, str], Guard] = {
     ("importing", "failed"): _reported,
     ("importing", "cancelling"): _wants("cancel"),
     ("importing", "deleting"): _wants("delete"),
-    # interrupted or lost: the next attempt goes on from the checkpoints
+    # interrupted or lost: the next attempt resumes from the checkpoints
     ("starting", "queued"): _over("run"),
     ("running", "queued"): _over("run"),
     # the worker's outcome, or too many attempts lost
@@ -129,8 +129,8 @@ _UNDER_WAY: dict[str, str] = {
 }
 _ENDED = {
     "succeeded": "it has succeeded; extend it with more seeds, or clone it to run it again",
-    "failed": "it has failed; retry goes on from its checkpoints",
-    "cancelled": "it was cancelled; retry goes on from its checkpoints",
+    "failed": "it has failed; retry resumes from its checkpoints",
+    "cancelled": "it was cancelled; retry resumes from its checkpoints",
 }
 
 ACTIONS: Mapping[ActionName, Action] = {

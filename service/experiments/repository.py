@@ -77,7 +77,7 @@ _ADD = f"""
         SELECT id, 1, 'experiment', jsonb_build_object('state', state) FROM new
     )
     SELECT new.*, pg_notify('{notify.DISPATCH}', '') FROM new
-"""  # noqa: S608 - put together from words of ours
+"""  # noqa: S608 - made of constants only
 
 
 async def add(connection: AsyncConnection, new: NewExperiment) -> Experiment:

@@ -47,7 +47,7 @@ def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MA
 
 
 def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
-    """As `read_spec`, for a spec put together here: with its defaults it may be larger than what may be submitted."""
+    """As `read_spec`, for a spec made here: with its defaults it may exceed the size limit of submissions."""
     try:
         spec = validate_spec(document)
     except SpecError as error:

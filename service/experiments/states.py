@@ -22,4 +22,4 @@ EXPERIMENT_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"
 """Nothing more happens to such an experiment by itself."""
 
 EXPERIMENT_DISPATCHED: frozenset[str] = frozenset({"starting", "running", "pausing", "cancelling", "deleting"})
-"""The dispatcher looks after such an experiment; most have an attempt on the cluster."""
+"""The dispatcher manages experiments in these states; most have an attempt on the cluster."""

@@ -25,12 +25,12 @@ from service.metrics.points import Points
 from service.trials import repository as trials
 
 MAX_AT_ONCE = 4
-"""Exports under way in this process."""
+"""Exports in progress in this process."""
 under_way = asyncio.Semaphore(MAX_AT_ONCE)
 _ROWS = 128 * 1024
 """Rows of a piece, and of a Parquet row group, at least: series may be short."""
 _PATIENCE_S = 60.0
-"""A client that takes nothing for so long is cut off."""
+"""A client that reads nothing for this long is disconnected."""
 _PIECES_AHEAD = 2
 
 

@@ -30,7 +30,7 @@ class Opened:
 async def open_import(session: AsyncSession, submission: experiments.Submission, *, run_id: str, owner: str) -> Opened:
     """The experiment of a run, made at its first import.
 
-    An import that broke off goes on with a new token, which voids the one before.
+    An interrupted import resumes with a new token, which voids the previous one.
 
     Raises:
         ConflictError: the run was imported with another spec, or its experiment cannot take it now.
@@ -55,6 +55,6 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         end_attempt(earlier, "interrupted", "the import was started again")
     experiment.attempt += 1
     attempt, token = await open_attempt(session, experiment, f"import-{experiment.id}")
-    attempt.closed_at = func.now()  # there is no Ray job to see off
+    attempt.closed_at = func.now()  # there is no Ray job to close
     await session.flush()
     return Opened(experiment, attempt.id, token)

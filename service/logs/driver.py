@@ -47,7 +47,7 @@ async def keep(context: Context, attempt: Attempt) -> None:
     except TimeoutError:
         logger.warning("the log of %s did not come within %.0f s", attempt.submission_id, _KEEP_FOR_S)
     text = "".join(pieces) + cleaner.feed(b"", last=True)
-    # The cluster has lost it, with its head or at its restart, or does not give it: the worker's own copy is as good.
+    # The cluster lost it, with its head or at a restart, or does not serve it: read the worker's own copy.
     if (not text or not whole) and (copy := await asyncio.to_thread(_copy, context, attempt)):
         text, start = copy, 0
     start += max(len(text) - MAX_CHARS, 0)

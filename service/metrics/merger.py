@@ -31,9 +31,9 @@ _MOST_POINTS = 1_000_000
 """Of one merge, and of what readers may find unmerged before one is due in any case."""
 _MOST_SEGMENTS = 1_000
 _IDLE_S = 10.0
-"""After so long without a report everything is merged."""
+"""Without a report for this long, everything is merged."""
 _KEEP_SEGMENTS_S = 300.0
-"""Merged segments stay so long for live followers; who comes back later reads the series anew."""
+"""How long merged segments are kept for live clients; a client that resumes later reads the series again."""
 _AGE_OUT_EVERY_S = 600.0
 _RETRY_S = 60.0
 """After a merge of an experiment failed."""
@@ -64,14 +64,14 @@ class Merger:
         loop = asyncio.get_running_loop()
         next_age_out = loop.time()
         while True:
-            await self._survive("merging points", self.merge_due())
-            await self._survive("dropping merged segments", self.drop_merged())
+            await self._run_guarded("merging points", self.merge_due())
+            await self._run_guarded("dropping merged segments", self.drop_merged())
             if self._keep_days is not None and loop.time() >= next_age_out:
                 next_age_out = loop.time() + _AGE_OUT_EVERY_S
-                await self._survive("ageing points out", age_out(self._database, self._keep_days))
+                await self._run_guarded("ageing points out", age_out(self._database, self._keep_days))
             await asyncio.sleep(_PAUSE_S)
 
-    async def _survive(self, what: str, work: Awaitable[object]) -> bool:
+    async def _run_guarded(self, what: str, work: Awaitable[object]) -> bool:
         """Points stay readable where they are: what fails is tried again. Whether it went well."""
         try:
             await work
@@ -94,7 +94,7 @@ class Merger:
             enough = max(_LEAST_POINTS, _POINTS_A_SERIES * self._series.get(number, 0))
             full = tail.points >= min(enough, _MOST_POINTS) or tail.segments >= _MOST_SEGMENTS
             if (full or tail.idle >= _IDLE_S) and self._not_before.get(number, now) <= now:
-                if await self._survive(f"merging the points of experiment {number}", self._merge(number)):
+                if await self._run_guarded(f"merging the points of experiment {number}", self._merge(number)):
                     self._not_before.pop(number, None)
                 else:
                     self._not_before[number] = now + _RETRY_S
@@ -164,7 +164,7 @@ def _rebuild(
 
 
 async def age_out(database: Database, days: float) -> int:
-    """Delete the points of experiments that ended so many days ago; their states and last values stay.
+    """Delete the points of experiments that ended `days` ago; their states and last values are kept.
 
     Returns how many experiments lost their points.
     """

@@ -131,7 +131,7 @@ def _first_of_each(found: Ints, group: Ints) -> Ints:
 
 
 def bucket_level(first: int, last: int, buckets: int) -> int:
-    """The lowest level at which steps `first` to `last` lie in at most so many buckets."""
+    """The lowest level at which steps `first` to `last` lie in at most `buckets` buckets."""
     level = max(int((last - first) // max(buckets, 1)).bit_length() - 1, 0)
     while (last >> level) - (first >> level) + 1 > buckets and level < 63:
         level += 1

@@ -1,4 +1,4 @@
-"""Series put together for reading: chunks, their summaries and the segments not merged yet, as one answer.
+"""Series assembled for reading: chunks, their summaries and the segments not merged yet, as one answer.
 
 What an answer holds depends on the points alone, not on how they lie: a summary stands in for its chunk only where
 thinning it gives what thinning the chunk would.

@@ -63,7 +63,7 @@ async def add_segment(session: AsyncSession, experiment_id: int, seq: int, point
 async def segments_after(
     session: AsyncSession, experiment_id: int, seq: int, limit: int, max_points: int
 ) -> Sequence[Row[Any]]:
-    """Segments that follow event `seq`, in order: seq, points, body. At least one, then up to so many points."""
+    """Segments that follow event `seq`, in order: seq, points, body. At least one, up to `max_points` points."""
     rows = await session.execute(
         text("""
             SELECT seq, points, body FROM (
@@ -81,7 +81,7 @@ async def segments_after(
 async def unmerged_segments(
     session: AsyncSession, experiment_id: int, max_points: int | None = None
 ) -> Sequence[Row[Any]]:
-    """Segments not in chunks yet, oldest first: seq, points, body. At least one, then up to so many points."""
+    """Segments not in chunks yet, oldest first: seq, points, body. At least one, up to `max_points` points."""
     rows = await session.execute(
         text("""
             SELECT seq, points, body FROM (
@@ -107,7 +107,7 @@ async def tails(session: AsyncSession) -> Sequence[Row[Any]]:
 
 
 async def lock_for_merging(session: AsyncSession, experiment_id: int) -> bool:
-    """Be the only one that merges this experiment, until the transaction ends. False if another is at it."""
+    """Lock the merging of this experiment until the transaction ends. False if another replica holds the lock."""
     found = await session.execute(
         text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"merge:{experiment_id}"}
     )
@@ -126,7 +126,7 @@ async def mark_merged(session: AsyncSession, experiment_id: int, seqs: Sequence[
 
 
 async def drop_merged(session: AsyncSession, older_than_s: float, limit: int) -> int:
-    """Delete segments of one experiment merged so long ago, and note up to where its stream has lost points.
+    """Delete segments of one experiment merged `older_than_s` ago, and record up to which event its points are gone.
 
     Call it in a transaction each until it gives 0.
     """
@@ -292,7 +292,7 @@ async def delete_points(session: AsyncSession, experiment_id: int, limit: int) -
 
 
 async def aged(session: AsyncSession, days: float, limit: int) -> Sequence[int]:
-    """Experiments that ended so many days ago and still have points."""
+    """Experiments that ended `days` ago and still have points."""
     rows = await session.execute(
         text("""
             SELECT id FROM experiments

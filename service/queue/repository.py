@@ -24,7 +24,7 @@ _IN_FLIGHT = """
     SELECT e.owner, count(*) AS experiments FROM attempts AS a JOIN experiments AS e ON e.id = a.experiment_id
     WHERE a.closed_at IS NULL AND a.ended_at IS NULL GROUP BY e.owner
 """
-# An earlier attempt whose job has not been seen off holds the next one back: two must never run at once.
+# An earlier attempt whose job is not closed blocks the next one: two must never run at once.
 _HELD = "EXISTS (SELECT FROM attempts AS a WHERE a.experiment_id = e.id AND a.closed_at IS NULL)"
 _READY = f"""
     e.due_at <= now() AND (e.lock_expires_at IS NULL OR e.lock_expires_at < now()) AND NOT {_HELD}
@@ -68,7 +68,7 @@ async def next_ids(session: AsyncSession, free: int, owner_slots: int | None) ->
     order = _ORDER.format(in_flight=_IN_FLIGHT, condition=_READY)
     rows = await session.execute(
         text(
-            f"{order} SELECT id FROM numbered"  # noqa: S608 - put together from the constants above
+            f"{order} SELECT id FROM numbered"  # noqa: S608 - made of the constants above
             " WHERE CAST(:owner_slots AS int) IS NULL OR share <= :owner_slots ORDER BY position LIMIT :free"
         ),
         # Of those like each other no more can start than there are slots: the rest need not be put in order.

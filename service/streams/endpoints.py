@@ -1,7 +1,7 @@
 """HTTP: the live stream of one experiment, as server-sent events.
 
 A client's place is a number: there is no buffer per client to overflow, and a client that comes back with
-Last-Event-ID misses nothing, whichever replica it reaches. Who does not read is let go.
+Last-Event-ID misses nothing, whichever replica it reaches. A client that does not read is disconnected.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
 from service.streams.feed import Feeds, Frame
-from service.telemetry.counters import READERS_LET_GO
+from service.telemetry.counters import CLIENTS_DISCONNECTED
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEM_RESPONSE
 
 _PING_S = 15.0
 _LIFE_S = 15 * 60.0
-"""Connections end after this, so that they spread over replicas again; the client comes back by itself."""
+"""Connections end after this, so that they spread over replicas again; clients reconnect by themselves."""
 _STALL_S = 20.0
-"""A reader that takes nothing for so long is let go; it comes back to where it was."""
+"""A client that reads nothing for this long is disconnected; it resumes where it was."""
 _PIECE = 64 * 1024
 """Bytes sent at a time: what may wait in memory for one slow reader."""
 
@@ -99,8 +99,8 @@ class _PatientResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send_in_time)
         except TimeoutError:  # an answer left unfinished makes uvicorn close the connection
-            READERS_LET_GO.inc()
-            logger.info("let go of a reader of %s that takes nothing", scope["path"])
+            CLIENTS_DISCONNECTED.inc()
+            logger.info("disconnected a client of %s that reads nothing", scope["path"])
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):  # at once: it must not outlive its reader
                 await self.body_iterator.aclose()

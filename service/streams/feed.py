@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _POLL_S = 5.0
 """A notification lost on the way costs at most this."""
 _PACE_S = 0.05
-"""Between two looks: a follower gets what came meanwhile in one piece, however many reports it was."""
+"""Between two reads: a client receives what arrived meanwhile in one piece, however many reports it was."""
 _BATCH = 200
 """Events of one read, and frames kept."""
 _BATCH_POINTS = 50_000
@@ -88,7 +88,7 @@ class Reading:
     more: bool = False
     """There may be more already."""
     merged: int = 0
-    """Points up to this event come no more: from before it, series must be read anew."""
+    """Points up to this event are no longer sent: a client further back must read the series again."""
     gone: bool = False
     """The experiment does not exist any more."""
 

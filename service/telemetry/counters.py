@@ -30,4 +30,6 @@ REPORTS_WAITING = Gauge("adadim_reports_waiting", "Reports taken and not answere
 REPORT_BYTES_WAITING = Gauge("adadim_report_bytes_waiting", "Bytes of these reports.", registry=REGISTRY)
 POINTS_UNMERGED = Gauge("adadim_points_unmerged", "Points in the database not in chunks yet.", registry=REGISTRY)
 FOLLOWERS = Gauge("adadim_followers", "Open live streams.", registry=REGISTRY)
-READERS_LET_GO = Counter("adadim_readers_let_go", "Live streams ended because nothing was taken.", registry=REGISTRY)
+CLIENTS_DISCONNECTED = Counter(
+    "adadim_clients_disconnected", "Live streams ended because the client read nothing.", registry=REGISTRY
+)

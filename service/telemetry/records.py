@@ -34,7 +34,7 @@ def bound(**fields: Any) -> Iterator[None]:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record carries beside its text."""
+    """The fields of a record, without its text."""
     found = {name: value() if callable(value) else value for name, value in _FIELDS.get().items()}
     found |= {"trace_id": tracing.trace_id()} | getattr(record, "fields", {})
     return {name: value for name, value in found.items() if value is not None}

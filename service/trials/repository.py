@@ -56,7 +56,7 @@ async def interrupt_running(session: AsyncSession, experiment_id: int) -> None:
 
 
 async def take_up_again(session: AsyncSession, experiment_id: int) -> None:
-    """The experiment is to go on after its end: trials that did not finish wait for it."""
+    """The experiment resumes after its end: trials that did not finish wait for their next attempt."""
     await _move(session, experiment_id, ("stopped", "failed"), "interrupted", ended_at=None, error=None)
 
 

@@ -87,7 +87,7 @@ async def submitted(context: Context, experiment_id: int, number: int = 1) -> At
     return found
 
 
-async def act(context: Context, name: Any, experiment_id: int) -> actions.Done:
+async def act(context: Context, name: Any, experiment_id: int) -> actions.ActionResult:
     """What a user does: cancel, pause, resume, retry, delete."""
     async with context.database.transaction() as session:
         return await actions.act(session, name, experiment_id, by="someone")
