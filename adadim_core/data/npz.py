@@ -94,6 +94,9 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    if path.is_dir():
+        there = ", ".join(sorted(file.name for file in path.glob("*.npz"))[:5])
+        raise DataError(f"{path} is a folder: path must name one .npz file{f', as {there}' if there else ''}")
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

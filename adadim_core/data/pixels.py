@@ -72,9 +72,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE = 258
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 # The eight bits that 16 are cut down to are all below this where the values use twelve bits or fewer.
-_TWELVE_OF_SIXTEEN = 16
+_TWELVE_OF_SIXTEEN = 17
 
 
 class Header(NamedTuple):
@@ -159,6 +159,9 @@ def _is_deep(image: Image.Image) -> bool:
     if image.format == "PNG":
         tile = image.tile[0] if image.tile else None  # type: ignore[attr-defined]
         return tile is not None and "16" in str(tile[3])
+    if image.format == "PPM":
+        settings = image.tile[0][3] if image.tile else None  # type: ignore[attr-defined]
+        return isinstance(settings, tuple) and settings[-1] > 255
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))  # type: ignore[attr-defined]
         return bool(np.max(bits) > 8)
@@ -169,6 +172,8 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     """The image in a mode that converts to L and RGB."""
     if image.mode in _SIXTEEN_BITS | {"I"}:
         values = np.asarray(image)
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+            values = 0xFFFF - values  # white is zero, of which Pillow takes notice with 8 bits only
         return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "RGBa":
         return image.convert("RGBA")

@@ -4,6 +4,7 @@ Owns the listing, and what is passed over while listing. Does not own which spli
 """
 
 import os
+import zipfile
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -52,6 +53,8 @@ def open_tree(path: Path) -> Tree:
     """The tree of a folder or of an archive. Raises DataError."""
     if path.is_dir():
         return _FolderTree(path)
+    if zipfile.is_zipfile(path):
+        raise DataError(f"{path} is a zip archive, whose files are not read: unpack it, or make it a .tar")
     if is_compressed(path) or not hasattr(os, "pread"):
         return _HeldTree(path)
     return _TarTree(path)

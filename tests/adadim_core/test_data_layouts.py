@@ -1,6 +1,7 @@
 """The layouts people have: names of splits, folders within classes, links, leftovers; nothing is passed over unsaid."""
 
 import itertools
+import zipfile
 
 import pytest
 import torch
@@ -164,3 +165,13 @@ def test_an_empty_folder_is_no_class(tmp_path):
     data = load_dataset("image_folder", path=root)
     assert [count.name for count in data.summary.class_counts] == ["cat", "dog"]
     assert passed_over(data) == {"class folder without images": 1}
+
+
+def test_a_zip_archive_is_told_as_what_it_is(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("train/cat/0.png", PICTURE)
+    with pytest.raises(DataError, match="is a zip archive, whose files are not read: unpack it"):
+        load_dataset("image_folder", path=tmp_path / "set.zip")
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"is a folder: path must name one \.npz file, as x\.npz"):
+        load_dataset("npz", path=tmp_path)

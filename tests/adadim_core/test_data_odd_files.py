@@ -133,6 +133,22 @@ def test_sixteen_bits_become_eight(data, channels):
     assert np.abs(found.astype(int) - (RAMP >> 8)[None]).max() <= 1
 
 
+def white_is_zero(values: np.ndarray) -> bytes:
+    """A TIFF file of (H, W) 16-bit pixels whose zero is white."""
+    height, width = values.shape
+    entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 0), (273, 122), (277, 1), (278, height)]
+    entries += [(279, values.nbytes)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + struct.pack("<I", 0)
+    assert len(head) == 122
+    return head + values.astype("<u2").tobytes()
+
+
+def test_sixteen_bits_whose_zero_is_white_are_turned_round():
+    found = decode(white_is_zero(RAMP), "x", channels=1, image_size=None)
+    assert np.abs(found.astype(int) - (255 - (RAMP >> 8))[None]).max() <= 1
+
+
 def test_the_range_of_a_pgm_file_is_the_one_it_names():
     twelve = deep_pgm((RAMP >> 4).astype(np.uint16), 4095)
     assert np.abs(decode(twelve, "x", channels=1, image_size=None).astype(int) - (RAMP >> 8)[None]).max() <= 1
@@ -145,8 +161,9 @@ def test_the_range_of_a_pgm_file_is_the_one_it_names():
         deep_png(RAMP >> 4),
         deep_tiff(RAMP >> 4),
         deep_png(np.dstack([RAMP >> 4] * 3)),
+        b"P6 8 8 65535\n" + np.dstack([RAMP >> 4] * 3).astype(">u2").tobytes(),
     ],
-    ids=["8 of 16", "12 of 16", "12 of 16 tiff", "12 of 16 colour"],
+    ids=["8 of 16", "12 of 16", "12 of 16 tiff", "12 of 16 colour", "12 of 16 colour ppm"],
 )
 def test_sixteen_bits_that_would_be_black_are_refused(data):
     with pytest.raises(DataError, match="16 bits a channel but uses 12"):
