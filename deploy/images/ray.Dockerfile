@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY adadim_core ./adadim_core
 COPY workers ./workers
 COPY service ./service
-RUN pip install --no-cache-dir --constraint constraints.txt '.[workers]' \
+RUN pip install --no-cache-dir --constraint constraints.txt '.[workers,gpu]' \
     && useradd --create-home --uid 1000 adadim \
     && install -d -o adadim /storage
 USER adadim
