@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from adadim_core.cpus import available_cpus
+from adadim_core.interpreter import plain_programs
 from adadim_core.retrying import Backoff
 from adadim_core.storage.atomic import write_text
 from service.cluster.jobs import ClusterUnavailable, RayJobs
@@ -142,33 +142,18 @@ class LocalRay:
     async def _launch(self) -> _Head:
         dashboard, *others = free_ports(4)
         token = self._token()
+        self._private_dir.mkdir(mode=0o700, exist_ok=True)
+        if self._private_dir.stat().st_uid != os.getuid():
+            raise OSError(f"{self._private_dir} belongs to another user; remove it")
+        programs = plain_programs(self._private_dir)
         command = [
-            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+            str(programs / "python"), str(programs / "ray"), "start", "--head", "--block",
             "--node-ip-address=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={others[0]}",
             f"--dashboard-agent-listen-port={others[1]}", f"--ray-client-server-port={others[2]}",
             "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={self._num_cpus}",
             f"--temp-dir={self._private_dir / 'r'}", "--disable-usage-stats",
         ]  # fmt: skip
-        self._private_dir.mkdir(mode=0o700, exist_ok=True)
-        if self._private_dir.stat().st_uid != os.getuid():
-            raise OSError(f"{self._private_dir} belongs to another user; remove it")
-        # Workers must not see the database's password or a user's token.
-        secrets = ("DATABASE_URL", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
-        # A user without a name, as containers have them, is none to Python's getpass either.
-        unnamed = {"USER": f"uid{os.getuid()}"} if not {"USER", "LOGNAME"} & os.environ.keys() else {}
-        environment = (
-            {name: value for name, value in os.environ.items() if name not in secrets}
-            | unnamed
-            | {
-                _MARKER: self._marker,
-                "RAY_AUTH_MODE": "token",
-                "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
-                # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
-                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-                # `python` in a job's entrypoint is this interpreter.
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            }
-        )
+        environment = self._environment(programs)
         self._log_path.touch(mode=0o600)
         with self._log_path.open("ab") as log:
             begin = log.tell()
@@ -191,6 +176,26 @@ class LocalRay:
         await self._jobs.connect(head.address, token)
         logger.info("started a local Ray %s with %d CPUs at %s", version, self._num_cpus, head.address)
         return head
+
+    def _environment(self, programs: Path) -> dict[str, str]:
+        """What the head and its jobs find in their environment."""
+        # Workers must not see the database's password or a user's token.
+        secrets = ("DATABASE_URL", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+        environment = {name: value for name, value in os.environ.items() if name not in secrets}
+        if not {"USER", "LOGNAME"} & environment.keys():
+            # A user without a name, as containers have them, is none to Python's getpass either.
+            environment["USER"] = f"uid{os.getuid()}"
+        if self._private_dir.parent != Path(tempfile.gettempdir()):  # which is too long for Python's own sockets, too
+            environment["TMPDIR"] = str(self._private_dir.parent)
+        return environment | {
+            _MARKER: self._marker,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
+            # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            # `python` in a job's entrypoint is this interpreter.
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
 
     async def _first_answer(self, probe: RayJobs, process: subprocess.Popen[bytes], begin: int) -> str:
         while process.poll() is None:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -78,18 +77,20 @@ def test_a_long_tmpdir_is_not_used_for_sockets(monkeypatch, tmp_path, temporary,
     monkeypatch.setattr("tempfile.tempdir", temporary)
     head = LocalRay(tmp_path, RayJobs(), None)
     assert head._private_dir.parent == Path(used)
+    if used != temporary:
+        assert head._environment(Path("/usr/bin"))["TMPDIR"] == used
     # session_2026-11-26_14-05-15_123456_1234567/sockets/plasma_store and a zero byte
     assert len(str(head._private_dir / "r")) + 1 + 62 < 107
 
 
 async def test_why_a_head_does_not_start_is_told_to_those_who_wait(monkeypatch, tmp_path) -> None:
-    ray = tmp_path / "ray"
-    ray.write_text(
+    python = tmp_path / "python"
+    python.write_text(
         "#!/bin/sh\necho 'Traceback (most recent call last):' >&2\n"
         "echo 'OSError: AF_UNIX path length cannot exceed 107 bytes' >&2\necho 'see above' >&2\nexit 1\n"
     )
-    ray.chmod(0o755)
-    monkeypatch.setattr(local, "sys", SimpleNamespace(executable=str(tmp_path / "python")))
+    python.chmod(0o755)
+    monkeypatch.setattr(local, "plain_programs", lambda _: tmp_path)
     monkeypatch.setattr(local, "_CHECK_INTERVAL_S", 0.01)
     jobs = RayJobs()
     head = LocalRay(tmp_path, jobs, 1)

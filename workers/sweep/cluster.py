@@ -3,17 +3,21 @@
 Owns ray.init and the translation of the spec's resources into Ray's. Starts no trial.
 """
 
+import atexit
 import logging
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
 from adadim_core.cpus import available_cpus
+from adadim_core.interpreter import is_plain, plain_programs
 from adadim_core.spec.sections import ResourcesSpec
 from workers.errors import RunError
 
@@ -43,13 +47,14 @@ def connect(resources: ResourcesSpec) -> None:
         RunError: the named cluster does not answer.
     """
     address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        _prepare_local()
     try:
         # "local" and not Ray's default, which would join any cluster someone started on this machine
         ray.init(
             address=address or "local",
             # what is left to this process, and not what the machine has
             num_cpus=None if address else available_cpus(),
-            _temp_dir=None if address else _short_temporary_folder(),
             # it takes time to start, and only Ray Train, for trials of several processes, asks it anything
             include_dashboard=None if address else resources.workers > 1,
             logging_level=logging.WARNING,
@@ -65,10 +70,14 @@ def connect(resources: ResourcesSpec) -> None:
         ) from error
 
 
-def _short_temporary_folder() -> str | None:
-    """Where a local cluster keeps its files where TMPDIR is too long for a socket's path; None: where Ray likes."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return None if len(os.fsencode(folder)) <= _LONGEST_TEMPORARY else "/tmp/ray"  # noqa: S108 - Ray's own default
+def _prepare_local() -> None:
+    """Have a local cluster start on any machine: its sockets need a short path, and its interpreter a plain one."""
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMPORARY:
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"  # noqa: S108 - the default of all that make files there
+    if not is_plain(Path(sys.executable)):
+        folder = tempfile.TemporaryDirectory(prefix="adadim-python-")
+        atexit.register(folder.cleanup)
+        sys.executable = str(plain_programs(Path(folder.name)) / Path(sys.executable).name)
 
 
 def room_for(resources: ResourcesSpec) -> Room:
