@@ -7,7 +7,7 @@ import { mountExperiment } from "./experiment.js";
 import { mountList } from "./list.js";
 import { mountLogin } from "./login.js";
 import { notice, problemNotice } from "./notice.js";
-import { followLinks, matchRoute } from "./router.js";
+import { fixAddresses, followLinks, matchRoute } from "./router.js";
 
 const main = document.getElementById("main");
 const crumb = document.getElementById("crumb");
@@ -92,6 +92,7 @@ async function enter() {
 }
 
 onUnauthorized(showLogin);
+fixAddresses();
 followLinks(showRoute);
 // A link with a token, pasted where the dashboard is open already, loads nothing anew.
 window.addEventListener("hashchange", () => location.hash.includes("token=") && enter());

@@ -12,6 +12,12 @@ export function matchRoute(pathname) {
   return match ? { name: "experiment", id: Number(match[1]) } : { name: "unknown" };
 }
 
+/** Fix the addresses of the document, which are relative: navigation changes what they are relative to. */
+export function fixAddresses() {
+  for (const node of document.querySelectorAll('a[href], link[rel="icon"]')) node.href = String(node.href);
+  for (const node of document.querySelectorAll("img[src]")) node.src = String(node.src);
+}
+
 /** Call `onChange` when the address changes; plain clicks on links of this page no longer reload it. */
 export function followLinks(onChange) {
   window.addEventListener("popstate", onChange);
