@@ -25,6 +25,7 @@ from processor_time import ProcessorTime
 
 async def reporting(target: Target, first_at: float, seconds: int, took: list[float]) -> None:
     """One report a second, each at its time however long the one before took."""
+    await asyncio.sleep(max(first_at - time.perf_counter(), 0))
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     for n in range(seconds):
         due = first_at + n

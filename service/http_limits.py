@@ -17,7 +17,9 @@ MAX_BODY_BYTES = 64 * 1024
 HEAD_S = 10.0
 """A connection whose next head is begun, or whose first is awaited, has this long to send it."""
 MAX_AWAITED_HEADS = 200
-"""Connections without a whole head at a time: beyond that the one that is silent longest is closed."""
+"""Connections without a whole head at a time: beyond that those that are silent longest are closed."""
+GRACE_S = 1.0
+"""But not before this: hundreds of workers may connect at the same moment, and their requests are on the way."""
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request line with its headers, give or take one read from the socket."""
 
@@ -57,8 +59,8 @@ class BoundedHead(HttpToolsProtocol):
     By itself uvicorn would collect headers until the memory is full, and wait for a first request indefinitely.
     """
 
-    _awaited: ClassVar[dict["BoundedHead", None]] = {}
-    """Connections of this process that have not sent a whole head, the one that is silent longest first."""
+    _awaited: ClassVar[dict["BoundedHead", float]] = {}
+    """Connections of this process that have not sent a whole head, with since when: the longest silent first."""
     _in_head = False
     _head_bytes = 0
     """Bytes of the head read so far."""
@@ -74,9 +76,13 @@ class BoundedHead(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(HEAD_S, self._give_up)
-        self._awaited[self] = None
-        if len(self._awaited) > MAX_AWAITED_HEADS:
-            next(iter(self._awaited))._give_up()
+        now = self.loop.time()
+        self._awaited[self] = now
+        while len(self._awaited) > MAX_AWAITED_HEADS:
+            oldest, since = next(iter(self._awaited.items()))
+            if now - since < GRACE_S:
+                break
+            oldest._give_up()
 
     def _head_is_here(self) -> None:
         if self._timer is not None:

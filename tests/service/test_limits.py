@@ -146,6 +146,7 @@ async def silent(service: Running, said: bytes = b"") -> tuple[asyncio.StreamRea
 
 async def test_silent_connections_keep_nobody_out(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_limits, "MAX_AWAITED_HEADS", 5)
+    monkeypatch.setattr(http_limits, "GRACE_S", 0.0)
     connections = [await silent(service) for _ in range(12)]
     async with client(service.url, service.token) as http:
         assert (await http.get("/api/v1/session")).status_code == 200
@@ -156,9 +157,21 @@ async def test_silent_connections_keep_nobody_out(service: Running, monkeypatch:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET"]
-)
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+async def test_many_who_connect_at_once_are_all_answered(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "MAX_AWAITED_HEADS", 5)
+    connections = [await silent(service) for _ in range(12)]
+    for _, writer in connections:
+        writer.write(GET + b"\r\n")
+    async with asyncio.timeout(30):
+        for reader, writer in connections:
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", GET, GET + b"\r\nGET"])
 async def test_a_head_that_does_not_come_ends_the_connection(
     service: Running, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
