@@ -26,7 +26,7 @@ from service.telemetry.counters import POINTS, REPORTS
 
 logger = logging.getLogger(__name__)
 
-_TRANSACTIONS_A_SECOND = 10
+_TRANSACTIONS_A_SECOND = 5
 """Of small reports of several attempts, under steady load: what comes in between is gathered. After a quiet time there
 is no wait, and none for an attempt that reports alone."""
 _MAX_GROUP = 500

@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from service.telemetry import tracing
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_AUTOCOMMIT_CONNECTIONS = 8
+"""At most, beside those of transactions."""
 _MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one after the other
 
 # SQLAlchemy lets the driver's own errors through while it connects: a server that starts or shuts down answers so.
@@ -60,11 +62,19 @@ class Database:
             self.url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            connect_args={"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off"}},
+            connect_args=_connect_args(),
         )
-        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
-        tracing.trace_statements(self._engine.sync_engine)
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = create_async_engine(
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=2,
+            max_overflow=_AUTOCOMMIT_CONNECTIONS - 2,
+            # Planning them for the lengths of their arrays, as PostgreSQL would each time, costs more than doing them.
+            connect_args=_connect_args(plan_cache_mode="force_generic_plan"),
+        )
+        for engine in (self._engine, self._autocommit):
+            event.listen(engine.sync_engine, "checkout", _refuse_closed)
+            tracing.trace_statements(engine.sync_engine)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -85,7 +95,10 @@ class Database:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which every statement is a transaction of its own: without the round trips around it."""
+        """A connection on which every statement is a transaction of its own: without the round trips around it.
+
+        For few statements, asked often: they are planned once.
+        """
         async with self._autocommit.connect() as connection:
             yield connection
 
@@ -109,6 +122,11 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+        await self._autocommit.dispose()
+
+
+def _connect_args(**settings: str) -> dict[str, Any]:
+    return {"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off", **settings}}
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
