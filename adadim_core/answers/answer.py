@@ -37,14 +37,10 @@ from adadim_core.answers.estimates import (
 )
 from adadim_core.answers.ranking import kendall
 from adadim_core.answers.student import Floats
-from adadim_core.answers.words import BESIDE, SHARES_OF_IMAGES
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.datasets import DATASETS
-from adadim_core.spec.metrics import METRICS
+from adadim_core.spec.metrics import EXPLAINING, METRICS
 from adadim_core.spec.seeds import SEED_PATH
-
-LABEL_FREE = ("rankme", "alpha_req_distance", "lidar", "balance", "h_r", "i_rz", "erank_r")
-"""Measures whose ranking is held against the one by labels. H(R), I(R;Z) and rank are taken as better where higher."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     pairs = compare(values, step=1 / images if images else 0.0)
     standings = _standings(question, values, pairs)
     verdict: Verdict = "no statement" if standings is None else standings.verdict
-    beside = [m for m in BESIDE if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
+    beside = [m for m in EXPLAINING if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
     comparisons = {m: compare(_values(ranked, m)) for m in beside} if len(ranked) > 1 else {}
     comparisons[question.metric] = pairs
     documents = _documents(question, configurations, ranked, standings, comparisons, images)
@@ -319,7 +315,7 @@ def _measured(configurations: list[Configuration], metric: str) -> bool:
 
 def _images(question: Question, configurations: list[Configuration]) -> int | None:
     """Images that the metric is a share of, if it is one."""
-    if question.metric not in SHARES_OF_IMAGES:
+    if question.metric not in METRICS or not METRICS[question.metric].share_of_images:
         return None
     return question.images or image_count(_values(configurations, question.metric))
 
@@ -351,12 +347,12 @@ def _agreements(question: Question, configurations: list[Configuration], varied:
         return []
     labelled = (1.0 if mode == "max" else -1.0) * np.nanmean(_values(compared, against), axis=1)
     found = []
-    for measure in LABEL_FREE:
+    for measure in (name for name, metric in METRICS.items() if metric.label_free):
         values = _values(compared, measure)
         if obstacle(measure, varied) is not None or not np.isfinite(values).any(axis=1).all():
             continue
-        lower = measure in METRICS and METRICS[measure].higher_is_better is False
-        score = (-1.0 if lower else 1.0) * np.nanmean(values, axis=1)
+        # without a better end (H(R), I(R;Z), rank) higher is taken as better
+        score = (-1.0 if METRICS[measure].higher_is_better is False else 1.0) * np.nanmean(values, axis=1)
         tau, picked = kendall(score, labelled), int(np.argmax(score))
         found.append(
             Agreement(

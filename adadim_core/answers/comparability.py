@@ -11,8 +11,6 @@ from adadim_core.spec.metrics import METRICS
 
 _DATA = ("data", "data.dataset", "data.path")
 _NOT_THE_MEASURE = ("evaluation.every_epochs",)
-_OF_ALL_IMAGES = {"rankme", "alpha_req", "alpha_req_distance"}
-"""Without labels, yet not estimates on a batch."""
 
 
 def varied_paths(params: Iterable[dict[str, Any]]) -> list[str]:
@@ -33,7 +31,7 @@ def obstacle(metric: str, varied: Iterable[str]) -> str | None:
             return f"{path} differs, so it is measured on different data"
         if known is not None and known.needs_labels and section == "evaluation" and path not in _NOT_THE_MEASURE:
             return f"{path} differs, so it is measured in different ways"
-        of_a_batch = known is not None and not known.needs_labels and metric not in _OF_ALL_IMAGES
+        of_a_batch = known is not None and not known.needs_labels and not known.of_all_images
         if of_a_batch and path in ("training", "training.batch_size"):
             return f"it depends on the number of images in a batch, and {path} differs"
     return None

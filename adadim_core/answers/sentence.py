@@ -10,8 +10,8 @@ from adadim_core.answers.estimates import ALPHA
 from adadim_core.answers.numbers import decimals_for, number, plain
 from adadim_core.answers.table import difference as interval
 from adadim_core.answers.table import mean
-from adadim_core.answers.words import counted, listed, short_title, within_sentence
-from adadim_core.spec.metrics import metric_title
+from adadim_core.answers.words import counted, listed, within_sentence
+from adadim_core.spec.metrics import metric_title, short_metric_title
 
 _NAMED = 4
 """So many configurations are named in a list; of more, the rest is counted."""
@@ -59,8 +59,8 @@ class Words:
         if answer.verdict != "none":
             parts = [part for c in self._standing("worse")[:_EXPLAINED] if (part := self._against(c, beside))]
             return " ".join(parts) or None
-        moved = [(short_title(m), counts) for m, counts in beside.items() if counts[0]]
-        still = [short_title(m) for m, counts in beside.items() if not counts[0]]
+        moved = [(short_metric_title(m), counts) for m, counts in beside.items() if counts[0]]
+        still = [short_metric_title(m) for m, counts in beside.items() if not counts[0]]
         if not moved:
             return f"Nor does the balance move: {listed(still)} tell{'s' * (len(still) == 1)} no pair apart."
         (first, (told, pairs)), *others = moved
@@ -80,7 +80,7 @@ class Words:
             if measure.low is not None and measure.high is not None:
                 tau += f", {number(measure.low, 2)} to {number(measure.high, 2)}"
             cost = number(measure.costs, decimals_for(against, measure.costs))
-            parts.append(f"{short_title(measure.measure)} {cost} ({tau})")
+            parts.append(f"{short_metric_title(measure.measure)} {cost} ({tau})")
         title = within_sentence(metric_title(against))
         said = f"Chosen without labels, the best mean {title} would have been missed by: {'; '.join(parts)}."
         noise = " The means are within noise, so that tells little." if self.answer.verdict == "none" else ""
@@ -174,9 +174,9 @@ class Words:
                 continue
             if difference.p_adjusted <= ALPHA:
                 word = "higher" if difference.mean > 0 else "lower"
-                moved.append(f"{word} {short_title(metric)} ({interval(difference, metric)})")
+                moved.append(f"{word} {short_metric_title(metric)} ({interval(difference, metric)})")
             else:
-                still.append(short_title(metric))
+                still.append(short_metric_title(metric))
         if not moved and not still:
             return None
         said = f"Against {self._leader.label}, {other.label} has "

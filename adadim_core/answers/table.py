@@ -5,19 +5,20 @@ Owns the columns and the text of cells. Does not own how a table is drawn.
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer, Difference, Statistics
 from adadim_core.answers.numbers import decimals_for, number, signed
-from adadim_core.answers.words import BESIDE, short_title
+from adadim_core.spec.metrics import EXPLAINING, short_metric_title
 
 _LEAST_P = 0.001
 
 
 def columns(answer: Answer) -> list[str]:
     """The headings."""
-    return ["configuration", "seeds", answer.title, "difference", "p", *map(short_title, _beside(answer)), "standing"]
+    beside = map(short_metric_title, explaining(answer))
+    return ["configuration", "seeds", answer.title, "difference", "p", *beside, "standing"]
 
 
 def cells(answer: Answer) -> list[list[str]]:
     """A row for each configuration, in the order of the answer."""
-    beside = _beside(answer)
+    beside = explaining(answer)
     return [
         [
             configuration.label,
@@ -70,6 +71,7 @@ def standing(configuration: ConfigurationAnswer) -> str:
     return configuration.standing
 
 
-def _beside(answer: Answer) -> list[str]:
+def explaining(answer: Answer) -> list[str]:
+    """The measured metrics that stand beside the one that ranks."""
     measured = {metric for c in answer.configurations for metric in c.statistics}
-    return [metric for metric in BESIDE if metric in measured and metric != answer.metric]
+    return [metric for metric in EXPLAINING if metric in measured and metric != answer.metric]

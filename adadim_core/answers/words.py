@@ -2,19 +2,6 @@
 
 from collections.abc import Iterable
 
-from adadim_core.spec.metrics import metric_title
-
-BESIDE = ("h_r", "i_rz", "erank_r")
-"""Metrics whose differences are shown beside those of the metric that ranks: they say why."""
-SHARES_OF_IMAGES = ("knn_top1", "linear_top1")
-"""Metrics that are whole numbers of test images."""
-_SHORT_TITLES = {"erank_r": "effective rank"}
-
-
-def short_title(metric: str) -> str:
-    """A metric within a sentence or over a narrow column."""
-    return _SHORT_TITLES.get(metric, metric_title(metric))
-
 
 def within_sentence(title: str) -> str:
     """A title in running text; symbols keep their case: "k-NN accuracy", "H(R)"."""

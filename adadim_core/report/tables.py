@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer, Statistics
 from adadim_core.answers.numbers import decimals_for, number, signed
+from adadim_core.answers.table import explaining
 from adadim_core.spec.metrics import metric_title
 
-_BESIDE = ("h_r", "i_rz", "erank_r", "balance")
 _MARKS = {"best": "best", "leads": "leads", "not distinguishable": "≈", "worse": "worse", "not ranked": "not ranked"}
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -20,7 +20,7 @@ _LATEX = {
 
 def headings(answer: Answer) -> list[str]:
     """Headings of the columns."""
-    beside = [metric_title(name) for name in _beside(answer)]
+    beside = [metric_title(name) for name in explaining(answer)]
     return ["configuration", "seeds", answer.title, "difference to the leader", "p (Holm)", "standing", *beside]
 
 
@@ -33,7 +33,7 @@ def rows(answer: Answer) -> list[list[str]]:
             interval_text(answer.metric, configuration.statistics.get(answer.metric)),
             *_difference(answer, configuration),
             _MARKS[configuration.standing],
-            *(interval_text(name, configuration.statistics.get(name)) for name in _beside(answer)),
+            *(interval_text(name, configuration.statistics.get(name)) for name in explaining(answer)),
         ]
         for configuration in answer.configurations
     ]
@@ -42,7 +42,7 @@ def rows(answer: Answer) -> list[list[str]]:
 def to_csv(answer: Answer) -> str:
     """Numbers in full, one column each, for programs."""
     file = io.StringIO()
-    metrics = [answer.metric, *_beside(answer)]
+    metrics = [answer.metric, *explaining(answer)]
     fields = [f"{name}_{part}" for name in metrics for part in ("n", "mean", "sd", "low", "high")]
     difference = ["difference", "difference_low", "difference_high", "p", "p_holm"]
     writer = csv.writer(file, lineterminator="\n")
@@ -104,11 +104,6 @@ def interval_text(metric: str, statistics: Statistics | None) -> str:
 def latex_text(text: str) -> str:
     """Text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _beside(answer: Answer) -> list[str]:
-    shown = {name for c in answer.configurations for name in c.statistics}
-    return [name for name in _BESIDE if name in shown and name != answer.metric]
 
 
 def _difference(answer: Answer, configuration: ConfigurationAnswer) -> tuple[str, str]:

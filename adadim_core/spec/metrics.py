@@ -18,6 +18,8 @@ class Metric:
     """Heading of its column and its chart, as "H(R)"."""
     description: str
     """What it measures, in one line."""
+    short_title: str = ""
+    """Title within a sentence or over a narrow column, if the title is too long for it."""
     unit: str = ""
     """Unit of its values, as "nats"; empty for a number without one."""
     decimals: int | None = None
@@ -34,6 +36,14 @@ class Metric:
     """Whether it is measured on labelled data only."""
     summary: bool = False
     """Whether tables of trials show it beside the metric that ranks them."""
+    explains: bool = False
+    """Whether answers and reports show its differences beside those of the metric that ranks."""
+    label_free: bool = False
+    """Whether it estimates the quality of a representation without labels, to be compared with the one by labels."""
+    share_of_images: bool = False
+    """Whether it is a number of test images over the number of all of them."""
+    of_all_images: bool = False
+    """Whether it is measured on a fixed set of images without labels, not on a training batch."""
     gauge: bool = False
     """Whether Prometheus gets its last value for every running trial."""
 
@@ -48,6 +58,8 @@ _TABLE = (
         ranks=True,
         summary=True,
         gauge=True,
+        explains=True,
+        label_free=True,
     ),
     Metric(
         name="i_rz",
@@ -58,6 +70,8 @@ _TABLE = (
         ranks=True,
         summary=True,
         gauge=True,
+        explains=True,
+        label_free=True,
     ),
     Metric(
         name="alpha",
@@ -77,6 +91,7 @@ _TABLE = (
         ranks=True,
         needs_labels=True,
         summary=True,
+        share_of_images=True,
     ),
     Metric(
         name="linear_top1",
@@ -86,6 +101,7 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
+        share_of_images=True,
     ),
     Metric(
         name="knn_map",
@@ -97,7 +113,15 @@ _TABLE = (
         ranks=True,
         needs_labels=True,
     ),
-    Metric(name="erank_r", title="Effective rank of R", description="effective rank of R", ranks=True),
+    Metric(
+        name="erank_r",
+        title="Effective rank of R",
+        description="effective rank of R",
+        short_title="effective rank",
+        ranks=True,
+        explains=True,
+        label_free=True,
+    ),
     Metric(name="erank_z", title="Effective rank of Z", description="effective rank of Z", ranks=True),
     Metric(
         name="rankme",
@@ -105,12 +129,15 @@ _TABLE = (
         description="RankMe: effective rank of Z of un-augmented training images, not centred",
         higher_is_better=True,
         ranks=True,
+        label_free=True,
+        of_all_images=True,
     ),
     Metric(
         name="alpha_req",
         title="alpha-ReQ",
         description="alpha-ReQ: exponent of the power law in the eigenvalues of R of un-augmented training images",
         decimals=3,
+        of_all_images=True,
     ),
     Metric(
         name="alpha_req_distance",
@@ -119,6 +146,8 @@ _TABLE = (
         decimals=3,
         higher_is_better=False,
         ranks=True,
+        label_free=True,
+        of_all_images=True,
     ),
     Metric(
         name="lidar",
@@ -126,6 +155,7 @@ _TABLE = (
         description="LiDAR: effective rank of what tells images apart against what tells views apart, in Z",
         higher_is_better=True,
         ranks=True,
+        label_free=True,
     ),
     Metric(
         name="balance",
@@ -135,6 +165,8 @@ _TABLE = (
         decimals=3,
         higher_is_better=True,
         ranks=True,
+        explains=True,
+        label_free=True,
     ),
     Metric(
         name="uniformity",
@@ -242,6 +274,9 @@ _TABLE = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 """Every metric by name, in the order in which people are offered them."""
 
+EXPLAINING = tuple(name for name, metric in METRICS.items() if metric.explains)
+"""Metrics whose differences stand beside those of the metric that ranks: they say why."""
+
 if TYPE_CHECKING:
     RankingMetric = str
 else:  # a Literal, so that JSON Schema and error messages list the names
@@ -257,3 +292,8 @@ def summary_titles(*names: str) -> dict[str, str]:
 def metric_title(name: str) -> str:
     """The title of a metric; a name that is not in the table is its own title."""
     return METRICS[name].title if name in METRICS else name
+
+
+def short_metric_title(name: str) -> str:
+    """The title of a metric within a sentence or over a narrow column."""
+    return (METRICS[name].short_title if name in METRICS else "") or metric_title(name)

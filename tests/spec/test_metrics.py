@@ -36,3 +36,11 @@ def test_a_table_of_trials_shows_the_metric_that_ranks_them_once():
     assert summary_titles("h_r") == summary
     assert summary_titles("loss") == summary | {"loss": "Loss"}
     assert metric_title("of_another_version") == "of_another_version"
+
+
+def test_what_the_table_says_of_a_metric_fits_together():
+    for metric in METRICS.values():
+        assert not (metric.label_free and metric.needs_labels), metric.name
+        assert not metric.share_of_images or (metric.needs_labels and metric.higher_is_better), metric.name
+        assert not (metric.of_all_images and metric.needs_labels), metric.name
+        assert metric.limits is None or metric.limits[0] < metric.limits[1], metric.name
