@@ -15,6 +15,7 @@ results.json                  the whole table
 points.parquet                every metric point once, written when a run ends
 id                            tells this experiment from others with the same spec
 elapsed.json                  time spent so far, of a budget
+earlier-N/                    what runs before a `--restart` left: the same files
 tune/                         Ray Tune's scratch space
 """
 
