@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.report import Outcome, ReportReply, TrialUpdate
+from adadim_core.spec.seeds import SEED_PATH
 from service.attempts import reports, repository
 from service.attempts.body import Delivery
 from service.attempts.service import SupersededError, finish, not_its_token
@@ -344,19 +345,20 @@ async def _wrong_params(session: AsyncSession, attempt_id: int, deliveries: Sequ
 
 
 def _find_wrong_params(fields: Mapping[str, Any], reported: Sequence[Sequence[TrialUpdate]]) -> dict[int, str]:
-    space = (fields.get("search") or {}).get("space", {})
+    search = fields.get("search") or {}
+    varied = set(search.get("space", {})) | (set() if search.get("seeds", 1) == 1 else {SEED_PATH})
     # A search lists thousands of values, and a trial has none of it.
     spec = ExperimentSpec.model_validate({name: value for name, value in fields.items() if name != "search"})
-    found = ((place, _wrong(spec, space, updates)) for place, updates in enumerate(reported))
+    found = ((place, _wrong(spec, varied, updates)) for place, updates in enumerate(reported))
     return {place: detail for place, detail in found if detail is not None}
 
 
-def _wrong(spec: ExperimentSpec, space: Mapping[str, Any], updates: Sequence[TrialUpdate]) -> str | None:
+def _wrong(spec: ExperimentSpec, varied: set[str], updates: Sequence[TrialUpdate]) -> str | None:
     """What is wrong with values: paths that are not searched, or values the spec refuses."""
     for update in updates:
         if update.params is None:
             continue
-        if unknown := sorted(update.params.keys() - space.keys()):
+        if unknown := sorted(update.params.keys() - varied):
             return f"Trial {update.number}: the search does not vary {unknown[0]}."
         try:
             spec.with_params(update.params)

@@ -12,7 +12,7 @@ import pytest
 from service_harness import Running
 from sqlalchemy import func, select
 
-from adadim_core.spec import parse_spec
+from adadim_core.spec import parse_spec, plan_trials
 from service.database.tables import Attempt, Experiment
 from workers.storage.claim import prepare
 from workers.storage.folder import Storage
@@ -139,3 +139,25 @@ async def test_what_cannot_be_imported_is_explained(service: Running, results: S
     code, output = await run_import(service, Storage(tmp_path))
     assert code == 1
     assert f"{tmp_path}/spec.json is missing" in output
+
+
+async def test_an_imported_sweep_with_seeds_has_the_answer_of_its_folder(service: Running, tmp_path: Path) -> None:
+    search = "{algorithm: grid, seeds: 3, space: {training.lr: {choice: [0.1, 0.2]}}}"
+    spec = parse_spec(f"{{name: with seeds, search: {search}}}")
+    storage = Storage(tmp_path / "results")
+    prepare(storage, spec)
+    plans = plan_trials(spec)
+    values = [0.5 + (plan.params["training.lr"] == 0.2) / 4 + plan.number / 359 for plan in plans]
+    for plan, value in zip(plans, values, strict=True):
+        Spool(storage.spool(plan.number, "local"), plan.number).append(10, 15.0, {"knn_top1": value})
+    write_points(storage, range(len(plans)))
+    ended = [
+        TrialResult(plan.number, plan.params, "succeeded", 15, 15, {"knn_top1": value})
+        for plan, value in zip(plans, values, strict=True)
+    ]
+    write_results(storage, spec, ended)
+    code, output = await run_import(service, storage)
+    assert code == 0, output
+    found = (await service.http.get("/api/v1/experiments/1/answer")).json()
+    assert found == json.loads(storage.results.read_text())["answer"]
+    assert [c["seeds"] for c in found["configurations"]] == [[0, 1, 2], [0, 1, 2]]

@@ -443,3 +443,15 @@ async def test_facts_about_data_sets_are_kept_and_shown(service: Running) -> Non
     assert len(await shown()) < 100
     for bad in ({"../x": facts}, {"aa": {"lines": ["x" * 200_000]}}, {"aa": "text"}, {"aa": {"a": "\0"}}):
         assert (await reporter.post(data=bad)).status_code == 422
+
+
+async def test_the_seed_of_a_sweep_with_seeds_is_a_value_that_workers_may_report(service: Running) -> None:
+    search = "{algorithm: tpe, trials: 2, seeds: 2, space: {training.lr: {uniform: [0.1, 0.5]}}}"
+    experiment = await service.submit(f"{{name: a, search: {search}}}")
+    reporter = await Reporter.next(service, experiment["id"], 1)
+    chosen = {"training.lr": 0.2, "training.seed": 1}
+    await reporter.accepted(trials=[{"number": 2, "state": "running", "params": chosen}])
+    assert (await reporter.trial(2))["params"] == chosen
+    without = await Reporter.open(service)
+    refused = await without.post(trials=[{"number": 0, "state": "running", "params": chosen}])
+    assert (refused.status_code, "does not vary training.seed" in refused.text) == (422, True)
