@@ -142,6 +142,11 @@ class ReplayedStep:
             return self._ordinary(views, pattern, step)
         return batch
 
+    @property
+    def replays(self) -> bool:
+        """Whether a step has been recorded, so that steps like it are replayed."""
+        return bool(self._recordings)
+
     def forget(self) -> None:
         """Drop the recordings: the optimiser's state was replaced."""
         self._recordings.clear()

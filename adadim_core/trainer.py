@@ -129,6 +129,11 @@ class Trainer:
         return dict(self._reports.last)
 
     @property
+    def replays(self) -> bool:
+        """Whether steps are replayed as a CUDA graph by now."""
+        return self._replayed is not None and self._replayed.replays
+
+    @property
     def collapsed_at(self) -> int | None:
         """Step at which the collapse watch flagged the trial; None: it did not."""
         return self._reports.collapse.step

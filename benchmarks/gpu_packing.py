@@ -115,6 +115,11 @@ class Pack:
         self._shared = torch.empty(0)
         """The views that the members are at, or were last."""
 
+    @property
+    def replays(self) -> bool:
+        """Whether the steps of all members are replayed as CUDA graphs by now."""
+        return all(member.replayed is not None and member.replayed.replays for member in self.members)
+
     def keep(self, count: int) -> None:
         """All members but the first `count` end here: the others go on without them."""
         self._wait()
@@ -187,9 +192,9 @@ class Member:
         self.model = build_model(spec, data, device, backbone=None)
         self._step = TrainingStep(spec, self.model, device)
         self._run: Callable[..., EmbeddedBatch] = self._step.run
-        if graphs:
-            replayed = ReplayedStep(self._step)
-            self._run, self.stream, self.done = replayed.run, replayed.stream, torch.cuda.Event()
+        self.replayed = ReplayedStep(self._step) if graphs else None
+        if self.replayed is not None:
+            self._run, self.stream, self.done = self.replayed.run, self.replayed.stream, torch.cuda.Event()
 
     @torch.no_grad()
     def rank(self, view: Tensor, step: int, batch: int) -> Tensor:

@@ -40,15 +40,29 @@ def _pytest(settings: Settings, chosen: list[str]) -> tuple[int, dict[str, Any]]
     report.unlink(missing_ok=True)
     several = importlib.util.find_spec("xdist") is not None and (os.cpu_count() or 1) > _PROCESSES
     processes = ["-n", str(_PROCESSES)] if several else []
-    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "--timeout=120", *processes, *chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"--junitxml={report}",
+        "--timeout=120",
+        "--tb=short",
+        *processes,
+        *chosen,
+    ]
     code = subprocess.run(command, cwd=_ROOT, check=False).returncode
     if not report.exists():
         return code, {"error": f"pytest ended with {code} and wrote no report"}
     suite = next(ET.parse(report).iter("testsuite"))
     bad = [
-        {"test": f"{case.get('classname')}::{case.get('name')}", "message": (found.get("message") or "")[:300]}
+        {"test": _short(f"{case.get('classname')}::{case.get('name')}"), "message": _short(found.get("message") or "")}
         for case in suite.iter("testcase")
         for found in (*case.findall("failure"), *case.findall("error"))
     ]
     numbers = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     return code, {**numbers, "seconds": float(suite.get("time", 0)), "failed": bad}
+
+
+def _short(text: str) -> str:
+    """The first line; which test it was is what matters, the rest is in the log."""
+    return text.removeprefix("tests.adadim_core.").partition("\n")[0][:120]

@@ -49,7 +49,7 @@ def run(settings: Settings, record: Record) -> None:
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
     for name, (transform, loss, alpha) in pairs.items():
         mine = validate_spec({**spec.model_dump(exclude_none=True), "objective": _only(alpha)})
-        record.put(f"trainer, {name}", spread(_trainer_speed(settings, mine)))
+        record.put(f"trainer, {name}", _trainer_speed(settings, mine))
         dataset = _Pairs(pixels, transform)
         for key, value in _lightly(settings, mine, data, dataset, loss).items():
             record.put(f"lightly, {name}, {key}", value)
@@ -60,12 +60,13 @@ def _only(alpha: float) -> dict[str, Any]:
     return {"weighting": {"policy": "fixed", "alpha": alpha}, "mutual_information": {"gamma": 0.0}}
 
 
-def _trainer_speed(settings: Settings, spec: ExperimentSpec) -> list[float]:
+def _trainer_speed(settings: Settings, spec: ExperimentSpec) -> dict[str, float | bool]:
+    """Images a second end to end, and whether steps were replayed."""
     trainer = Trainer(spec, device=settings.device)
     steps = 2 if settings.smoke else 20
     trainer.train_steps(WARM_UP_STEPS)
     seconds = median_seconds(settings, lambda: trainer.train_steps(steps), rounds=3)
-    return [steps * spec.training.batch_size / s for s in seconds]
+    return {**spread([steps * spec.training.batch_size / s for s in seconds]), "replayed": trainer.replays}
 
 
 class _Pairs(Dataset[list[Tensor]]):

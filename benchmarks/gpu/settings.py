@@ -76,13 +76,14 @@ class Record:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._values: dict[str, Any] = {}
+        self._began = time.monotonic()
 
     def put(self, name: str, value: Any) -> None:
         self._values[name] = value
         partial = self._file.with_suffix(".partial")
         partial.write_text(json.dumps(self._values, indent=1))
         partial.replace(self._file)
-        print(f"{name}: {json.dumps(value)}", flush=True)
+        print(f"{time.monotonic() - self._began:.1f} s, {name}: {json.dumps(value)}", flush=True)
 
     def attempt(self, name: str, measure: Callable[[], Any]) -> bool:
         """Put what a measurement gives, or why it failed; either way the part goes on."""

@@ -25,14 +25,15 @@ _SHOWN = ("knn_top1", "h_r", "i_rz", "erank_r", "erank_z", "alpha", "loss")
 
 def run(settings: Settings, record: Record) -> None:
     began = time.monotonic()
-    epoch_s, ending_s = _speed(settings)
+    epoch_s, ending_s, replayed = _speed(settings)
     left = (settings.seconds - (time.monotonic() - began)) * _RESERVE
     runs = len(_CONFIGURATIONS)
     epochs = max(1, int((left / runs - ending_s) / epoch_s))
     seeds = max(1, epochs // _ENOUGH_EPOCHS)
     epochs = 1 if settings.smoke else max(1, int((left / (runs * seeds) - ending_s) / epoch_s))
     seeds = 1 if settings.smoke else seeds
-    record.put("plan", {"epochs": epochs, "seeds": seeds, "epoch_s": epoch_s, "ending_s": ending_s})
+    plan = {"epochs": epochs, "seeds": seeds, "epoch_s": epoch_s, "ending_s": ending_s, "replayed": replayed}
+    record.put("plan", plan)
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         for name, weighting in _CONFIGURATIONS.items():
@@ -64,8 +65,9 @@ def _document(settings: Settings, weighting: dict[str, Any], epochs: int, seed: 
     }
 
 
-def _speed(settings: Settings) -> tuple[float, float]:
-    """Seconds of an epoch, and of what comes on top in each trial: building, the first steps, evaluation."""
+def _speed(settings: Settings) -> tuple[float, float, bool]:
+    """Seconds of an epoch, those of what comes on top in each trial (building, the first steps, evaluation), and
+    whether steps are replayed."""
     began = time.monotonic()
     trainer = Trainer(validate_spec(_document(settings, {"policy": "adaptive"}, 1000, 0)), device=settings.device)
     trainer.train_steps(WARM_UP_STEPS)
@@ -76,7 +78,7 @@ def _speed(settings: Settings) -> tuple[float, float]:
     began = time.monotonic()
     trainer.train_steps(steps)
     settings.wait()
-    return (time.monotonic() - began) / steps * trainer.steps_per_epoch, ending
+    return (time.monotonic() - began) / steps * trainer.steps_per_epoch, ending, trainer.replays
 
 
 def _trial(settings: Settings, weighting: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:

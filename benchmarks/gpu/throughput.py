@@ -129,6 +129,7 @@ def _speed(settings: Settings, backbone: str, batch: int, peak: float, **trainin
         "tflop_per_step": counted / 1e12,
         "share_of_matrix_peak": speed / batch * counted / peak,
         "memory_gib": memory,
+        "replayed": trainer.replays,
     }
 
 
@@ -152,7 +153,12 @@ def _profile(settings: Settings, backbone: str, batch: int) -> dict[str, Any]:
         ]
     else:
         kernels = _leaves(profiler.events())
-    return {"steps": steps, "kernels_per_step": len(kernels) / steps, **_shares(kernels)}
+    return {
+        "steps": steps,
+        "kernels_per_step": len(kernels) / steps,
+        "replayed": trainer.replays,
+        **_shares(kernels),
+    }
 
 
 def _leaves(events: Any) -> list[tuple[str, float, float]]:

@@ -104,6 +104,7 @@ def test_a_replayed_run_is_the_run(tiny_spec, device, optimizer):
     plain.fit()
     made, points, counting = recorded(spec, device)
     made.fit()
+    assert made.replays
     assert counting.recordings == 2  # without the I(R;Z) term, and from the second epoch on with it
     assert counting.replays == 2 * (11 - 2)
     # The weights of the losses go through float32 here, and rounding grows over 22 steps.
@@ -157,6 +158,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_with_a_warning(tiny_spec, caplog)
     (message,) = caplog.messages
     assert message.startswith("the training step is not replayed as a CUDA graph, it runs as it is: ")
     assert message.endswith("operation not permitted when stream is capturing")
+    assert not made.replays
     assert_same(points, expected, rel=1e-3)
 
 
