@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from gpu_report import tables
-from gpu_suite import Suite
+from gpu_suite import PARTS, Suite
 
 SUITE = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_suite.py"
 
@@ -78,6 +78,15 @@ def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
     assert parts["core"] == {"status": "skipped", "reason": "0 s were left"}
 
 
+def test_limits_leave_each_part_but_the_last_its_whole_share() -> None:
+    *before, last = PARTS.values()
+    one_after_the_other = [part.share for part in before if not part.beside]
+    at_once = max(part.share for part in before if part.beside)  # as long as the one it runs beside, or longer
+    assert at_once >= PARTS["core"].share
+    assert sum(one_after_the_other) - PARTS["core"].share + at_once <= 0.95  # what is left reads the images
+    assert last.share == 1
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
@@ -90,6 +99,6 @@ def test_every_part_on_a_cpu(tmp_path: Path) -> None:
     failed = {name: part for name, part in results["parts"].items() if part["status"] != "ok"}
     assert not failed
     assert "error" not in json.dumps(results["parts"])
-    markdown = tables(results)
+    markdown = tables([results])
     for heading in ("Throughput", "Many trials on one card", "The study"):
         assert heading in markdown
