@@ -97,7 +97,7 @@ def model_card(
         torch=torch.__version__,
         collapsed="" if collapsed is None else f"\nThe collapse watch flagged the trial at step {collapsed}.",
         spec=yaml.safe_dump(
-            _beside(
+            _changed_fields(
                 spec.model_dump(mode="json", exclude=hidden), ExperimentSpec(name="default").model_dump(mode="json")
             ),
             sort_keys=False,
@@ -109,7 +109,7 @@ def model_card(
     )
 
 
-def _beside(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _changed_fields(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """The values that are not the defaults. A section of several kinds says which it is."""
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -117,7 +117,7 @@ def _beside(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(default, dict):
             kind = {key: value[key] for key in KIND_FIELDS if key in value}
             if kind.items() <= default.items():
-                other = _beside(value, default)
+                other = _changed_fields(value, default)
                 value = kind | other if other else default  # noqa: PLW2901
         if value != default:
             found[name] = value

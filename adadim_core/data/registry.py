@@ -62,7 +62,7 @@ def load_dataset(
         DataError: no set has that name, or its files are missing, truncated or malformed.
     """
     global _last  # noqa: PLW0603 - the one set that is kept
-    with _told(name):
+    with _naming_set(name):
         about = DATASETS[name]
         place = _place(about, path)
         key = (name, place, image_size, _changed(place), os.environ.get(MEMORY_VARIABLE), bad_files)
@@ -75,12 +75,12 @@ def load_dataset(
 
 def read_raw(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> RawDataset:
     """A loader's result, before more than a few images are decoded. Arguments as for `load_dataset`."""
-    with _told(name):
+    with _naming_set(name):
         return _LOADERS[name](_place(DATASETS[name], path) or Path(), image_size)
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _naming_set(name: str) -> Iterator[None]:
     """Adds the name of the set and the source of its files to a DataError."""
     if name not in _LOADERS:
         raise DataError(f"no data set is called {name!r}; known are {', '.join(dataset_names())}")
