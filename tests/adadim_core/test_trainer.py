@@ -538,7 +538,7 @@ def test_the_example_sweep_can_be_trained():
     text = Path(__file__).parents[2].joinpath("examples", "digits-sweep.yaml").read_bytes()
     spec = parse_spec(text)
     plans = plan_trials(spec)
-    assert len(plans) == 32
+    assert len(plans) == 40
     for plan in plans[:4]:
         made = Trainer(spec.with_params(plan.params), device="cpu")
         assert made.steps_per_epoch == 5
