@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,7 +21,7 @@ from service.cli.export import Rows as ExportRows
 from service.cli.export import export_rows
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.local_data import with_local_data
-from service.cli.output import ExperimentArgument, console, readable_errors
+from service.cli.output import ExperimentArgument, brief, console, readable_errors
 from service.cli.report import report_of_experiment, report_of_run
 from service.cli.spec_file import read_spec_text
 from service.cli.tokens import app as tokens_app
@@ -37,6 +38,9 @@ app = typer.Typer(
 app.add_typer(lifecycle_app)
 app.add_typer(data_app)
 app.add_typer(tokens_app, name="token")
+
+_REASON = 90
+"""Characters of a reason that a list shows; `history` shows all."""
 
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)
@@ -117,9 +121,19 @@ def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="Ho
             created = e["created_at"][:16].replace("T", " ")
             trials = f"{e['trials_done']}/{e['trial_count']}"
             waiting = e["waiting"]
-            state = f"queued: {waiting['reason']} (place {waiting['position']})" if waiting else e["state"]
+            state = f"queued: {waiting['reason']} (place {waiting['position']})" if waiting else _state(e)
             table.add_row(str(e["id"]), e["name"], state, trials, best, e["owner"], created)
         console.print(table)
+
+
+def _state(experiment: dict[str, Any]) -> str:
+    """The state of an experiment that is not queued, with the beginning of its reason where it has trouble."""
+    state, reason = experiment["state"], experiment["state_reason"]
+    if not reason or state not in ("failed", "starting", "running"):
+        return str(state)
+    words = brief(reason).splitlines()
+    # "every trial failed" says less than what follows it
+    return f"{state}: {textwrap.shorten(words[min(1, len(words) - 1)], _REASON, placeholder=' ...')}"
 
 
 @app.command()

@@ -390,3 +390,14 @@ async def test_a_restart_is_another_experiment(adadim: Adadim, service: Running,
     result = await adadim("retry", "1", "--restart")
     assert "Experiment 2 (from file) is queued" in result.output, result.output
     assert (await service.experiment(1))["state"] == "queued"
+
+
+async def test_the_list_says_why_an_experiment_failed(adadim: Adadim, service: Running, spec_file: str) -> None:
+    await adadim("submit", spec_file)
+    reason = "every trial failed\n2 of 2 failed trials: DataChangedError: the data changed\n\nTraceback"
+    async with service.context.database.transaction() as session:
+        experiment = await session.get_one(Experiment, 1)
+        experiment.state, experiment.state_reason = "failed", reason
+    listed = await adadim("list")
+    assert "failed: 2 of 2 failed trials: DataChangedError: the data changed" in " ".join(listed.output.split())
+    assert "Traceback" not in listed.output

@@ -153,8 +153,9 @@ def test_the_driver_tells_a_data_set_once(tmp_path: Path, data: Path) -> None:
     attempt = Attempt(None, on_stop=lambda reason, at_once=False: None)
     attempt.tell_data = lambda name, facts: told.append(facts["fingerprint"])  # type: ignore[method-assign]
     progress = Progress(attempt, [TrialPlan(0, {}), TrialPlan(1, {})], NewData(of.spec, of.storage))
+    progress.update(TrialResult(0, {}, "pending", 0, 1))
+    assert not told, "what an earlier attempt read is told once a trial reads it again"
     for number in (0, 1, 0):
-        progress.update(TrialResult(number, {}, "pending", 0, 1))
         progress.update(TrialResult(number, {}, "running", 1, 1, {"h_r": 1.0}))
     (facts,) = read_all_data(of.storage).values()
     assert told == [facts["fingerprint"]]

@@ -40,7 +40,7 @@ class Progress:
             reason=result.reason,
             params=result.params if result.params != self._planned[result.number] else None,
         )
-        if result.epoch and result.state != "pending":  # it has trained
+        if result.state != "pending":  # it may have read them
             for name, facts in self._data.of_trial(result.params):
                 self._attempt.tell_data(name, facts)
         if self._worth_a_line(result):
