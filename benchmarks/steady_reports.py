@@ -52,12 +52,12 @@ async def measure(directory: Path, replicas: int, counts: list[int], seconds: in
     await bench.start()
     try:
         targets = [(await bench.experiment(1, bench.ports[n % replicas]))[1] for n in range(max(counts) * replicas)]
+        idle = bench.spent()
+        await asyncio.sleep(5)
+        idle = bench.spent() - idle
         for count in counts:
             chosen = targets[: count * replicas]
             await steady(chosen, 3)  # connections, caches, first reports
-            idle = bench.spent()
-            await asyncio.sleep(5)
-            idle = bench.spent() - idle
             before, own = bench.spent(), [_seconds(service.pid) for service in bench.services]
             began = time.perf_counter()
             took = await steady(chosen, seconds)

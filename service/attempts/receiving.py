@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -142,7 +143,7 @@ class _Trial:
 
     @classmethod
     def of(cls, row: Row[Any]) -> "_Trial":
-        latest = json.loads(row.latest)
+        latest = orjson.loads(row.latest)
         return cls(row, row.trial_state, row.epoch, row.epochs, row.error, row.reason, latest)
 
     def update(self, update: TrialUpdate) -> None:
@@ -313,7 +314,7 @@ def _changes(receipts: Sequence[_Receipt]) -> reports.Changes:
                 row.experiment_id, trial.row.trial_id,
                 trial.state, trial.epoch, trial.epochs, trial.error, trial.reason,
                 None if trial.params is None else json.dumps(trial.params),
-                json.dumps(trial.latest) if trial.has_points else None,
+                orjson.dumps(trial.latest).decode() if trial.has_points else None,
                 trial.ran, trial.moved, trial.state in ENDED,
             ))  # fmt: skip
             if trial.moved:

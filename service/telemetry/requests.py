@@ -4,6 +4,7 @@ The id of a caller (X-Request-ID) is taken over if it is a plain word, so that o
 proxies; every answer says it. Counting and timing are telemetry/http_metrics.py's.
 """
 
+import itertools
 import logging
 import re
 import time
@@ -29,6 +30,9 @@ _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET = ("/healthz", "/readyz", "/metrics", "/static", "/api/v1/attempts/{attempt_id}/reports")
 """Routes asked many times a minute: only what goes wrong there is worth a record."""
 
+_PROCESS, _NUMBERS = uuid4().hex[:20], itertools.count(1)
+"""Ids are this process's own with a number: random ones would ask the system for every request."""
+
 OnBug = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -50,7 +54,7 @@ class RequestRecords:
             return
         headers = Headers(scope=scope)
         offered = headers.get(HEADER, "")
-        request_id = offered if _ACCEPTED.fullmatch(offered) else uuid4().hex
+        request_id = offered if offered and _ACCEPTED.fullmatch(offered) else f"{_PROCESS}{next(_NUMBERS):012x}"
         started, status = time.perf_counter(), 0
 
         async def observed(message: Message) -> None:
