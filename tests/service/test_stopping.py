@@ -275,7 +275,7 @@ async def test_a_delete_that_broke_off_is_completed(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(artefacts, "remove", half)
+        patch.setattr(service, "remove_run", half)
         await act(context, "delete", experiment_id)
         async with dispatching(context) as (dispatcher,):
             assert await asyncio.to_thread(began.wait, 60)
@@ -294,7 +294,7 @@ async def test_a_folder_that_cannot_be_removed_is_said(
     def refuse(location: str) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(artefacts, "remove", refuse)
+    monkeypatch.setattr(service, "remove_run", refuse)
     experiment_id = await queue(context)
     await act(context, "delete", experiment_id)
     async with dispatching(context):
