@@ -71,10 +71,10 @@ def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
     hangs = ["import time; time.sleep(600)"]
     OtherParts.least_seconds, before = 1.0, OtherParts.least_seconds
     try:
-        parts = run(tmp_path, {"study": hangs, "core": hangs}, budget=2)["parts"]
+        parts = run(tmp_path, {"packing": hangs, "core": hangs}, budget=2)["parts"]
     finally:
         OtherParts.least_seconds = before
-    assert parts["study"]["status"] == "timed out"
+    assert parts["packing"]["status"] == "timed out"
     assert parts["core"] == {"status": "skipped", "reason": "0 s were left"}
 
 
