@@ -5,6 +5,8 @@ import math
 from adadim_core.spec.metrics import METRICS
 
 _MOST_DECIMALS = 6
+_DECIMALS = 3
+"""Of a value without spread, or with one of rounding only."""
 
 
 def decimals_for(metric: str, half_width: float) -> int:
@@ -14,9 +16,9 @@ def decimals_for(metric: str, half_width: float) -> int:
     """
     known = METRICS.get(metric)
     fixed = known.decimals if known is not None else None
-    known_width = half_width > 0 and math.isfinite(half_width)
+    known_width = half_width >= 0.5 * 10**-_MOST_DECIMALS and math.isfinite(half_width)
     if fixed is None:
-        wanted = 1 - math.floor(math.log10(half_width)) if known_width else 0
+        wanted = 1 - math.floor(math.log10(half_width)) if known_width else _DECIMALS
     else:  # 0.0005 is the least that three decimals do not show as zero
         wanted = max(fixed, -math.floor(math.log10(2 * half_width))) if known_width else fixed
     return min(max(wanted, 0), _MOST_DECIMALS)

@@ -15,6 +15,8 @@ from adadim_core.spec.metrics import metric_title, short_metric_title
 
 _NAMED = 4
 """So many configurations are named in a list; of more, the rest is counted."""
+_WITH_INTERVALS = 2
+"""So many are named with their intervals."""
 _EXPLAINED = 2
 _MANY_SEEDS = 100
 _FEWEST_RANKED = 3
@@ -121,7 +123,7 @@ class Words:
         if len(worse) == 1:
             rest.append(f"{worse[0].label} is worse{self._bracketed(worse[0])}")
         elif worse:
-            rest.append(f"{self._list(worse)} are worse")
+            rest.append(f"{self._list(worse)} are worse{self._range(worse)}")
         return " ".join([*parts, "; ".join(rest) + "."])
 
     def _no_winner(self) -> str:
@@ -199,10 +201,19 @@ class Words:
         difference = configuration.differences.get(self.answer.metric)
         return "" if difference is None else f" ({interval(difference, self.answer.metric)})"
 
+    def _range(self, configurations: list[ConfigurationAnswer]) -> str:
+        """How much they differ from the leader, where they are too many for an interval each."""
+        if len(configurations) <= _WITH_INTERVALS:
+            return ""
+        sizes = [abs(c.differences[self.answer.metric].mean) for c in configurations]
+        decimals = decimals_for(self.answer.metric, min(sizes))
+        least, most = number(min(sizes), decimals), number(max(sizes), decimals)
+        return f" (by {least} to {most})" if least != most else f" (by {least})"
+
     def _list(self, configurations: list[ConfigurationAnswer]) -> str:
         """Names, with their differences where there are few."""
         shown = configurations[:_NAMED] if len(configurations) > _NAMED + 1 else configurations
-        names = [c.label + (self._bracketed(c) if len(configurations) <= 2 else "") for c in shown]
+        names = [c.label + (self._bracketed(c) if len(configurations) <= _WITH_INTERVALS else "") for c in shown]
         if len(shown) < len(configurations):
             names.append(f"{len(configurations) - len(shown)} others")
         return listed(names)

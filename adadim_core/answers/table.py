@@ -13,7 +13,7 @@ _LEAST_P = 0.001
 def columns(answer: Answer) -> list[str]:
     """The headings."""
     beside = map(short_metric_title, explaining(answer))
-    return ["configuration", "seeds", answer.title, "difference", "p", *beside, "standing"]
+    return ["configuration", "seeds", answer.title, "difference", "p", "standing", *beside]
 
 
 def cells(answer: Answer) -> list[list[str]]:
@@ -26,8 +26,8 @@ def cells(answer: Answer) -> list[list[str]]:
             mean(configuration.statistics.get(answer.metric), answer.metric),
             difference(configuration.differences.get(answer.metric), answer.metric),
             p_value(configuration.differences.get(answer.metric)),
-            *(mean(configuration.statistics.get(metric), metric) for metric in beside),
             standing(configuration),
+            *(mean(configuration.statistics.get(metric), metric) for metric in beside),
         ]
         for configuration in answer.configurations
     ]

@@ -10,8 +10,9 @@ WIDTH = 160
 """Columns that hold the table unbroken, for logs and pipes, which have no width of their own."""
 _ROWS = 40
 _GAP = 2
-_ALWAYS = 5
-"""Columns before those of other metrics: configuration, seeds, the metric, difference and p."""
+_ALWAYS = 6
+"""Columns before those of other metrics: configuration, seeds, the metric, difference, p and standing."""
+_STANDING = _ALWAYS - 1
 _STYLES = {"best": "bold green", "leads": "bold", "worse": "dim"}
 
 
@@ -25,7 +26,7 @@ def render(answer: Answer, width: int = WIDTH) -> Group:
     shown = _columns_that_fit([answer.columns, *(c.cells for c in rows[:_ROWS])], width)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for k in shown:
-        table.add_column(answer.columns[k], justify="left" if k in (0, shown[-1]) else "right")
+        table.add_column(answer.columns[k], justify="left" if k in (0, _STANDING) else "right")
     for configuration in rows[:_ROWS]:
         style = _STYLES.get(configuration.standing, "")
         table.add_row(*(Text(configuration.cells[k]) for k in shown), style=style)
@@ -45,4 +46,4 @@ def _columns_that_fit(rows: list[list[str]], width: int) -> list[int]:
     """Positions of the columns to show: all, or those that say what is best."""
     count = len(rows[0])
     needed = sum(max(len(row[k]) for row in rows) + _GAP for k in range(count))
-    return list(range(count)) if needed <= width else [*range(_ALWAYS), count - 1]
+    return list(range(count if needed <= width else _ALWAYS))

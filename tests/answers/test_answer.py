@@ -71,6 +71,8 @@ def test_the_why_tells_balance_from_accuracy() -> None:
     assert found.resolution is not None
     assert (found.resolution.images, found.resolution.saturated) == (359, True)
     assert any("saturated" in note for note in found.notes)
+    assert found.columns[-3:] == ["standing", "H(R)", "I(R;Z)"]
+    assert all(c.cells[5].startswith(c.standing) for c in found.configurations)
     better = answer_to(BEST, {"h_r": [[2.0, 2.1, 2.05, 2.2, 2.0], [2.5, 2.61, 2.55, 2.69, 2.5], [1.0, 1, 1.1, 1, 1]]})
     assert better.why is not None
     assert better.why.startswith("Against fixed 0.1, fixed 0 has lower H(R) (−0.500")
@@ -303,7 +305,7 @@ def test_many_names_are_counted_not_listed() -> None:
     ]  # fmt: skip
     found = answer(question(), trials)
     assert found.verdict == "best"
-    assert found.sentence.endswith("and 15 others are worse.")
+    assert found.sentence.endswith("and 15 others are worse (by 0.400).")
 
 
 def test_a_label_with_a_comma_is_told_apart_in_a_list() -> None:

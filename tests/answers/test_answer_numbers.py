@@ -14,7 +14,8 @@ from adadim_core.answers.numbers import decimals_for, number, plain, signed
         ("knn_top1", 0.0, 3),
         ("erank_r", 0.34, 2),
         ("erank_r", 34.0, 0),
-        ("erank_r", 0.0, 0),
+        ("erank_r", 0.0, 3),
+        ("knn_top1", 1e-17, 3),  # of rounding
     ],
 )
 def test_an_interval_has_digits_left(metric: str, half_width: float, decimals: int) -> None:

@@ -20,7 +20,7 @@ def shown(width: int) -> str:
     return str(text)
 
 
-@pytest.mark.parametrize(("width", "beside"), [(160, True), (100, False)])
+@pytest.mark.parametrize(("width", "beside"), [(160, True), (80, False)])
 def test_other_metrics_are_shown_where_there_is_room(width: int, beside: bool) -> None:
     head, *rows = shown(width).splitlines()
     assert ("H(R)" in head) == beside

@@ -7,6 +7,7 @@ import { intervalPlot, scaleOf } from "./intervals.js";
 const ROWS = 40;
 const BESIDE_METRIC = 2; // columns before the metric's: configuration and seeds
 const BESIDE_DIFFERENCE = 3;
+const STANDING = 5;
 
 export class AnswerPanel {
   constructor() {
@@ -72,7 +73,7 @@ function row(configuration, metric, values, differences) {
     mean ? intervalPlot(values, mean.mean, ends(mean, "low", "high"), configuration.values) : null,
     other ? intervalPlot(differences, other.mean, ends(other, "low_adjusted", "high_adjusted"), [], 0) : null,
   ];
-  const texts = cells.map((text, k) => (k === cells.length - 1 ? el("td", { class: "standing" }, text) : el("td", {}, text)));
+  const texts = cells.map((text, k) => (k === STANDING ? el("td", { class: "standing" }, text) : el("td", {}, text)));
   texts[0] = el("th", { scope: "row" }, cells[0]);
   return el("tr", { "data-standing": standing }, ...withPlots(texts, ...plots.map((plot) => el("td", { class: "plot-cell" }, plot))));
 }

@@ -1,7 +1,7 @@
 // One row of an interval plot as a small drawing: a line for the interval, a dot for the mean, faint dots for replicates.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, MARGIN] = [190, 24, 6];
+const [WIDTH, HEIGHT, MARGIN] = [150, 24, 6];
 
 /** The scale all rows share: from value to pixels. */
 export function scaleOf(rows, numbersOf) {
