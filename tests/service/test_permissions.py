@@ -31,8 +31,11 @@ PUBLIC: set[Route] = {
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/"),
+    # The dashboard's empty page, with and without the last slash: what it shows it reads from the API.
     ("GET", "/experiments"),
-    ("GET", "/experiments/{experiment_id}"),  # the dashboard's empty page: what it shows it reads from the API
+    ("GET", "/experiments/"),
+    ("GET", "/experiments/{experiment_id}"),
+    ("GET", "/experiments/{experiment_id}/"),
     ("GET", "/static"),
     ("GET", "/api/v1/spec/schema"),
     ("POST", "/api/v1/session"),  # takes a token in its body
