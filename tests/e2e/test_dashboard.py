@@ -200,8 +200,11 @@ def below_a_path(lab: Lab) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # a page asks for thirty files at once
+
+    server = Server(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/adadim"
     server.shutdown()
@@ -223,6 +226,7 @@ def test_it_works_below_a_path_of_a_proxy(blank: Page, lab: Lab, below_a_path: s
         blank.go_back()
         blank.reload()
         expect(row(blank, 0)).to_contain_text("succeeded")
+    blank.goto("about:blank")  # before the proxy ends
 
 
 def test_a_token_is_what_opens_it(blank: Page, lab: Lab, console: Console) -> None:
@@ -413,6 +417,7 @@ def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
 
     at_first = wait_for(points, timeout_s=30, what="points")
     assert at_first <= 1000
+    plot.scroll_into_view_if_needed()
     box = plot.locator(".u-over").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 40)
