@@ -25,7 +25,12 @@ class _Data(ctypes.Structure):
 
 
 def _capability() -> int | None:
-    """The smaller of the two capabilities that root has here: containers leave it the larger one only."""
+    """The smaller of the two capabilities that root has here: containers leave it the larger one only.
+
+    None: it has neither, or the system knows none.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     permitted = int(status["CapPrm"], 16)
     return next((c for c in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if permitted >> c & 1), None)
@@ -38,8 +43,8 @@ def become(uid: int, gid: int) -> None:
     if kept is not None:
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    os.setgid(gid)  # which root's process does for good, all three of them
+    os.setuid(uid)
     if kept is None:
         return
     bit = 1 << kept
