@@ -71,8 +71,6 @@ def _four_at_once(settings: Settings) -> dict[str, Any]:
         victim = _trial_process(process, storage)
         victim.kill()
         found = _finish(process, storage, output, 240)
-    if "it goes on from its last checkpoint" not in output.read_text():
-        raise ProductError("the killed trial did not go on from its checkpoint")
     spools = [SpoolReader(file).read(1000)[0] for file in (storage / "points").glob("0000-*.jsonl")]
     first = sorted(points[0].step for points in spools if points)
     if first[0] != 0 or len(first) < 2 or first[1] == 0:
