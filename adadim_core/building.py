@@ -85,8 +85,7 @@ def build_model(
         if weight.ndim == 4:
             # Made anew: a 1x1 kernel is contiguous either way, but with the other strides than its gradient's, and
             # operations over many tensors at once want one layout.
-            layout = encoder.memory_format if weight.shape[1] > 1 else torch.contiguous_format
-            weight.data = torch.empty_like(weight, memory_format=layout).copy_(weight.data)
+            weight.data = torch.empty_like(weight, memory_format=encoder.memory_format).copy_(weight.data)
     return model
 
 

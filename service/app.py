@@ -43,6 +43,7 @@ from service.streams.feed import Feeds
 from service.telemetry.http_metrics import HttpMetrics
 from service.telemetry.requests import RequestRecords
 from service.trials import endpoints as trials
+from service.words import endpoints as words
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +74,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
-        attempts, imports, experiments, actions, trials, answers, metrics, exports, streams, logs, auth, tokens, health,
-        dashboard,
+        attempts, imports, experiments, actions, trials, answers, metrics, exports, streams, logs, words, auth, tokens,
+        health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

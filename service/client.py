@@ -59,6 +59,10 @@ class Client:
         params = {"dry_run": dry_run, "priority": priority}
         return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params=params)
 
+    def words(self) -> dict[str, Any]:
+        """Titles and formats of metrics, what states mean, and the words of actions."""
+        return self._json("GET", "/words")
+
     def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest experiments."""
         items: list[dict[str, Any]] = self._json("GET", "/experiments", params={"limit": limit})["items"]

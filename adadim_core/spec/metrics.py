@@ -44,6 +44,8 @@ class Metric:
     """Whether it is a number of test images over the number of all of them."""
     of_all_images: bool = False
     """Whether it is measured on a fixed set of images without labels, not on a training batch."""
+    chart: bool = False
+    """Whether an experiment's page shows its curves and its column at first."""
     gauge: bool = False
     """Whether Prometheus gets its last value for every running trial."""
 
@@ -60,6 +62,7 @@ _TABLE = (
         gauge=True,
         explains=True,
         label_free=True,
+        chart=True,
     ),
     Metric(
         name="i_rz",
@@ -72,6 +75,7 @@ _TABLE = (
         gauge=True,
         explains=True,
         label_free=True,
+        chart=True,
     ),
     Metric(
         name="alpha",
@@ -81,6 +85,7 @@ _TABLE = (
         limits=(0.0, 1.0),
         summary=True,
         gauge=True,
+        chart=True,
     ),
     Metric(
         name="knn_top1",
@@ -92,6 +97,7 @@ _TABLE = (
         needs_labels=True,
         summary=True,
         share_of_images=True,
+        chart=True,
     ),
     Metric(
         name="linear_top1",
@@ -190,6 +196,7 @@ _TABLE = (
         comparable=False,
         ranks=True,
         gauge=True,
+        chart=True,
     ),
     Metric(
         name="loss_dimension",

@@ -106,6 +106,8 @@ async def _begin_again(session: AsyncSession, experiment: Experiment) -> None:
     experiment.ended_at = None
     await trials.take_up_again(session, experiment.id)
     experiment.trials_done = await trials.count_ended(session, experiment.id)
+    best = await trials.best(session, experiment.id, experiment.metric, experiment.mode)
+    experiment.best_trial, experiment.best_value = best or (None, None)  # one that failed counts again
 
 
 def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> Submission:

@@ -28,11 +28,11 @@ from service.database.tables import Experiment
 from service.errors import InvalidError, ServiceError
 from service.experiments import repository as experiments
 from service.experiments.service import change_state
+from service.experiments.states import TRIAL_ENDED
 from service.metrics import repository as metrics
 from service.metrics.codec import encode
 from service.metrics.points import Points
 from service.metrics.service import Candidate, Latest, best_after, best_of, latest_after
-from service.trials.repository import ENDED
 
 _LARGE = 2000
 """Points that take long enough to encode to leave the event loop for it."""
@@ -267,7 +267,9 @@ class _Receipt:
 
     @property
     def trials_done(self) -> int:
-        ended = [(trial.state in ENDED) - (trial.row.trial_state in ENDED) for trial in self.trials.values()]
+        ended = [
+            (trial.state in TRIAL_ENDED) - (trial.row.trial_state in TRIAL_ENDED) for trial in self.trials.values()
+        ]
         return int(self.row.trials_done + sum(ended))
 
     @property
@@ -315,7 +317,7 @@ def _changes(receipts: Sequence[_Receipt]) -> reports.Changes:
                 trial.state, trial.epoch, trial.epochs, trial.error, trial.reason,
                 None if trial.params is None else json.dumps(trial.params),
                 orjson.dumps(trial.latest).decode() if trial.has_points else None,
-                trial.ran, trial.moved, trial.state in ENDED,
+                trial.ran, trial.moved, trial.state in TRIAL_ENDED,
             ))  # fmt: skip
             if trial.moved:
                 seq += 1

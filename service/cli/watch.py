@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,17 +12,12 @@ from rich.text import Text
 
 from adadim_core.answers.document import Answer
 from adadim_core.answers.terminal import WIDTH, render
-from adadim_core.spec import ExperimentSpec, trial_label
-from adadim_core.spec.metrics import summary_titles
 from adadim_core.spec.report import decode_float
 from service.cli.output import brief
 from service.client import Client
-from service.experiments.states import EXPERIMENT_ENDED
 
-_COLOURS = {
-    "succeeded": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "stopped": "yellow",
-    "interrupted": "yellow", "cancelling": "yellow", "pausing": "yellow", "paused": "yellow", "deleting": "red",
-}  # fmt: skip
+_COLOURS = {"ok": "green", "busy": "cyan", "bad": "red", "warn": "yellow", "idle": "yellow", "open": "dim"}
+"""Of the tones that the service gives to states."""
 
 
 def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any]:
@@ -38,7 +32,7 @@ def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any
             if line:
                 console.print(line, highlight=False)
     console.print(view.render())
-    if view.experiment["state"] in EXPERIMENT_ENDED:
+    if view.has_ended():
         console.print()
         print_answer(client, experiment_id, console)
     return view.experiment
@@ -64,15 +58,25 @@ class _View:
         self._steps: dict[tuple[int, str], int] = {}
         """Of each trial and metric the step of the value shown."""
         detail = client.experiment(experiment_id)
-        self._spec = _stored_spec(detail["spec"])
+        self._words = client.words()
+        self._tones = {
+            state["name"]: state["tone"]
+            for kind in ("trial_states", "experiment_states") for state in self._words[kind]
+        }  # fmt: skip
         self.experiment = detail
         self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
-        self._labels = {n: self._label(trial) for n, trial in self._trials.items()}
-        self._columns = summary_titles(detail["metric"])
+        titles = {metric["name"]: metric["title"] for metric in self._words["metrics"]}
+        shown = [metric["name"] for metric in self._words["metrics"] if metric["summary"]]
+        self._columns = {name: titles.get(name, name) for name in dict.fromkeys([*shown, detail["metric"]])}
+
+    def has_ended(self) -> bool:
+        """Nothing more happens to the experiment by itself."""
+        states = self._words["experiment_states"]
+        return any(state["ended"] for state in states if state["name"] == self.experiment["state"])
 
     def follow(self) -> Iterator[str | None]:
         """Apply events until the experiment has ended; yields a line for a log when something notable happened."""
-        if self.experiment["state"] in EXPERIMENT_ENDED:
+        if self.has_ended():
             return
         yield self._state()
         for event in self._client.events(self.experiment["id"], after=self._seq):
@@ -89,7 +93,7 @@ class _View:
             else:  # reset: points were missed, their last values are with the trials
                 self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
             yield line
-            if self.experiment["state"] in EXPERIMENT_ENDED:
+            if self.has_ended():
                 # The stream says what happened in between; the last word is the service's present state.
                 self.experiment |= self._client.experiment(self.experiment["id"])
                 self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
@@ -97,7 +101,8 @@ class _View:
 
     def _state(self) -> str:
         number, state, reason = (self.experiment[name] for name in ("id", "state", "state_reason"))
-        goes_on = f"; `adadim resume {number}` goes on" if state == "paused" else ""
+        resumes = state == "paused" and "resume" in self.experiment["actions"]
+        goes_on = f"; `adadim resume {number}` goes on" if resumes else ""
         return f"experiment {number} {state}" + (f": {brief(reason)}" if reason else "") + goes_on
 
     def _apply_trial(self, trial: dict[str, Any]) -> str | None:
@@ -105,7 +110,6 @@ class _View:
         # A stream read from its start repeats old states; values already shown are newer than those it carries.
         values = before["latest"] if before else {}
         self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
-        self._labels[trial["number"]] = self._label(trial)  # TPE and PBT choose as they go
         if before is not None and before["state"] == trial["state"]:
             return None  # its epochs are told with what was measured in them
         running = trial["state"] == "running"
@@ -124,14 +128,11 @@ class _View:
                 completed[number] = self._told[number] = epoch
         return "\n".join(self._line(number, epoch) for number, epoch in sorted(completed.items())) or None
 
-    def _label(self, trial: dict[str, Any]) -> str:
-        return trial_label(self._spec, trial["params"]) if self._spec is not None else str(trial["params"] or "")
-
     def _line(self, number: int, epoch: int) -> str:
         trial = self._trials[number]
         shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in self._columns.items())
         epochs = f"{epoch}/{trial['epochs']}" if trial["epochs"] else "-"
-        line = f"trial {number} ({self._labels[number]})  {trial['state']}  epoch {epochs}  {shown}"
+        line = f"trial {number} ({trial['label']})  {trial['state']}  epoch {epochs}  {shown}"
         return f"{line}  ({why})" if (why := _why(trial)) else line
 
     def render(self) -> Group:
@@ -140,13 +141,16 @@ class _View:
         head = Text.assemble(
             (f"{experiment['name']} ", "bold"),
             f"#{experiment['id']}  ",
-            (experiment["state"], _COLOURS.get(experiment["state"], "")),
+            (experiment["state"], self._colour(experiment["state"])),
             f"  {experiment['trials_done']} of {experiment['trial_count']} trials done",
         )
         parts: list[Any] = [head, self._table()]
         if experiment["state_reason"]:
             parts.append(Text(brief(experiment["state_reason"]), style="yellow"))
         return Group(*parts)
+
+    def _colour(self, state: str) -> str:
+        return _COLOURS.get(self._tones.get(state, ""), "")
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -161,22 +165,14 @@ class _View:
         for number, trial in sorted(self._trials.items()):
             table.add_row(
                 str(number),
-                self._labels[number],
-                Text(trial["state"], style=_COLOURS.get(trial["state"], "dim")),
+                trial["label"],
+                Text(trial["state"], style=self._colour(trial["state"])),
                 f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
                 ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
                 *(_value(trial["latest"].get(name)) for name in self._columns),
                 _why(trial),
             )
         return table
-
-
-def _stored_spec(fields: dict[str, Any]) -> ExperimentSpec | None:
-    """None if this version does not take the spec any more. Its results can be looked at all the same."""
-    try:
-        return ExperimentSpec.model_validate(fields)
-    except ValidationError:
-        return None
 
 
 def _why(trial: dict[str, Any]) -> str:

@@ -196,3 +196,35 @@ ACTIONS: Mapping[ActionName, Action] = {
     ),
 }
 """Every action, complete: each state is in exactly one of moves, already and advice."""
+
+OfferName = Literal["pause", "resume", "retry", "clone", "cancel", "delete"]
+"""What needs a word and nothing else: `extend` takes numbers."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a button of an action says."""
+
+    title: str
+    asks: str | None = None
+    """What to ask before it is done, with `{name}` for the experiment's; None: it can be undone."""
+    owner_only: bool = True
+    """Whether it takes the owner or an admin; else anyone who may submit."""
+
+
+OFFERS: Mapping[OfferName, Offer] = {
+    "pause": Offer("Pause"),
+    "resume": Offer("Resume"),
+    "retry": Offer("Retry"),
+    "clone": Offer("Clone", owner_only=False),
+    "cancel": Offer("Cancel", "Cancel “{name}”? Its running trials stop; what they have reported stays."),
+    "delete": Offer(
+        "Delete", "Delete “{name}” for good? Its points, logs, checkpoints, encoders and results go with it."
+    ),
+}
+"""In the order in which people are offered them."""
+
+
+def offered(state: str) -> list[OfferName]:
+    """What can be done to an experiment in this state and would change something."""
+    return [name for name in OFFERS if (state != "deleting" if name == "clone" else state in ACTIONS[name].moves)]

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from adadim_core.spec.report import JsonFloat
 from adadim_core.spec.search import MAX_TRIALS
+from service.experiments.lifecycle import OfferName, offered
 from service.experiments.states import DesiredState, ExperimentState
 from service.queue.schemas import WaitingRead
 
@@ -41,6 +42,12 @@ class ExperimentRead(BaseModel):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def actions(self) -> list[OfferName]:
+        """What can be done to it now; GET /api/v1/words has their words."""
+        return offered(self.state)
 
 
 class ExperimentDetail(ExperimentRead):

@@ -15,6 +15,7 @@ from service.context import Context
 from service.database.tables import Trial
 from service.errors import NotFoundError
 from service.experiments import artefacts
+from service.experiments.states import TRIAL_ENDED
 from service.logs.text import Cleaner
 from service.trials import repository as trials
 
@@ -109,4 +110,4 @@ def _identity(file: BufferedReader) -> tuple[int, int]:
 async def _is_over(context: Context, trial_id: int) -> bool:
     async with context.database.transaction() as session:
         trial = await trials.get(session, trial_id)
-    return trial is None or trial.state in trials.ENDED
+    return trial is None or trial.state in TRIAL_ENDED

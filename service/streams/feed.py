@@ -30,7 +30,7 @@ from service.metrics.answers import points_event
 from service.metrics.codec import decode
 from service.telemetry.counters import FOLLOWERS
 from service.trials import repository as trials
-from service.trials.schemas import TrialRead
+from service.trials.service import shown
 
 logger = logging.getLogger(__name__)
 
@@ -228,11 +228,13 @@ async def _state_frames(session: AsyncSession, experiment_id: int, events: Seque
     experiment = await experiments.get(session, experiment_id)
     numbers = {int(event.payload["number"]) for event in events if event.kind == "trial"}
     rows = await trials.by_number(session, experiment_id, numbers) if numbers else []
-    states = {row.number: TrialRead.model_validate(row).model_dump_json() for row in rows}
-    shown = ExperimentRead.model_validate(experiment).model_dump_json()
+    spec = experiment.spec if experiment is not None else {}
+    named = await asyncio.to_thread(shown, rows, spec) if rows else []
+    states = {trial.number: trial.model_dump_json() for trial in named}
+    now = ExperimentRead.model_validate(experiment).model_dump_json()
     frames = []
     for event in events:
-        data = states.get(int(event.payload["number"])) if event.kind == "trial" else shown
+        data = states.get(int(event.payload["number"])) if event.kind == "trial" else now
         if data is not None:
             frames.append(Frame(event.seq, format_sse_event(event=event.kind, data_str=data, id=str(event.seq))))
     return frames

@@ -17,7 +17,7 @@ from service.experiments import artefacts
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.problems import PROBLEM_RESPONSES, Problem
-from service.trials import repository
+from service.trials import repository, service
 from service.trials.dependencies import StoredTrial, TrialId
 from service.trials.schemas import TrialPage, TrialRead
 
@@ -37,10 +37,10 @@ async def list_trials(
 ) -> TrialPage:
     """The trials of an experiment in the order of its plan."""
     async with context.database.transaction() as session:
-        await experiments.find(session, experiment_id)
+        spec = (await experiments.find(session, experiment_id)).spec
         after = int(cursor) if cursor else None
         rows = await repository.page(session, experiment_id, after=after, limit=limit + 1)
-    items = [TrialRead.model_validate(row) for row in rows[:limit]]
+    items = await asyncio.to_thread(service.shown, rows[:limit], spec)
     return TrialPage(items=items, next_cursor=str(items[-1].number) if len(rows) > limit else None)
 
 
@@ -49,9 +49,10 @@ async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> T
     """One trial."""
     async with context.database.transaction() as session:
         trial = await repository.get(session, trial_id)
-    if trial is None:
-        raise NotFoundError.of("trial", trial_id)
-    return TrialRead.model_validate(trial)
+        if trial is None:
+            raise NotFoundError.of("trial", trial_id)
+        spec = (await experiments.find(session, trial.experiment_id)).spec
+    return service.shown([trial], spec)[0]
 
 
 @router.get(

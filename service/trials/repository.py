@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database.tables import Trial
 from service.events import repository as events
-
-ENDED = ("succeeded", "failed", "stopped")
+from service.experiments.states import TRIAL_ENDED
 
 
 async def get(session: AsyncSession, trial_id: int) -> Trial | None:
@@ -41,7 +40,7 @@ async def by_number(session: AsyncSession, experiment_id: int, numbers: Iterable
 
 async def count_ended(session: AsyncSession, experiment_id: int) -> int:
     """Trials that will not run any more."""
-    query = select(func.count()).where(Trial.experiment_id == experiment_id, Trial.state.in_(ENDED))
+    query = select(func.count()).where(Trial.experiment_id == experiment_id, Trial.state.in_(TRIAL_ENDED))
     return (await session.scalars(query)).one()
 
 

@@ -22,6 +22,8 @@ class TrialRead(BaseModel):
     experiment_id: int
     number: int
     """Position in the plan, from 0."""
+    label: str = ""
+    """It in words, as "adaptive, seed 3": what tells it from its siblings."""
     params: dict[str, Any]
     """Dotted spec path to value; empty for a single run, and while TPE has yet to choose."""
     state: TrialState

@@ -21,6 +21,7 @@ export const getSession = () => request("GET", "/session");
 export const signIn = (token) => request("POST", "/session", { body: { token }, quiet: true });
 export const signOut = () => request("DELETE", "/session", { quiet: true }).catch(() => {});
 
+export const getWords = () => request("GET", "/words");
 export const getExperiments = (limit, cursor, signal) =>
   request("GET", `/experiments?${query({ limit, cursor })}`, { signal });
 export const getExperiment = (id, signal) => request("GET", `/experiments/${id}`, { signal });

@@ -8,6 +8,7 @@ import { mountList } from "./list.js";
 import { mountLogin } from "./login.js";
 import { notice, problemNotice } from "./notice.js";
 import { fixAddresses, followLinks, matchRoute } from "./router.js";
+import { loadWords } from "./words.js";
 
 const main = document.getElementById("main");
 const crumb = document.getElementById("crumb");
@@ -73,6 +74,7 @@ async function takeTokenFromAddress() {
 async function start() {
   try {
     session = await getSession();
+    await loadWords();
   } catch (problem) {
     if (problem.status !== 401) show((root) => root.replaceChildren(problemNotice(problem, start)));
     return;

@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText } from "./dom.js";
 import { duration, metricValue, tick } from "./format.js";
-import { metricInfo } from "./metrics.js";
+import { metricInfo } from "./words.js";
 import { Plot, fillDot, padded, strokeCross, strokeLine } from "./plot.js";
 import { trialColour, trialDash } from "./selection.js";
 import { theme } from "./theme.js";
@@ -151,12 +151,13 @@ class Chart {
     }
     const { low, high } = typicalRange(extents);
     const info = metricInfo(this.metric);
-    const [min, max] = info.range ? [Math.min(low, info.range[0]), Math.max(high, info.range[1])] : [low, high];
+    const [min, max] = info.limits ? [Math.min(low, info.limits[0]), Math.max(high, info.limits[1])] : [low, high];
     const beyond = extents.filter((extent) => extent.low < min || extent.high > max).length;
-    setText(this.note, beyond ? `${info.note}${info.note ? " · " : ""}${beyond} beyond the frame` : info.note);
+    setText(this.note, beyond ? `${info.unit}${info.unit ? " · " : ""}${beyond} beyond the frame` : info.unit);
+    setAttribute(this.note, "title", info.description || null);
     this.empty.hidden = this.series.size > 0;
     setAttribute(this.box, "aria-label", this.inWords());
-    this.plot.show([from, to], padded(min, max, info.range ? 0.03 : 0.06));
+    this.plot.show([from, to], padded(min, max, info.limits ? 0.03 : 0.06));
   }
 
   /** For those who do not see the curves. */

@@ -1,5 +1,7 @@
 // Small helpers over the DOM. Data reaches the page as text nodes and attributes only, never as markup.
 
+import { stateInfo } from "./words.js";
+
 /** Create an element. `on*` attributes are listeners; null, undefined and false attributes are left out. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -29,7 +31,9 @@ export function stateBadge(live = false) {
 }
 
 export function setState(badge, state) {
-  badge.dataset.state = state;
+  const { tone, meaning } = stateInfo(state);
+  badge.dataset.tone = tone;
+  setAttribute(badge, "title", meaning || null);
   setText(badge, state);
 }
 

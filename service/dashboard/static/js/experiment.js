@@ -4,11 +4,10 @@ import { AnswerPanel } from "./answer.js";
 import { getAnswer, getExperiment, getMetrics, getTrials } from "./api.js";
 import { ChartGroup, X_AXES } from "./charts.js";
 import { el } from "./dom.js";
-import { isTerminal, trialLabel } from "./format.js";
 import { FrameBatch } from "./frames.js";
 import { ExperimentHeader } from "./header.js";
 import { LiveStream } from "./live.js";
-import { METRICS, metricInfo } from "./metrics.js";
+import { isEnded, isTrialEnded, metricInfo, metricNames, chartMetrics } from "./words.js";
 import { problemNotice } from "./notice.js";
 import { dataPanel, logsPanel, specPanel } from "./panels.js";
 import { PhasePlot } from "./phase.js";
@@ -18,11 +17,9 @@ import { onThemeChange } from "./theme.js";
 import { Tooltip } from "./tooltip.js";
 import { TrialTable } from "./trials.js";
 
-const CHARTS = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
 const CHOSEN_AT_FIRST = "erank_r";
 const POINTS_AT_ONCE = 24_000; // of one metric over all trials: what a screen can show
 const ANSWER_MS = 3000; // at least, between two answers while trials end
-const TRIAL_ENDED = new Set(["succeeded", "failed", "stopped"]);
 const QUEUE_MS = 4000; // between two looks at the place in the queue
 const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
 
@@ -84,7 +81,7 @@ class ExperimentPage {
       await this.readStates();
       this.render();
       if (!document.hidden) this.stream.open(seq, [...this.store.metrics.keys()]);
-      if (isTerminal(this.experiment.state)) this.linger();
+      if (isEnded(this.experiment.state)) this.linger();
     } catch (problem) {
       this.failed(problem);
     }
@@ -187,7 +184,7 @@ class ExperimentPage {
       onExperiment: (changed) => this.acted(changed),
     });
     // The best come first where it is settled who they are: rows that swap places under the pointer are a nuisance.
-    this.table = new TrialTable(selection, metric, mode, isTerminal(this.experiment.state));
+    this.table = new TrialTable(selection, metric, mode, isEnded(this.experiment.state));
     this.answer = new AnswerPanel();
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(
@@ -199,13 +196,13 @@ class ExperimentPage {
     );
     const card = (className) => grid.appendChild(el("article", { class: `card chart ${className}` }));
     this.group = new ChartGroup({ store, selection, tooltip, label });
-    for (const metric of CHARTS) this.group.add(metric, card(metric));
+    for (const metric of chartMetrics()) this.group.add(metric, card(metric));
     this.chosen = this.group.add(CHOSEN_AT_FIRST, card("chosen"), this.metricSelect());
     this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
     this.phase.setMetric(metric, mode);
     this.group.onCursor = () => this.paintPhaseFocus();
     this.group.onZoom = (range) => this.zoomed(range);
-    for (const name of [...CHARTS, CHOSEN_AT_FIRST, metric]) store.of(name);
+    for (const name of [...chartMetrics(), CHOSEN_AT_FIRST, metric]) store.of(name);
   }
 
   curvesHead() {
@@ -241,7 +238,7 @@ class ExperimentPage {
   offerMetrics() {
     const offered = new Set([...this.select.options].map((option) => option.value));
     const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
-    for (const name of new Set([...Object.keys(METRICS), ...reported])) {
+    for (const name of new Set([...metricNames(), ...reported])) {
       if (!offered.has(name)) this.select.append(el("option", { value: name }, metricInfo(name).title));
     }
   }
@@ -295,8 +292,8 @@ class ExperimentPage {
 
   /** Trials that ended, and last values that came after their end. */
   changesAnswer(kind, data) {
-    if (kind === "points") return data.series.some(({ trial }) => TRIAL_ENDED.has(this.trials.get(trial)?.state));
-    return kind === "experiment" ? isTerminal(data.state) : TRIAL_ENDED.has(data.state);
+    if (kind === "points") return data.series.some(({ trial }) => isTrialEnded(this.trials.get(trial)?.state));
+    return kind === "experiment" ? isEnded(data.state) : isTrialEnded(data.state);
   }
 
   render() {
@@ -308,7 +305,7 @@ class ExperimentPage {
     this.showSelection();
     this.group.refresh();
     this.phase.refresh();
-    if (isTerminal(experiment.state)) this.linger();
+    if (isEnded(experiment.state)) this.linger();
     else this.stay();
   }
 
@@ -365,7 +362,7 @@ class ExperimentPage {
   }
 
   showLive(status) {
-    if (isTerminal(this.experiment.state)) this.page.setLive(null);
+    if (isEnded(this.experiment.state)) this.page.setLive(null);
     else this.page.setLive(status, status === "live" ? "live" : "reconnecting");
   }
 
@@ -381,7 +378,6 @@ class ExperimentPage {
   }
 
   labelOf(number) {
-    const trial = this.trials.get(number);
-    return trial ? trialLabel(trial.params, this.experiment.spec) : "";
+    return this.trials.get(number)?.label ?? "";
   }
 }

@@ -1,9 +1,6 @@
 // Numbers, times and parameters as people read them. Pure functions.
 
-const TERMINAL = new Set(["succeeded", "failed", "cancelled"]);
-const THREE_DECIMALS = new Set(["h_r", "i_rz", "alpha", "beta", "knn_top1", "linear_top1", "uniformity", "alignment"]);
-
-export const isTerminal = (state) => TERMINAL.has(state);
+import { metricInfo } from "./words.js";
 
 /** A float as the API writes it: non-finite ones come as strings, absent ones as null. */
 export function parseFloatJson(value) {
@@ -18,7 +15,8 @@ export function metricValue(value, metric) {
   if (Number.isNaN(number)) return "NaN";
   if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
   const size = Math.abs(number);
-  if (THREE_DECIMALS.has(metric) && size < 1e4 && (size >= 5e-4 || size === 0)) return minus(number.toFixed(3));
+  const { decimals } = metricInfo(metric);
+  if (decimals !== null && size < 1e4 && (size >= 0.5 * 10 ** -decimals || size === 0)) return minus(number.toFixed(decimals));
   if (size === 0) return "0";
   if (size < 1e-3 || size >= 1e7) return minus(number.toExponential(2));
   if (size >= 1e3) return minus(number.toFixed(0));
@@ -68,59 +66,11 @@ export function ago(timestamp, now = Date.now()) {
 export const absolute = (timestamp) =>
   new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-const WEIGHTING = "objective.weighting";
-const SEED = "training.seed";
-
-/** What tells a trial from its siblings: "adaptive", "fixed 0.5, seed 3", "temperature=0.2"; the spec's weighting for a single run. */
-export function trialLabel(params, spec) {
-  const paths = Object.keys(params).filter((path) => path !== SEED);
-  const seed = SEED in params ? [`seed ${params[SEED]}`] : [];
-  if (!paths.length && spec?.search?.algorithm === "tpe") return ["not chosen yet", ...seed].join(", ");
-  const varied = paths.filter((path) => path === WEIGHTING || path.startsWith(`${WEIGHTING}.`));
-  const parts = [];
-  if (varied.length || !paths.length) parts.push(weightingLabel(varied, params, spec?.objective?.weighting));
-  for (const path of paths) {
-    if (!varied.includes(path)) parts.push(`${shortPath(path, paths)}=${paramValue(params[path])}`);
-  }
-  return [...parts, ...seed].join(", ");
-}
-
-/** The same with full paths, for hovering. */
+/** A trial's parameters with their full paths, for hovering. */
 export function trialDetails(params) {
   return Object.entries(params)
     .map(([path, value]) => `${path}=${paramValue(value)}`)
     .join("\n");
-}
-
-function weightingLabel(varied, params, base) {
-  const whole = params[WEIGHTING];
-  if (typeof whole === "string") return whole;
-  const weighting = { ...(whole ?? base ?? {}) };
-  const shown = new Set(whole ? Object.keys(whole) : []);
-  for (const path of varied) {
-    if (path === WEIGHTING) continue;
-    const name = path.slice(WEIGHTING.length + 1);
-    weighting[name] = params[path];
-    shown.add(name);
-  }
-  const { policy, alpha, start, end } = weighting;
-  const range = `${paramValue(start ?? 0)}→${paramValue(end ?? 1)}`;
-  const told = policy === "fixed" ? ["alpha"] : ["start", "end"];
-  const head = policy === "fixed" ? `fixed ${paramValue(alpha ?? 0.5)}`
-    : policy === "linear" || policy === "cosine" ? `${policy} ${range}`
-    : policy ?? "weighting";
-  const rest = [...shown].filter((name) => name !== "policy" && !told.includes(name));
-  return [head, ...rest.map((name) => `${name}=${paramValue(weighting[name])}`)].join(" ");
-}
-
-/** The shortest end of a path that no sibling shares. */
-function shortPath(path, paths) {
-  const parts = path.split(".");
-  for (let length = 1; length < parts.length; length += 1) {
-    const end = parts.slice(-length).join(".");
-    if (!paths.some((other) => other !== path && (other === end || other.endsWith(`.${end}`)))) return end;
-  }
-  return path;
 }
 
 function paramValue(value) {

@@ -2,8 +2,8 @@
 
 import { getExperiments } from "./api.js";
 import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
-import { absolute, ago, elapsed, isTerminal, metricValue } from "./format.js";
-import { metricInfo } from "./metrics.js";
+import { absolute, ago, elapsed, metricValue } from "./format.js";
+import { isEnded, metricInfo } from "./words.js";
 import { notice, problemNotice } from "./notice.js";
 import { experimentPath } from "./router.js";
 
@@ -151,7 +151,7 @@ class Row {
     setText(this.created, ago(experiment.created_at));
     setAttribute(this.created, "datetime", experiment.created_at);
     setAttribute(this.created, "title", absolute(experiment.created_at));
-    const running = experiment.started_at && !isTerminal(experiment.state) ? null : experiment.ended_at;
+    const running = experiment.started_at && !isEnded(experiment.state) ? null : experiment.ended_at;
     setText(this.duration, elapsed(experiment.started_at, running));
   }
 }

@@ -4,7 +4,7 @@
 import { crowdAlpha } from "./charts.js";
 import { el } from "./dom.js";
 import { metricValue, parseFloatJson } from "./format.js";
-import { metricInfo } from "./metrics.js";
+import { metricInfo } from "./words.js";
 import { Plot, fillDot, padded, strokeLine } from "./plot.js";
 import { trialColour, trialDash } from "./selection.js";
 import { lowerBound } from "./series.js";
@@ -196,8 +196,8 @@ export class PhasePlot {
     const row = (label, value) => ({ number: null, label, value });
     this.tooltip.show(event, `#${number} ${this.label(number)}`, [
       row("epoch", metricValue(epoch, "epoch")),
-      row("H(R)", metricValue(path.h[at], "h_r")),
-      row("I(R;Z)", metricValue(path.i[at], "i_rz")),
+      row(metricInfo("h_r").title, metricValue(path.h[at], "h_r")),
+      row(metricInfo("i_rz").title, metricValue(path.i[at], "i_rz")),
       row(`${metricInfo(this.metric).title}, latest`, metricValue(this.score(number), this.metric)),
     ]);
   }

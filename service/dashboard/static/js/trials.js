@@ -1,19 +1,16 @@
 // The table of trials: also the legend of the plots. Hovering a row brings its curves forward, its button keeps them.
 
 import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
-import { metricValue, parseFloatJson, trialDetails, trialLabel } from "./format.js";
-import { metricInfo } from "./metrics.js";
+import { metricValue, parseFloatJson, trialDetails } from "./format.js";
+import { metricInfo, chartMetrics, trialStateOrder } from "./words.js";
 import { swatch } from "./swatch.js";
-
-const VALUES = ["h_r", "i_rz", "alpha", "knn_top1", "loss"];
-const STATE_ORDER = ["running", "pending", "succeeded", "stopped", "interrupted", "failed"];
 
 export class TrialTable {
   /** @param metric, mode what ranks the trials, @param bestFirst in that order from the start */
   constructor(selection, metric, mode, bestFirst) {
     this.selection = selection;
-    this.values = [...new Set([...VALUES, metric])];
-    this.rising = new Set(["loss", ...(mode === "min" ? [metric] : [])]); // where the lowest is looked at first
+    this.values = [...new Set([...chartMetrics(), metric])];
+    this.rising = new Set([...this.values.filter((name) => metricInfo(name).higher_is_better === false), ...(mode === "min" ? [metric] : [])]); // where the lowest is looked at first
     this.rows = new Map(); // trial number -> row
     this.sort = bestFirst ? { key: metric, descending: mode !== "min" } : { key: "number", descending: false };
     this.spec = null;
@@ -38,8 +35,8 @@ export class TrialTable {
     };
     return [
       { key: "number", title: "Trial", value: (trial) => trial.number },
-      { key: "label", title: "Weighting", value: (trial) => trialLabel(trial.params, this.spec) },
-      { key: "state", title: "State", value: (trial) => STATE_ORDER.indexOf(trial.state) },
+      { key: "label", title: "Weighting", value: (trial) => trial.label },
+      { key: "state", title: "State", value: (trial) => trialStateOrder(trial.state) },
       { key: "epoch", title: "Epoch", value: (trial) => trial.epoch },
       ...this.values.map((name) => ({ key: name, title: metricInfo(name).title, value: latest(name), number: true })),
     ];
@@ -151,7 +148,7 @@ class Row {
 
   update(trial, spec) {
     this.trial = trial;
-    setText(this.label, trialLabel(trial.params, spec));
+    setText(this.label, trial.label);
     setAttribute(this.label, "title", trialDetails(trial.params) || null);
     setState(this.state, trial.state);
     this.reason.hidden = !trial.reason;
