@@ -48,7 +48,8 @@ async def test_more_seeds_add_trials_behind_those_there_are(service: Running) ->
         trial["params"]["training.lr"] for trial in before
     ] * 3
     for old, new in zip(before, after, strict=False):
-        assert {**new, "params": old["params"]} == old, "a finished trial was changed"
+        assert new["label"] == f"{old['label']}, seed 3", "what tells it from its siblings"
+        assert {**new, "params": old["params"], "label": old["label"]} == old, "a finished trial was changed"
     stored = await service.experiment(experiment["id"])
     assert stored["spec"]["search"]["seeds"] == json.loads(stored["spec_text"])["search"]["seeds"] == 3
     history = (await service.http.get(f"{PATH}/{experiment['id']}/history")).json()["items"]
