@@ -7,9 +7,6 @@ from typing import Any
 from adadim_core.answers.document import Answer
 from adadim_core.spec.metrics import METRICS
 
-CURVES = ("h_r", "i_rz", "alpha", "erank_r")
-"""Metrics whose course over training is drawn, beside the one that ranks."""
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -36,10 +33,11 @@ class Material:
     @property
     def drawn(self) -> list[str]:
         """Metrics whose curves are drawn: the one that ranks first."""
-        wanted = dict.fromkeys([self.answer.metric, *CURVES])
-        return [metric for metric in wanted if self.curves.get(metric)]
+        return [metric for metric in wanted_metrics(self.answer) if self.curves.get(metric)]
 
 
 def wanted_metrics(answer: Answer) -> list[str]:
-    """Metrics whose curves a report asks for."""
-    return [name for name in dict.fromkeys([answer.metric, *CURVES]) if name in METRICS]
+    """Metrics whose course over training is drawn: the one that ranks, those of the page's first charts, and those
+    that say why."""
+    drawn = [name for name, metric in METRICS.items() if metric.comparable and (metric.chart or metric.explains)]
+    return list(dict.fromkeys([answer.metric, *drawn]))

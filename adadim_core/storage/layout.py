@@ -31,6 +31,11 @@ DATA = "data"
 """The folder of the records of data sets."""
 ELAPSED = "elapsed.json"
 TUNE = "tune"
+CHECKPOINT = "checkpoint.pt"
+"""In a trial's folder: where the trial goes on."""
+PREVIOUS_CHECKPOINT = "checkpoint.previous.pt"
+CHECKPOINTS = "checkpoint*.pt"
+"""Pattern of both, and of one that was set aside."""
 
 
 def trial(number: int) -> str:
@@ -40,7 +45,7 @@ def trial(number: int) -> str:
 
 def checkpoint(number: int) -> str:
     """Where a trial goes on."""
-    return f"{trial(number)}/checkpoint.pt"
+    return f"{trial(number)}/{CHECKPOINT}"
 
 
 def encoder(number: int, part: Literal["safetensors", "json"]) -> str:

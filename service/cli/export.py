@@ -13,12 +13,11 @@ from typing import Literal
 from adadim_core.storage.atomic import write_atomically
 from service.client import Client, ClientError
 
-Form = Literal["csv", "parquet", "tensorboard"]
 Rows = Literal["points", "trials"]
 _OF_A_POINT = ("trial", "metric", "step", "epoch", "time", "value")
 
 
-def export_rows(client: Client, experiment_id: int, rows: Rows, form: Form, output: Path | None) -> str:
+def export_rows(client: Client, experiment_id: int, rows: Rows, form: str, output: Path | None) -> str:
     """Write an experiment's points or trials; says what was written. Raises ClientError, OSError."""
     if form == "tensorboard":
         if rows == "trials":

@@ -16,7 +16,6 @@ from adadim_core.spec.report import decode_float
 from service.cli.connection import connect, is_here
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
-from service.cli.export import Form as ExportForm
 from service.cli.export import Rows as ExportRows
 from service.cli.export import export_rows
 from service.cli.lifecycle import app as lifecycle_app
@@ -184,7 +183,7 @@ def export(
     experiment: ExperimentArgument,
     *,
     rows: Annotated[ExportRows, typer.Option(help="points, or trials: one row each.")] = "points",
-    form: Annotated[ExportForm, typer.Option("--format", help="csv, parquet or tensorboard.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="csv, parquet or tensorboard.")] = "csv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to: a file; for tensorboard a folder.")
     ] = None,

@@ -1,7 +1,7 @@
 """HTTP: an experiment's points, or its trials, as a file."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
@@ -11,17 +11,24 @@ from service.context import Context, CurrentContext
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.exports import service
-from service.exports.formats import Csv, Format, Parquet
+from service.exports.formats import FORMATS, Format
 from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1", tags=["exports"], responses=PROBLEM_RESPONSES)
 
-_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+if TYPE_CHECKING:
+    _Name = str
+else:  # a Literal, so that the document of the API lists the names
+    _Name = Literal[tuple(FORMATS)]
 
-
-_Form = Annotated[Literal["csv", "parquet"], Path(description="csv or parquet.")]
+_Form = Annotated[_Name, Path(description=f"{' or '.join(FORMATS)}.")]
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {name.partition(";")[0]: {"schema": {"type": "string"}} for name in _MEDIA_TYPES.values()}}
+    200: {
+        "content": {
+            name.partition(";")[0]: {"schema": {"type": "string"}}
+            for name in (kind.media_type for kind in FORMATS.values())
+        }
+    }
 }
 
 
@@ -54,13 +61,12 @@ async def _export(context: Context, experiment_id: int, rows: service.Rows, form
     if service.under_way.locked():
         detail = f"{service.MAX_AT_ONCE} exports are under way here, which is the limit; try again later."
         raise Problem(429, "Too many exports", detail, headers={"Retry-After": "10"})
-    encoder: Format = Csv()
-    if form == "parquet":
-        encoder = Parquet({"experiment": experiment.id, "name": experiment.name, "spec": experiment.spec})
+    kind = FORMATS[form]
+    encoder = kind.make({"experiment": experiment.id, "name": experiment.name, "spec": experiment.spec})
     name = f"experiment-{experiment_id}{'-trials' if rows == 'trials' else ''}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Accel-Buffering": "no"}
     pieces = _counted(context, experiment_id, rows, encoder)
-    return StreamingResponse(pieces, media_type=_MEDIA_TYPES[form], headers=headers)
+    return StreamingResponse(pieces, media_type=kind.media_type, headers=headers)
 
 
 async def _counted(context: Context, experiment_id: int, rows: service.Rows, encoder: Format) -> AsyncIterator[bytes]:

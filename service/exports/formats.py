@@ -5,6 +5,8 @@ Knows nothing of what the columns mean or where rows come from.
 
 import io
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -23,6 +25,15 @@ class Format(Protocol):
 
     def end(self) -> bytes:
         """The rest."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format people may ask for."""
+
+    media_type: str
+    make: Callable[[dict[str, Any]], Format]
+    """Takes what a file says of itself, where its format has room for that: experiment, name and spec."""
 
 
 class Csv:
@@ -90,3 +101,10 @@ class _Pieces(io.RawIOBase):
     def take(self) -> bytes:
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
+
+
+FORMATS = {
+    "csv": Kind("text/csv; charset=utf-8", lambda _: Csv()),
+    "parquet": Kind("application/vnd.apache.parquet", Parquet),
+}
+"""Name, which ends the file's name too, to format."""

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from worker_harness import tiny_spec
 
+from adadim_core.checkpoint import previous_checkpoint
 from adadim_core.spec import ExperimentSpec, validate_spec
+from adadim_core.storage import layout
 from adadim_core.storage.object_store import StorageAway
 from tests.object_stores import S3
 from workers.context import RunContext
@@ -183,3 +185,8 @@ def test_the_scratch_folder_is_this_user_s_alone(place: str, tmp_path: Path, mon
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="is not this user's own folder"):
         open_storage(place)
+
+
+def test_the_layout_knows_how_a_previous_checkpoint_is_called() -> None:
+    assert previous_checkpoint(Path(layout.CHECKPOINT)).name == layout.PREVIOUS_CHECKPOINT
+    assert Path(layout.PREVIOUS_CHECKPOINT).match(layout.CHECKPOINTS)

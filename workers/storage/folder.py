@@ -142,10 +142,10 @@ class Storage:
     def checkpointed(self) -> set[int]:
         """Numbers of the trials that have a checkpoint, be it the one before one that was never finished."""
         if self.store is None:
-            files = [*self.root.glob("trials/*/checkpoint.pt"), *self.root.glob("trials/*/checkpoint.previous.pt")]
-            return {int(path.parent.name) for path in files}
+            names = (layout.CHECKPOINT, layout.PREVIOUS_CHECKPOINT)
+            return {int(path.parent.name) for name in names for path in self.root.glob(f"trials/*/{name}")}
         keys = map(PurePosixPath, self.store.sizes(patience=PATIENCE_SECONDS))
-        return {int(key.parent.name) for key in keys if key.match("trials/*/checkpoint.pt")}
+        return {int(key.parent.name) for key in keys if key.match(f"trials/*/{layout.CHECKPOINT}")}
 
     def remove_checkpoint(self, number: int) -> None:
         """Remove a trial's checkpoint, with the one before it and what killed processes left of others.
@@ -153,7 +153,7 @@ class Storage:
         What cannot be removed stays, with a warning.
         """
         try:
-            for path in self.trial(number).glob("*checkpoint*.pt*"):
+            for path in self.trial(number).glob(f"*{layout.CHECKPOINTS}*"):
                 path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("cannot remove the checkpoint of trial %d: %s", number, error)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from adadim_core.spec import ExperimentSpec, TrialPlan
 from adadim_core.spec.metrics import METRICS
+from adadim_core.storage import layout
 from workers.context import RunContext
 from workers.log import OutputLog
 from workers.reporting.reporter import PointReporter
@@ -293,7 +294,7 @@ class TrialRun:
                 reason=stopped,
             ),
         )
-        for copy in (*folder.glob("encoder.*"), folder / "README.md", *folder.glob("checkpoint*.pt")):
+        for copy in (*folder.glob("encoder.*"), folder / "README.md", *folder.glob(layout.CHECKPOINTS)):
             self._storage.clear_scratch(copy)
 
 
