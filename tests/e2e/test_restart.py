@@ -8,13 +8,11 @@ import psutil
 import pytest
 
 from service.client import Client
-from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
+from tests.e2e.conftest import ServiceProcess, run_service, series, sweep, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 EPOCHS = 10
-EPOCHS_OF_FOUR = (60, 2, 2, 2)
-"""Of four sweeps. The first holds both cores until all of them have come and the service has gone."""
 ONE_AT_A_TIME = "resources: {max_concurrent_trials: 1}\n"
 
 
@@ -69,31 +67,44 @@ def test_sigterm_leaves_nothing_behind_and_a_restart_takes_up_what_ran(own_servi
     _assert_complete(client, experiment_id)
 
 
-def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_point(own_service: ServiceProcess) -> None:
-    """Four sweeps run and a fifth experiment is being handed over when the only replica is killed."""
+@pytest.mark.parametrize(
+    "epochs_of", [(40, 2), pytest.param((60, 2, 2, 2), marks=pytest.mark.slow)], ids=["two sweeps", "four sweeps"]
+)
+def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_point(
+    tmp_path_factory: pytest.TempPathFactory, epochs_of: tuple[int, ...]
+) -> None:
+    """Sweeps run in every slot and another experiment is being handed over when the only replica is killed.
+
+    The first sweep holds both cores until all of them have come and the service has gone.
+    """
+    for own_service in run_service(tmp_path_factory, ADADIM_SLOTS=str(len(epochs_of))):
+        _kill_and_go_on(own_service, epochs_of)
+
+
+def _kill_and_go_on(own_service: ServiceProcess, epochs_of: tuple[int, ...]) -> None:
     client = own_service._connect()
     assert client is not None
-    sweeps = [client.submit(sweep(EPOCHS_OF_FOUR[0]))["id"]]
+    sweeps = [client.submit(sweep(epochs_of[0]))["id"]]
     wait_for(lambda: _some_progress(client, sweeps[0], points=2), timeout_s=120, what="first points")
-    sweeps += [client.submit(sweep(epochs) + ONE_AT_A_TIME)["id"] for epochs in EPOCHS_OF_FOUR[1:]]
+    sweeps += [client.submit(sweep(epochs) + ONE_AT_A_TIME)["id"] for epochs in epochs_of[1:]]
     for experiment_id in sweeps:
-        wait_for(lambda i=experiment_id: client.experiment(i)["state"] == "running", timeout_s=120, what="four sweeps")
+        wait_for(lambda i=experiment_id: client.experiment(i)["state"] == "running", timeout_s=120, what="all sweeps")
     drivers = own_service.drivers()
-    assert len(drivers) == 4
+    assert len(drivers) == len(sweeps)
 
-    client.pause(sweeps[3])  # makes room for the fifth, at no particular moment
-    late = client.submit("{name: late, training: {epochs: 1, warmup_epochs: 0}, model: {backbone: conv_small}}")["id"]
+    client.pause(sweeps[-1])  # makes room for one more, at no particular moment
+    late = client.submit(sweep(epochs=2).partition("search:")[0])["id"]  # a single run
     own_service.stop(signal.SIGKILL)
-    assert sum(driver.is_running() for driver in drivers) >= 3, "training goes on"
+    assert sum(driver.is_running() for driver in drivers) >= len(sweeps) - 1, "training goes on"
     client = own_service.start()
     wait_for(lambda: _is_handed_over(own_service, client, late), timeout_s=60, what="dispatch goes on")
-    wait_for(lambda: client.experiment(sweeps[3])["state"] in ("paused", "succeeded"), timeout_s=60, what="the pause")
-    client.resume(sweeps[3])
+    wait_for(lambda: client.experiment(sweeps[-1])["state"] in ("paused", "succeeded"), timeout_s=60, what="the pause")
+    client.resume(sweeps[-1])
     for experiment_id in [*sweeps, late]:
         ended = _wait_for_success(client, experiment_id)
         assert ended["state"] == "succeeded", ended["state_reason"]
-        assert ended["attempt"] == 1 or experiment_id in (sweeps[3], late), "the same attempt finished it"
-    for experiment_id, epochs in zip(sweeps, EPOCHS_OF_FOUR, strict=True):
+        assert ended["attempt"] == 1 or experiment_id in (sweeps[-1], late), "the same attempt finished it"
+    for experiment_id, epochs in zip(sweeps, epochs_of, strict=True):
         _assert_complete(client, experiment_id, epochs)
     assert own_service.stop() == 0
     gone = psutil.wait_procs(own_service.processes(), timeout=30)[1]
