@@ -10,6 +10,8 @@ from gpu_packing import Pack
 from adadim_core import Trainer
 from adadim_core.spec import ExperimentSpec, validate_spec
 
+pytestmark = pytest.mark.slow  # a prototype and a count of operations: no promise of the README
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:

@@ -52,6 +52,7 @@ def lives(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path: Path) -> None:
     child = tmp_path / "child"
     programs = {
@@ -67,6 +68,7 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path: Path) -> None:
     assert not lives(int(child.read_text())), "what the hanging part had started lives on"
 
 
+@pytest.mark.slow
 def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
     hangs = ["import time; time.sleep(600)"]
     OtherParts.least_seconds, before = 1.0, OtherParts.least_seconds

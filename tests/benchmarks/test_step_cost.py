@@ -7,6 +7,8 @@ from step_cost import Operator, Rates, StepCost, count_step
 from adadim_core.spec import validate_spec
 from adadim_core.trainer import Trainer
 
+pytestmark = pytest.mark.slow  # a prototype and a count of operations: no promise of the README
+
 N, WIDTH, HIDDEN, OUT = 16, 4, 24, 40
 
 

@@ -211,6 +211,7 @@ def below_a_path(lab: Lab) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_it_works_below_a_path_of_a_proxy(blank: Page, lab: Lab, below_a_path: str) -> None:
     number, worker = lab.start(sweep(epochs=2))
     worker.report(series=[worker.points(0, range(1, 4), h_r=1.0)], trials=[{"number": 0, "state": "running"}])
@@ -249,6 +250,7 @@ def test_a_token_is_what_opens_it(blank: Page, lab: Lab, console: Console) -> No
     console.expect_failed_requests()  # 401
 
 
+@pytest.mark.slow
 def test_the_list_follows_experiments_on_older_pages_too(page: Page, lab: Lab) -> None:
     number, worker = lab.start(sweep(3).replace("e2e-sweep", "the-oldest"))
     for k in range(51):
@@ -404,6 +406,7 @@ def test_what_others_write_is_shown_as_text(page: Page, lab: Lab) -> None:
     expect(page.locator(".reason")).to_have_text(HTML)
 
 
+@pytest.mark.slow
 def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
     number, worker = lab.start("{name: long}")
     worker.report(series=[worker.points(0, range(10_000), h_r=lambda k: k % 100)])
@@ -429,6 +432,7 @@ def test_a_long_series_shows_more_when_zoomed(page: Page, lab: Lab) -> None:
     wait_for(lambda: points() < zoomed, timeout_s=30, what="the whole as before")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_deleted_experiment_says_so(page: Page, lab: Lab, console: Console) -> None:
     number, worker = lab.start(sweep(3))
     worker.report(series=[worker.points(0, range(2), h_r=1.0)])

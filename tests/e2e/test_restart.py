@@ -12,7 +12,7 @@ from tests.e2e.conftest import ServiceProcess, run_service, series, sweep, wait_
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-EPOCHS = 10
+EPOCHS = 6
 ONE_AT_A_TIME = "resources: {max_concurrent_trials: 1}\n"
 
 
@@ -53,7 +53,7 @@ def _wait_for_success(client: Client, experiment_id: int) -> dict[str, object]:
 def test_sigterm_leaves_nothing_behind_and_a_restart_takes_up_what_ran(own_service: ServiceProcess) -> None:
     client = own_service._connect()
     assert client is not None
-    experiment_id = client.submit(sweep(EPOCHS))["id"]
+    experiment_id = client.submit(sweep(EPOCHS) + ONE_AT_A_TIME)["id"]
     wait_for(lambda: _some_progress(client, experiment_id), timeout_s=120, what="first points")
 
     assert len(own_service.processes()) > 10  # PostgreSQL, Ray's own, driver, trial actors

@@ -122,6 +122,7 @@ def test_curl_alone_submits_follows_and_reads(service: ServiceProcess, client: C
     assert {part["metric"] for part in metrics["series"]} == {"h_r", "i_rz"}
 
 
+@pytest.mark.slow
 def test_prometheus_shows_running_trials_and_cancel_ends_them(service: ServiceProcess, client: Client) -> None:
     experiment_id = client.submit(sweep(epochs=5000))["id"]
 

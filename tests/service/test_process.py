@@ -251,6 +251,7 @@ async def test_two_services_on_one_database_share_the_work(start_service: Callab
     await until(ready)
 
 
+@pytest.mark.slow
 async def test_a_service_with_a_local_cluster_does_not_share_its_database(
     serve: Callable[..., Served], ray: RayStandIn, database_url: str
 ) -> None:

@@ -157,6 +157,7 @@ def test_with_no_time_left_what_has_begun_need_not_wait_for_the_others(tmp_path:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_race_on_a_cluster_and_its_extension(run_workers: Callable[..., WorkerRun]) -> None:
     """Learning rates that learn nothing are dropped; more seeds leave out what was decided, and train nothing again."""

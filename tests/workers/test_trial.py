@@ -80,6 +80,7 @@ def test_a_trial_that_is_told_to_end_does_so_in_its_next_step(actor: Actor, cont
     assert context.storage.checkpointed() == {0}, "it may be the best"
 
 
+@pytest.mark.slow
 def test_the_first_point_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
     code = """
 import json, sys, threading
