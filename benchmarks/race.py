@@ -1,9 +1,10 @@
-"""Operating characteristics of the race: how often it drops the true best, and what it saves over the full grid.
+"""Operating characteristics of the race: how often it and its answer are wrong, and what it saves over the full grid.
 
 .venv/bin/python benchmarks/race.py            # 2,000 simulated sweeps a row, about two minutes
 
 Noise is in units of the standard deviation of one replicate, after what a seed does to all configurations alike. The
-true best is configuration 0; where several are equally good it stands for any of them.
+true best is configuration 0; where several are equally good it stands for any of them. A configuration is wrongly
+called different if it is no worse than the leader for which the race drops it, or the answer calls it worse.
 """
 
 import sys
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from machine import describe
 
-from adadim_core.answers.race import Rule, standing
+from adadim_core.answers.estimates import ALPHA, adjusted_means, compare
+from adadim_core.answers.race import SPENT, Rule, Standing, standing
 from adadim_core.answers.student import Floats
 
 FIRST, MOST, CONFIGURATIONS = 3, 10, 12
@@ -65,6 +67,9 @@ SCENARIOS = (
     Scenario("half are worse by 20, the others by 6", half_worse(20, 6), clearly_worse=True),
     Scenario("half are worse by 20, the others by 0.3; no indifference", half_worse(20, 0.3)),
     Scenario("evenly spaced by 2", -2.0 * np.arange(CONFIGURATIONS)),
+    Scenario("2 configurations, equal", np.zeros(2)),
+    Scenario("4 configurations, equal", np.zeros(4)),
+    Scenario("4 configurations, equal, indifference 4", np.zeros(4), 4),
     Scenario("all equal", EQUAL),
     Scenario("all equal, indifference 4", EQUAL, 4),
     Scenario("all equal, the best four times as noisy", EQUAL, noise=uneven),
@@ -79,6 +84,8 @@ class Characteristics:
 
     best_dropped: float
     """Share of the races that dropped the true best."""
+    wrong: float
+    """Share of the races in which one or more were wrongly called different, by the race or by its answer."""
     trials: float
     """Trials trained, as a share of the full grid's."""
     seeds: float
@@ -90,28 +97,50 @@ def simulate(scenario: Scenario, sweeps: int, seed: int = 0) -> Characteristics:
     rng = np.random.default_rng(seed)
     shape = (len(scenario.means), MOST)
     rule = Rule(FIRST, MOST, "max", scenario.indifference)
-    lost, trials, seeds = 0, 0, 0
+    lost, wrong, trials, seeds = 0, 0, 0, 0
     for _ in range(sweeps):
         values = scenario.means[:, None] + scenario.noise(rng, shape) + SEED_SD * rng.standard_normal(MOST)
         found = standing(values, np.ones(shape, bool), rule)
         lost += 0 in found.dropped
+        wrong += _calls_wrongly(scenario.means, values, found)
         trials += sum(drop.seeds for drop in found.dropped.values())
         trials += (len(scenario.means) - len(found.dropped)) * found.seeds
         seeds += found.seeds
-    return Characteristics(lost / sweeps, trials / (sweeps * shape[0] * MOST), seeds / sweeps)
+    return Characteristics(lost / sweeps, wrong / sweeps, trials / (sweeps * shape[0] * MOST), seeds / sweeps)
+
+
+def _calls_wrongly(means: Floats, values: Floats, found: Standing) -> bool:
+    """Whether the race or its answer takes a configuration to be worse than one that is no better."""
+    if any(drop.leader is not None and means[k] >= means[drop.leader] for k, drop in found.dropped.items()):
+        return True
+    trained = values.copy()
+    for k in range(len(values)):
+        trained[k, found.dropped[k].seeds if k in found.dropped else found.seeds :] = np.nan
+    pairs, leader = compare(trained, alpha=ALPHA - SPENT), int(np.argmax(adjusted_means(trained)))
+    for k in range(len(values)):
+        if k != leader and means[k] >= means[leader]:
+            pair = pairs.index(min(k, leader), max(k, leader))
+            behind = pairs.mean[pair] < 0 if k < leader else pairs.mean[pair] > 0
+            if behind and pairs.different[pair]:
+                return True
+    return False
 
 
 def main() -> None:
     sweeps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     print(describe("numpy"))
-    print(f"{CONFIGURATIONS} configurations, {FIRST} to {MOST} seeds, {sweeps} sweeps a row\n")
-    print("| the sweep as it truly is | best dropped | trials of the full grid | seeds at the end |")
-    print("|---|---|---|---|")
+    print(f"{CONFIGURATIONS} configurations unless said, {FIRST} to {MOST} seeds, {sweeps} sweeps a row\n")
+    print(
+        "| the sweep as it truly is | best dropped | one wrongly called different | trials of the full grid "
+        "| seeds at the end |"
+    )
+    print("|---|---|---|---|---|")
     bad = []
     for scenario in SCENARIOS:
         found = simulate(scenario, sweeps)
-        print(f"| {scenario.name} | {found.best_dropped:.1%} | {found.trials:.0%} | {found.seeds:.1f} |", flush=True)
-        if found.best_dropped > 0.05 or (scenario.clearly_worse and found.trials > 0.6):
+        errors = f"{found.best_dropped:.1%} | {found.wrong:.1%}"
+        print(f"| {scenario.name} | {errors} | {found.trials:.0%} | {found.seeds:.1f} |", flush=True)
+        if max(found.best_dropped, found.wrong) > ALPHA or (scenario.clearly_worse and found.trials > 0.6):
             bad.append(scenario.name)
     if bad:
         sys.exit(f"outside of what is promised: {'; '.join(bad)}")

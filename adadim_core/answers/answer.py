@@ -35,6 +35,7 @@ from adadim_core.answers.estimates import (
     mean_interval,
     seeds_to_settle,
 )
+from adadim_core.answers.race import SPENT
 from adadim_core.answers.ranking import kendall
 from adadim_core.answers.student import Floats
 from adadim_core.spec import ExperimentSpec, trial_label
@@ -55,6 +56,8 @@ class Question:
     """Whether it varies more than the seed."""
     changes_values: bool
     """Whether trials change their values while they train: a population."""
+    level: float
+    """Family-wise error of the comparisons."""
     default_seed: int
     images: int | None
     """Size of the test set, if the data set has a fixed size; None: it is derived from the values."""
@@ -70,6 +73,7 @@ class Question:
             sweep=search is not None,
             chosen=search is not None and set(search.space) != {SEED_PATH},
             changes_values=search is not None and search.scheduler.name == "pbt",
+            level=_level(search.scheduler.name if search else None),
             default_seed=spec.training.seed,
             images=None if spec.context["own_data"] else DATASETS[spec.data.dataset].test_images,
             label=functools.partial(_label, spec),
@@ -85,10 +89,16 @@ class Question:
             sweep=bool(search),
             chosen=set(search.get("space") or {SEED_PATH: None}) != {SEED_PATH},
             changes_values=(search.get("scheduler") or {}).get("name") == "pbt",
+            level=_level((search.get("scheduler") or {}).get("name")),
             default_seed=(fields.get("training") or {}).get("seed", 0),
             images=None,
             label=_values_as_label,
         )
+
+
+def _level(scheduler: str | None) -> float:
+    """A race has spent a part of the error on its looks at the same values."""
+    return ALPHA - SPENT if scheduler == "race" else ALPHA
 
 
 def _label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
@@ -117,11 +127,11 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     ranked = _rankable(question, configurations, varied)
     images = _images(question, configurations)
     values = _values(ranked, question.metric)
-    pairs = compare(values, step=1 / images if images else 0.0)
+    pairs = compare(values, step=1 / images if images else 0.0, alpha=question.level)
     standings = _standings(question, values, pairs)
     verdict: Verdict = "no statement" if standings is None else standings.verdict
     beside = [m for m in EXPLAINING if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
-    comparisons = {m: compare(_values(ranked, m)) for m in beside} if len(ranked) > 1 else {}
+    comparisons = {m: compare(_values(ranked, m), alpha=question.level) for m in beside} if len(ranked) > 1 else {}
     comparisons[question.metric] = pairs
     documents = _documents(question, configurations, ranked, standings, comparisons, images)
     result = Answer(
@@ -140,6 +150,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
         resolution=_resolution(images, values, standings),
         method=Method(
             confidence=1 - ALPHA,
+            level=question.level,
             test="paired t test over common seeds, two-sided",
             adjustment="Holm, over all pairs of ranked configurations",
             comparisons=pairs.tested,

@@ -37,7 +37,7 @@ class Difference(_Document):
     """95 % interval of this difference taken alone; null, as all below, where the seeds do not allow a test."""
     low_adjusted: float | None = None
     high_adjusted: float | None = None
-    """Interval that agrees with the verdict over all comparisons: it excludes 0 just where p_adjusted <= 0.05."""
+    """Interval that agrees with the verdict over all comparisons: excludes 0 just where p_adjusted <= method.level."""
     p: float | None = None
     """Of the two-sided paired t test."""
     p_adjusted: float | None = None
@@ -110,6 +110,9 @@ class Method(_Document):
     """The method behind the verdict."""
 
     confidence: float
+    """Of the intervals of means and of single differences."""
+    level: float
+    """Family-wise error of all comparisons: 0.05, after a race what its looks left of it."""
     test: str
     adjustment: str
     comparisons: int

@@ -16,7 +16,7 @@ import numpy as np
 from adadim_core.answers.student import Floats, quantile, tail
 
 ALPHA = 0.05
-"""One minus the confidence: of every interval, and the family-wise error of all comparisons together."""
+"""One minus the confidence of every interval, and the family-wise error of all comparisons of a sweep together."""
 _POWER = 0.8
 _LARGEST_TEST_SET = 200_000
 _DIFFERENT_SHARES = 4
@@ -68,9 +68,11 @@ class Pairs:
     """Two-sided, of the paired t test."""
     adjusted: Floats
     """After Holm's adjustment over all pairs."""
+    alpha: float
+    """Family-wise error of all of them together."""
     level: float
     """1 - level is the confidence of the intervals that agree with Holm's verdict: they exclude 0 just where
-    `adjusted` is at most ALPHA."""
+    `adjusted` is at most `alpha`."""
 
     def index(self, first: int, second: int) -> int:
         """Position of the pair first < second."""
@@ -79,7 +81,7 @@ class Pairs:
     @property
     def different(self) -> np.ndarray:
         """Whether each pair differs beyond doubt."""
-        return self.adjusted <= ALPHA  # NaN is not
+        return self.adjusted <= self.alpha  # NaN is not
 
     @property
     def tested(self) -> int:
@@ -92,7 +94,7 @@ class Pairs:
         return quantile(level, n - 1) * float(self.sd[pair]) / math.sqrt(n)
 
 
-def compare(values: Floats, *, step: float = 0.0) -> Pairs:
+def compare(values: Floats, *, step: float = 0.0, alpha: float = ALPHA) -> Pairs:
     """Paired t tests of all pairs of configurations with Holm's adjustment.
 
     All pairs are the family, not only those with the best: which configuration is best was read off the same data.
@@ -100,6 +102,7 @@ def compare(values: Floats, *, step: float = 0.0) -> Pairs:
     Args:
         values: (K, S), finite, or NaN where a configuration has no replicate of the seed.
         step: the metric's resolution. Differences spread no less than those of two rounded numbers, step / sqrt(6).
+        alpha: the family-wise error of all comparisons together.
     """
     k = len(values)
     first, second = np.triu_indices(k, 1)
@@ -115,8 +118,8 @@ def compare(values: Floats, *, step: float = 0.0) -> Pairs:
         t = np.where(sd > 0, mean / (sd / np.sqrt(n)), np.nan)
     p = np.where((sd == 0) & (n >= 2), np.where(mean == 0, 1.0, np.nan), tail(t, n - 1))
     adjusted = holm(p)
-    open_pairs = int((np.isfinite(p) & ~(adjusted <= ALPHA)).sum())
-    return Pairs(k, n, mean, sd, p, adjusted, ALPHA / max(open_pairs, 1))
+    open_pairs = int((np.isfinite(p) & ~(adjusted <= alpha)).sum())
+    return Pairs(k, n, mean, sd, p, adjusted, alpha, alpha / max(open_pairs, 1))
 
 
 def holm(p: Floats) -> Floats:

@@ -6,7 +6,6 @@ Owns the wording of an answer. Does not own its numbers.
 from dataclasses import dataclass
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer
-from adadim_core.answers.estimates import ALPHA
 from adadim_core.answers.numbers import decimals_for, number, plain
 from adadim_core.answers.table import difference as interval
 from adadim_core.answers.table import mean
@@ -174,7 +173,7 @@ class Words:
             difference = other.differences.get(metric)
             if difference is None or difference.p_adjusted is None:
                 continue
-            if difference.p_adjusted <= ALPHA:
+            if difference.p_adjusted <= self.answer.method.level:
                 word = "higher" if difference.mean > 0 else "lower"
                 moved.append(f"{word} {short_metric_title(metric)} ({interval(difference, metric)})")
             else:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+LEAST_PROBABILITY = 1e-12
+"""Tails are exact to about 1e-16, so that smaller probabilities have no quantile worth the name."""
+
 
 def tail(t: Floats, df: NDArray[np.int64]) -> Floats:
     """P(|T| >= |t|), elementwise: the two-sided p value. NaN where t is NaN or df < 1.
@@ -33,10 +36,10 @@ def quantile(probability: float, df: int) -> float:
     """The t with P(|T| >= t) = probability: half the width of an interval at level 1 - probability, in errors.
 
     Raises:
-        ValueError: the probability is not in (0, 1), or df < 1.
+        ValueError: the probability is not in [1e-12, 1), or df < 1.
     """
-    if not 0 < probability < 1 or df < 1:
-        raise ValueError(f"a probability in (0, 1) and df >= 1 are needed, not {probability} and {df}")
+    if not LEAST_PROBABILITY <= probability < 1 or df < 1:
+        raise ValueError(f"a probability in [1e-12, 1) and df >= 1 are needed, not {probability} and {df}")
     low, high = 0.0, 1.0
     while _tail(high, df) > probability:
         low, high = high, 2 * high

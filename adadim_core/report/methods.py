@@ -49,7 +49,7 @@ def _comparison(material: Material) -> str:
     return (
         f"{len(ranked)} configurations were compared by {answer.title} over {len(seeds)} common seeds "
         f"({', '.join(map(str, seeds))}): {method.test}, adjusted by {method.adjustment} "
-        f"({method.comparisons} comparisons, family-wise error {1 - method.confidence:.2g}); intervals are "
+        f"({method.comparisons} comparisons, family-wise error {method.level:.2g}); intervals are "
         f"{100 * method.confidence:.0f} % t intervals."
     )
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.base import Kind, NonNegativeFloat, PositiveFloat, Probability, Section
-from adadim_core.spec.seeds import SeedRange
+from adadim_core.spec.seeds import MOST_OF_RACE, SeedRange
 from adadim_core.spec.space import Choice, leaves
 
 if TYPE_CHECKING:
@@ -143,6 +143,11 @@ class Race(SchedulerKind):
     def check_search(self, search: "SearchSpec") -> None:
         if not isinstance(search.seeds, SeedRange):
             raise ValueError("scheduler race needs the seeds it may use, as in seeds: {first: 3, most: 10}")
+        if search.seeds.most > MOST_OF_RACE:
+            raise ValueError(
+                f"seeds.most ({search.seeds.most}) must be at most {MOST_OF_RACE}: each look of a race decides by a "
+                "smaller p, and later ones could decide nothing; for more seeds leave out the race and give a number"
+            )
         if ALGORITHMS[search.algorithm].learns:
             others = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.learns)
             raise ValueError(

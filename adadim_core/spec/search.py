@@ -17,7 +17,7 @@ from adadim_core.spec.algorithms import ALGORITHMS, AlgorithmName
 from adadim_core.spec.base import Section
 from adadim_core.spec.metrics import METRICS, RankingMetric
 from adadim_core.spec.scheduler import NoScheduler, Scheduler
-from adadim_core.spec.seeds import SEED_PATH, Seeds, seed_count
+from adadim_core.spec.seeds import SEED_PATH, SEED_SECTION, Seeds, seed_count, varies_seed
 from adadim_core.spec.space import Choice, Distribution, Draw, assign, extremes, leaves, locate
 
 MAX_TRIALS = 1_000
@@ -86,7 +86,7 @@ class SearchSpec(Section):
 
     @model_validator(mode="after")
     def _seeds_fit_search(self) -> Self:
-        if SEED_PATH in self.space:
+        if varies_seed(self.space):
             learns = ALGORITHMS[self.algorithm].learns
             if learns or self.scheduler.selects:
                 by = f"algorithm {self.algorithm}" if learns else f"scheduler {self.scheduler.name}"
@@ -96,6 +96,11 @@ class SearchSpec(Section):
                 )
             if self.seeds != 1:
                 raise ValueError(f"{SEED_PATH} is in space, and seeds is set: leave one of them out")
+        elif SEED_SECTION in self.space and self.seeds != 1:
+            raise ValueError(
+                f"{SEED_SECTION} is in space as a whole, its seed included, and seeds is set; vary single fields, "
+                f"as {SEED_SECTION}.lr"
+            )
         if isinstance(self.seeds, list) and len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds lists a seed twice")
         configurations, count = self.trials or combination_count(self.space), seed_count(self.seeds)

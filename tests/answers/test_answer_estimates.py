@@ -19,7 +19,7 @@ from adadim_core.answers.estimates import (
     seeds_to_settle,
 )
 from adadim_core.answers.ranking import kendall
-from adadim_core.answers.student import quantile, tail
+from adadim_core.answers.student import LEAST_PROBABILITY, quantile, tail
 
 NUMBERS = st.floats(-1e3, 1e3, allow_subnormal=False)
 
@@ -32,6 +32,15 @@ def test_tail_is_that_of_scipy(t: float, df: int) -> None:
 @given(probability=st.floats(1e-6, 0.99), df=st.integers(1, 400))
 def test_quantile_is_that_of_scipy(probability: float, df: int) -> None:
     assert quantile(probability, df) == pytest.approx(scipy.stats.t.isf(probability / 2, df), rel=1e-9)
+
+
+@pytest.mark.parametrize("df", range(1, 60))
+def test_the_least_probability_still_has_a_quantile_and_smaller_ones_are_refused(df: int) -> None:
+    expected = scipy.stats.t.isf(LEAST_PROBABILITY / 2, df)
+    assert quantile(LEAST_PROBABILITY, df) == pytest.approx(expected, rel=1e-3)
+    for probability in (LEAST_PROBABILITY / 2, 1e-17, 1e-300, 0.0):
+        with pytest.raises(ValueError, match="a probability in"):
+            quantile(probability, df)
 
 
 @given(st.lists(NUMBERS, min_size=2, max_size=30).filter(lambda v: np.std(v) > 1e-6))

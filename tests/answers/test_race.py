@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweep_rows import question, rows, weighting
 
+from adadim_core.answers.answer import Question, answer
 from adadim_core.answers.estimates import ALPHA, compare
-from adadim_core.answers.race import Rule, Standing, level, standing
-from adadim_core.answers.student import Floats
+from adadim_core.answers.race import SPENT, Rule, Standing, level, standing
+from adadim_core.answers.student import LEAST_PROBABILITY, Floats
 
 RULE = Rule(first=3, most=8, mode="max")
 
@@ -27,10 +29,50 @@ def trials(found: Standing, count: int) -> int:
     return sum(drop.seeds for drop in found.dropped.values()) + (count - len(found.dropped)) * found.seeds
 
 
-def test_the_looks_together_spend_five_percent_however_many_there_are() -> None:
+def race_question(configurations: int, seeds: int = 10) -> Question:
+    """Of a race among the weightings of the made-up rows."""
+    space = {"objective.weighting": {"choice": [weighting(k) for k in range(configurations)]}}
+    return question(space=space, scheduler={"name": "race"}, seeds={"first": 3, "most": seeds})
+
+
+def test_the_looks_together_spend_half_of_the_error_however_many_there_are() -> None:
     levels = [level(look) for look in range(1, 60)]
-    assert sum(levels) == pytest.approx(ALPHA)
+    assert sum(levels) == pytest.approx(SPENT) == pytest.approx(ALPHA / 2)
     assert levels == sorted(levels, reverse=True)
+    assert min(levels) == LEAST_PROBABILITY
+
+
+def test_a_race_of_most_seeds_still_compares_with_its_indifference_at_the_last_look() -> None:
+    values = seeded(5, [0.0, 0.0], seeds=50)
+    found = race(values, Rule(2, 50, "max", indifference=1e-3))
+    assert (found.seeds, found.dropped, found.over) == (50, {}, "most seeds")
+
+
+def test_the_answer_to_a_race_has_the_error_that_its_looks_left() -> None:
+    """The same values, of a p between the two levels, from a grid and from a race."""
+    trials = rows([[0.80, 0.81, 0.80, 0.82], [0.78, 0.80, 0.79, 0.79]])
+    of_grid, of_race = answer(question(), trials), answer(race_question(2), trials)
+    other = of_race.configurations[1].differences["knn_top1"]
+    assert other.p_adjusted is not None
+    assert ALPHA / 2 < other.p_adjusted < ALPHA
+    assert (of_grid.method.level, of_grid.verdict) == (ALPHA, "best")
+    assert (of_race.method.level, of_race.verdict) == (ALPHA - SPENT, "none")
+    assert other.high_adjusted is not None
+    assert other.high_adjusted > 0
+    assert other.high is not None
+    assert other.high < 0  # the 95 % interval of this difference alone
+
+
+def test_a_race_and_its_answer_together_keep_the_error() -> None:
+    """Two equal configurations: how often one is dropped or called different."""
+    sweeps, wrong, asked = 1000, 0, race_question(2)
+    for seed in range(sweeps):
+        values = 0.8 + 0.01 * seeded(seed, [0.0, 0.0], seeds=10)
+        found = race(values, Rule(3, 10, "max"))
+        trained = [of_one[: found.dropped[k].seeds if k in found.dropped else found.seeds].tolist()
+                   for k, of_one in enumerate(values)]  # fmt: skip
+        wrong += bool(found.dropped) or answer(asked, rows(trained)).verdict != "none"
+    assert wrong <= ALPHA * sweeps
 
 
 def test_what_is_worse_beyond_doubt_is_dropped_and_the_best_is_left() -> None:

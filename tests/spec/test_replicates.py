@@ -181,6 +181,43 @@ def test_a_search_that_selects_may_not_choose_the_seed(search: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
+    "alternatives",
+    [
+        [{"seed": 1}, {"seed": 2}],
+        [{"lr": 0.1}, {"lr": 0.1, "seed": {"integer": [0, 9]}}],
+        [{"lr": 0.1}, {"choice": [{"seed": 1}, {"seed": 2}]}],
+    ],
+)
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"algorithm": "tpe", "trials": 2}, "algorithm tpe would choose the luckiest training.seed"),
+        (
+            {"algorithm": "random", "trials": 2, "scheduler": {"name": "asha"}},
+            "scheduler asha would choose the luckiest training.seed",
+        ),
+        (
+            {"algorithm": "random", "trials": 2, "scheduler": {"name": "race"}, "seeds": {"first": 3, "most": 9}},
+            "scheduler race would choose the luckiest training.seed",
+        ),
+        ({"algorithm": "random", "trials": 2, "seeds": 2}, "training.seed is in space, and seeds is set"),
+    ],
+)
+def test_nor_may_it_within_values_of_the_whole_section(
+    search: dict[str, Any], said: str, alternatives: list[Any], problems: Problems
+) -> None:
+    assert said in problems(sweep({"training": {"choice": alternatives}}, **search))[0].message
+
+
+def test_a_grid_over_seeds_within_the_section_takes_no_further_seeds(problems: Problems) -> None:
+    space = {"training": {"choice": [{"seed": 1}, {"seed": 2}]}}
+    assert "training.seed is in space, and seeds is set" in problems(sweep(space, seeds=3))[0].message
+    whole = {"training": {"choice": [{"lr": 0.1}, {"lr": 0.2}]}}
+    assert "training is in space as a whole" in problems(sweep(whole, seeds=3))[0].message
+    assert len(plan_trials(spec(whole))) == 2
+
+
+@pytest.mark.parametrize(
     ("search", "said"),
     [
         ({"seeds": [1, 2, 1]}, "seeds lists a seed twice"),
@@ -188,6 +225,7 @@ def test_a_search_that_selects_may_not_choose_the_seed(search: dict[str, Any], s
         ({"seeds": {"first": 3, "most": 10}}, "{first, most} is for scheduler race"),
         ({"scheduler": {"name": "race"}}, "scheduler race needs the seeds it may use"),
         ({"scheduler": {"name": "race"}, "seeds": {"first": 4, "most": 4}}, "most (4) must be larger than first (4)"),
+        ({"scheduler": {"name": "race"}, "seeds": {"first": 4, "most": 51}}, "most (51) must be at most 50"),
         (
             {"scheduler": {"name": "race"}, "seeds": {"first": 3, "most": 9}, "algorithm": "tpe", "trials": 2},
             "known at its start",
