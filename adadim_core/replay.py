@@ -276,13 +276,18 @@ def _restore(step: TrainingStep, saved: tuple[list[Tensor], ...]) -> None:
 
 @torch.no_grad()
 def _difference(before: tuple[list[Tensor], ...], expected: "_After", found: "_After") -> float:
-    """The largest relative difference of the loss and of the changes of weights, statistics and optimiser state."""
+    """The largest relative difference of the loss and of the changes of weights, statistics and optimiser state.
+
+    Infinite where one of them is not finite: a NaN compares as neither larger nor smaller.
+    """
     numbers = [expected.loss.double(), (found.loss - expected.loss).double()]
     for old, wanted, new in zip(before, expected.state, found.state, strict=True):
         numbers += [_distance(old, wanted), _distance(wanted, new)]
     sizes: list[float] = torch.stack(numbers).tolist()
     if math.isnan(sizes[0]) and math.isnan(found.loss.item()):
         return 0.0  # training diverged, in both
+    if not all(map(math.isfinite, sizes)):
+        return math.inf
     return max(abs(off) / max(abs(size), 1e-30) for size, off in zip(sizes[::2], sizes[1::2], strict=True))
 
 

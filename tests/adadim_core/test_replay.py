@@ -208,6 +208,19 @@ def test_a_recording_that_computes_something_else_is_not_used(tiny_spec, caplog)
     assert_same(points, expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["weights", "statistics", "optimiser"])
+def test_a_replay_that_leaves_no_number_differs_without_limit(part: int, value: float):
+    before, after, found = (tuple([torch.full((3,), x)] for _ in range(3)) for x in (0.0, 1.0, 1.0))
+    loss = torch.tensor(1.0)
+    assert replay._difference(before, replay._After(after, loss), replay._After(found, loss)) == 0
+    found[part][0][1] = value
+    assert replay._difference(before, replay._After(after, loss), replay._After(found, loss)) == torch.inf
+    diverged = torch.tensor(torch.nan)
+    assert replay._difference(before, replay._After(after, diverged), replay._After(found, diverged)) == 0
+    assert replay._difference(before, replay._After(after, loss), replay._After(after, diverged)) == torch.inf
+
+
 @pytest.mark.parametrize(
     ("sections", "backbone", "reason"),
     [
