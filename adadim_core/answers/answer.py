@@ -1,10 +1,11 @@
 """The answer: from trials to the statement which configuration is best, by how much, and what is not known.
 
-Owns the decisions. Does not own the formulas (estimates, ranking), who is a replicate (configurations) or the words
-(sentence).
+Owns what is compared. Does not own the formulas (estimates, ranking), who is a replicate (configurations), who leads
+(standings) or the words (sentence).
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -21,7 +22,6 @@ from adadim_core.answers.document import (
     Difference,
     Method,
     Resolution,
-    Standing,
     Statistics,
     Verdict,
 )
@@ -33,10 +33,10 @@ from adadim_core.answers.estimates import (
     compare,
     image_count,
     mean_interval,
-    seeds_to_settle,
 )
 from adadim_core.answers.race import SPENT
 from adadim_core.answers.ranking import kendall
+from adadim_core.answers.standings import Standings, why_none
 from adadim_core.answers.student import Floats
 from adadim_core.spec import ExperimentSpec, trial_label
 from adadim_core.spec.datasets import DATASETS
@@ -128,7 +128,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     images = _images(question, configurations)
     values = _values(ranked, question.metric)
     pairs = compare(values, step=1 / images if images else 0.0, alpha=question.level)
-    standings = _standings(question, values, pairs)
+    standings = Standings.of(values, pairs, question.mode)
     verdict: Verdict = "no statement" if standings is None else standings.verdict
     beside = [m for m in EXPLAINING if m != question.metric and obstacle(m, varied) is None and _measured(ranked, m)]
     comparisons = {m: compare(_values(ranked, m), alpha=question.level) for m in beside} if len(ranked) > 1 else {}
@@ -154,13 +154,15 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
             test="paired t test over common seeds, two-sided",
             adjustment="Holm, over all pairs of ranked configurations",
             comparisons=pairs.tested,
+            difference_level=pairs.level,
         ),
         configurations=documents,
         without_labels=_agreements(question, configurations, varied),
     )
     separated = {m: (int(pairs.different.sum()), pairs.tested) for m, pairs in comparisons.items()}
     reason = obstacle(question.metric, varied) if question.sweep else None
-    words = sentence.Words(result, _noun(varied), reason, question.sweep, question.changes_values)
+    untested = why_none(pairs) if standings is None else None
+    words = sentence.Words(result, _noun(varied), reason, untested, question.sweep, question.changes_values)
     rows_of_table = zip(documents, table.cells(result), strict=True)
     return result.model_copy(
         update={
@@ -172,16 +174,6 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
             "configurations": [c.model_copy(update={"cells": cells}) for c, cells in rows_of_table],
         }
     )
-
-
-@dataclass(frozen=True)
-class _Standings:
-    """Who leads among the ranked, and how the others stand to it; positions in the list of the ranked."""
-
-    verdict: Verdict
-    leader: int
-    order: list[int]
-    worse: list[bool]
 
 
 def _rankable(question: Question, configurations: list[Configuration], varied: list[str]) -> list[Configuration]:
@@ -203,53 +195,26 @@ def _values(configurations: list[Configuration], metric: str) -> Floats:
     return values
 
 
-def _standings(question: Question, values: Floats, pairs: Pairs) -> _Standings | None:
-    """None if there is nothing to compare."""
-    if len(values) < 2:
-        return None
-    sign = 1.0 if question.mode == "max" else -1.0
-    scores = sign * adjusted_means(values)
-    order = sorted(range(len(values)), key=lambda k: (-scores[k], k))
-    leader = order[0]
-    worse = [k != leader and sign * _paired(pairs, k, leader) < 0 and _different(pairs, k, leader)
-             for k in range(len(values))]  # fmt: skip
-    count = sum(worse)
-    verdict: Verdict = "best" if count == len(values) - 1 else "leads" if count else "none"
-    return _Standings(verdict, leader, order, worse)
-
-
-def _paired(pairs: Pairs, k: int, leader: int) -> float:
-    """Mean of k minus leader over their common seeds."""
-    mean = float(pairs.mean[pairs.index(min(k, leader), max(k, leader))])
-    return mean if k < leader else -mean
-
-
-def _different(pairs: Pairs, k: int, leader: int) -> bool:
-    return bool(pairs.different[pairs.index(min(k, leader), max(k, leader))])
-
-
 def _documents(
     question: Question,
     configurations: list[Configuration],
     ranked: list[Configuration],
-    standings: _Standings | None,
+    standings: Standings | None,
     comparisons: dict[str, Pairs],
     images: int | None,
 ) -> list[ConfigurationAnswer]:
-    """Ranked ones in their order, then the others in the order of their trials."""
+    """The leader, the other ranked ones in their order, then the rest in the order of their trials."""
     position = {id(c): k for k, c in enumerate(ranked)}
     place = {k: rank for rank, k in enumerate(standings.order, start=1)} if standings else {}
     found = []
     for number, configuration in enumerate(configurations):
         k = position.get(id(configuration))
-        differences = {}
-        more = None
+        differences: dict[str, Difference] = {}
+        more = untested = None
         if k is not None and standings is not None and k != standings.leader:
-            differences = {
-                m: d for m, pairs in comparisons.items() if (d := _difference(pairs, k, standings.leader)) is not None
-            }
-            if not standings.worse[k]:
-                more = _more_seeds(comparisons[question.metric], k, standings.leader)
+            found_of = ((m, standings.difference(pairs, k)) for m, pairs in comparisons.items())
+            differences = {m: difference for m, difference in found_of if difference is not None}
+            more, untested = standings.more_seeds(k), standings.untested(k)
         found.append(
             ConfigurationAnswer(
                 number=number,
@@ -258,23 +223,16 @@ def _documents(
                 trials=[trial.number for trial in configuration.trials],
                 seeds=list(configuration.replicates),
                 values=[trial.metrics[question.metric] for trial in configuration.replicates.values()],
-                standing=_standing(k, standings),
+                standing="not ranked" if k is None or standings is None else standings.of_one(k),
                 rank=None if k is None else place.get(k),
                 flags=configuration.flags,
                 statistics=_statistics(question.metric, configuration, images),
                 differences=differences,
                 more_seeds=more,
+                untested=untested,
             )
         )
-    return sorted(found, key=lambda c: (c.rank is None, c.rank, c.number))
-
-
-def _standing(k: int | None, standings: _Standings | None) -> Standing:
-    if k is None or standings is None:
-        return "not ranked"
-    if k == standings.leader:
-        return "best" if standings.verdict == "best" else "leads"
-    return "worse" if standings.worse[k] else "not distinguishable"
+    return sorted(found, key=lambda c: (c.rank is None, c.standing not in ("best", "leads"), c.rank, c.number))
 
 
 def _statistics(metric: str, configuration: Configuration, images: int | None) -> dict[str, Statistics]:
@@ -290,38 +248,10 @@ def _statistics(metric: str, configuration: Configuration, images: int | None) -
     return found
 
 
-def _difference(pairs: Pairs, k: int, leader: int) -> Difference | None:
-    pair = pairs.index(min(k, leader), max(k, leader))
-    n, mean = int(pairs.n[pair]), _paired(pairs, k, leader)
-    if n == 0:
-        return None
-    sd = float(pairs.sd[pair]) if n > 1 else None
-    if not np.isfinite(pairs.p[pair]):
-        return Difference(seeds=n, mean=mean, sd=sd)
-    alone, adjusted = pairs.half_width(pair, ALPHA), pairs.half_width(pair, pairs.level)
-    return Difference(
-        seeds=n,
-        mean=mean,
-        sd=sd,
-        low=mean - alone,
-        high=mean + alone,
-        low_adjusted=mean - adjusted,
-        high_adjusted=mean + adjusted,
-        p=float(pairs.p[pair]),
-        p_adjusted=float(pairs.adjusted[pair]),
-    )
-
-
-def _more_seeds(pairs: Pairs, k: int, leader: int) -> int | None:
-    pair = pairs.index(min(k, leader), max(k, leader))
-    if not np.isfinite(pairs.p[pair]):
-        return None
-    needed = seeds_to_settle(float(pairs.mean[pair]), float(pairs.sd[pair]), pairs.level)
-    return None if needed is None else max(1, needed - int(pairs.n[pair]))
-
-
 def _measured(configurations: list[Configuration], metric: str) -> bool:
-    return any(metric in trial.metrics for c in configurations for trial in c.replicates.values())
+    """Whether a replicate has a finite value of it."""
+    trials = (trial for c in configurations for trial in c.replicates.values())
+    return any(math.isfinite(trial.metrics.get(metric, math.nan)) for trial in trials)
 
 
 def _images(question: Question, configurations: list[Configuration]) -> int | None:
@@ -331,10 +261,10 @@ def _images(question: Question, configurations: list[Configuration]) -> int | No
     return question.images or image_count(_values(configurations, question.metric))
 
 
-def _resolution(images: int | None, values: Floats, standings: _Standings | None) -> Resolution | None:
+def _resolution(images: int | None, values: Floats, standings: Standings | None) -> Resolution | None:
     if images is None or standings is None:
         return None
-    means = np.nanmean(values, axis=1)
+    means = adjusted_means(values)
     spread = float(means.max() - means.min())
     error = binomial_error(float(means[standings.leader]), images)
     return Resolution(
@@ -356,14 +286,14 @@ def _agreements(question: Question, configurations: list[Configuration], varied:
     compared = [c for c in configurations if not c.flags and c.replicates and _measured([c], against)]
     if len(compared) < 2 or question.changes_values or obstacle(against, varied) is not None:
         return []
-    labelled = (1.0 if mode == "max" else -1.0) * np.nanmean(_values(compared, against), axis=1)
+    labelled = (1.0 if mode == "max" else -1.0) * adjusted_means(_values(compared, against))
     found = []
     for measure in (name for name, metric in METRICS.items() if metric.label_free):
         values = _values(compared, measure)
         if obstacle(measure, varied) is not None or not np.isfinite(values).any(axis=1).all():
             continue
         # without a better end (H(R), I(R;Z), rank) higher is taken as better
-        score = (-1.0 if METRICS[measure].higher_is_better is False else 1.0) * np.nanmean(values, axis=1)
+        score = (-1.0 if METRICS[measure].higher_is_better is False else 1.0) * adjusted_means(values)
         tau, picked = kendall(score, labelled), int(np.argmax(score))
         found.append(
             Agreement(

@@ -10,6 +10,7 @@ from adadim_core.answers.configurations import canonical
 from adadim_core.spec.metrics import METRICS
 
 _DATA = ("data", "data.dataset", "data.path")
+_ORDER = ("objective", "objective.mutual_information", "objective.mutual_information.order")
 _NOT_THE_MEASURE = ("evaluation.every_epochs",)
 
 
@@ -27,6 +28,8 @@ def obstacle(metric: str, varied: Iterable[str]) -> str | None:
         section = path.partition(".")[0]
         if known is not None and not known.comparable and section == "objective":
             return "its values under different objectives are different quantities"
+        if known is not None and known.of_the_order and path in _ORDER:
+            return f"it is measured at the order of I(R;Z) in the loss, and {path} differs"
         if path in _DATA:
             return f"{path} differs, so it is measured on different data"
         if known is not None and known.needs_labels and section == "evaluation" and path not in _NOT_THE_MEASURE:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Verdict = Literal["best", "leads", "none", "no statement"]
-Standing = Literal["best", "leads", "not distinguishable", "worse", "not ranked"]
+Standing = Literal["best", "leads", "not distinguishable", "worse", "not compared", "not ranked"]
 
 
 class _Document(BaseModel):
@@ -60,7 +60,8 @@ class ConfigurationAnswer(_Document):
     """The metric of each replicate, in the order of seeds."""
     standing: Standing
     rank: int | None
-    """Order of the means, from 1; null where it is not ranked. What is not distinguishable has no order that counts."""
+    """Order of the means, adjusted for missing seeds, from 1; null where it is not ranked. What is not distinguishable
+    has no order that counts. The leader is the first of those that no other beats beyond doubt."""
     flags: list[str]
     """Why it is not ranked."""
     statistics: dict[str, Statistics]
@@ -71,6 +72,8 @@ class ConfigurationAnswer(_Document):
     """The row of the table, as every surface shows it."""
     more_seeds: int | None
     """About how many more seeds would distinguish it from the leader; null if it is, or none would."""
+    untested: str | None = None
+    """Why it is not compared with the leader; null where it is."""
 
 
 class Resolution(_Document):
@@ -83,7 +86,7 @@ class Resolution(_Document):
     binomial_error: float
     """Standard error of the leader's mean under resampling of the images: sqrt(p (1 - p) / images)."""
     spread: float
-    """Largest minus smallest mean of the ranked configurations."""
+    """Largest minus smallest mean of the ranked configurations, adjusted for missing seeds."""
     saturated: bool
     """The spread is no larger than the binomial error or one image."""
 
@@ -103,7 +106,7 @@ class Agreement(_Document):
     picks: int
     """Number of the configuration it would have chosen."""
     costs: float
-    """How much worse that one's mean is than the best mean, in the metric with labels."""
+    """How much worse that one's mean is than the best mean, in the metric with labels, adjusted for missing seeds."""
 
 
 class Method(_Document):
@@ -117,6 +120,8 @@ class Method(_Document):
     adjustment: str
     comparisons: int
     """Pairs tested."""
+    difference_level: float | None = None
+    """One minus the confidence of each interval `low_adjusted` to `high_adjusted` of the metric that ranks."""
 
 
 class Answer(_Document):
@@ -140,12 +145,12 @@ class Answer(_Document):
     trials_done: int
     trials: int
     leader: int | None
-    """Number of the configuration with the best mean."""
+    """Number of the configuration with the best mean among those that no other beats beyond doubt."""
     resolution: Resolution | None
     """Null if the metric is not a share of images."""
     method: Method
     columns: list[str] = []
     """Headings of the table whose rows are the cells of the configurations."""
-    configurations: Annotated[list[ConfigurationAnswer], Field(description="Ranked ones first, in their order.")]
+    configurations: Annotated[list[ConfigurationAnswer], Field(description="The leader first, then by rank.")]
     without_labels: list[Agreement]
     """For each measure that needs no labels."""

@@ -78,6 +78,19 @@ class Pairs:
         """Position of the pair first < second."""
         return first * (2 * self.count - first - 1) // 2 + second - first - 1
 
+    def of_two(self, one: int, other: int) -> int:
+        """Position of the pair of two, in either order."""
+        return self.index(min(one, other), max(one, other))
+
+    def paired(self, one: int, other: int) -> float:
+        """Mean of one minus the other over their common seeds."""
+        mean = float(self.mean[self.of_two(one, other)])
+        return mean if one < other else -mean
+
+    def has_test(self, one: int, other: int) -> bool:
+        """Whether the two are tested against each other."""
+        return bool(np.isfinite(self.p[self.of_two(one, other)]))
+
     @property
     def different(self) -> np.ndarray:
         """Whether each pair differs beyond doubt."""
@@ -139,20 +152,23 @@ def adjusted_means(values: Floats) -> Floats:
     """Means of configurations as if all had all seeds: least squares of configuration plus seed (Searle et al. 1980).
 
     If none is missing, they are the plain means. Otherwise, a configuration does not lead for having had the easier
-    seeds.
+    seeds. Of seeds that nothing links to the others, no effect is known.
+
+    Args:
+        values: (K, S), with a finite value in each row; NaN where there is no replicate.
     """
     there = np.isfinite(values)
     if there.all():
         means: Floats = values.mean(axis=1)
         return means
-    k, s = values.shape
-    rows, seeds = np.nonzero(there)
-    design = np.zeros((len(rows), k + s))
-    design[np.arange(len(rows)), rows] = 1.0
-    design[np.arange(len(rows)), k + seeds] = 1.0
-    center = float(np.nanmean(values))  # so that the least-norm solution shares out the rest evenly
-    solution = np.linalg.lstsq(design, values[there] - center, rcond=None)[0]
-    adjusted: Floats = center + solution[:k] + solution[k:].mean()
+    counts = there.sum(axis=1)
+    plain = np.where(there, values, 0.0).sum(axis=1) / counts
+    # The normal equations without the configurations, of which there may be hundreds. The least-norm effects of seeds
+    # sum to zero over all configurations that are linked by common seeds.
+    equations = np.diag(there.sum(axis=0)) - there.T @ (there / counts[:, None])
+    left = np.where(there, values - plain[:, None], 0.0).sum(axis=0)
+    effects = np.linalg.pinv(equations, rcond=1e-9, hermitian=True) @ left
+    adjusted: Floats = plain - there @ effects / counts
     return adjusted
 
 

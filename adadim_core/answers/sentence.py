@@ -30,6 +30,8 @@ class Words:
     """What is compared: weightings or configurations."""
     obstacle: str | None
     """Why the metric cannot be compared across the configurations, if it cannot."""
+    untested: str | None
+    """Why ranked configurations have no standing, if they have none."""
     sweep: bool
     changes_values: bool
 
@@ -84,8 +86,19 @@ class Words:
             parts.append(f"{short_metric_title(measure.measure)} {cost} ({tau})")
         title = within_sentence(metric_title(against))
         said = f"Chosen without labels, the best mean {title} would have been missed by: {'; '.join(parts)}."
-        noise = " The means are within noise, so that tells little." if self.answer.verdict == "none" else ""
-        return said + noise
+        if self.answer.verdict == "none":
+            return f"{said} The means are within noise, so that tells little."
+        if self.answer.verdict == "no statement":
+            return (
+                f"{said} The means are of {self._seeds_behind(against)} each and were not tested, so that tells little."
+            )
+        return said
+
+    def _seeds_behind(self, metric: str) -> str:
+        """How many seeds the means of a metric are of: "3 seeds", "1 to 3 seeds"."""
+        counts = {c.statistics[metric].n for c in self.answer.configurations if not c.flags and metric in c.statistics}
+        least, most = min(counts), max(counts)
+        return counted(most, "seed") if least == most else f"{least} to {counted(most, 'seed')}"
 
     def notes(self) -> list[str]:
         """What must be known beside the statement."""
@@ -98,6 +111,11 @@ class Words:
         single = [c for c in answer.configurations if not c.flags and len(c.values) == 1]
         if single and answer.verdict != "no statement":
             notes.append(f"One seed so far, not ranked: {self._list(single)}.")
+        if self._seeds_differ:
+            notes.append(
+                "Not all have the same seeds: the order is that of means as if no seed were missing; the "
+                "means and intervals shown are of the seeds that each has."
+            )
         resolution = answer.resolution
         if resolution is not None and resolution.saturated:
             spread, error = (number(x, 4) for x in (resolution.spread, resolution.binomial_error))
@@ -123,15 +141,15 @@ class Words:
             rest.append(f"{worse[0].label} is worse{self._bracketed(worse[0])}")
         elif worse:
             rest.append(f"{self._list(worse)} are worse{self._range(worse)}")
-        return " ".join([*parts, "; ".join(rest) + "."])
+        return " ".join([*parts, "; ".join([*rest, *self._not_compared()]) + "."])
 
     def _no_winner(self) -> str:
         leader = self._leader
         close = self._standing("not distinguishable")
         count = len(close) + 1
         group = f"{count} {self.noun}" if count > 2 else listed(c.label for c in (leader, *close))
-        extreme = "highest" if self.answer.mode == "max" else "lowest"
-        said = f"No winner: {group} are within noise. {leader.label} has the {extreme} mean, {self._mean(leader)}"
+        outcome = "; ".join([*([f"{group} are within noise"] if close else []), *self._not_compared()])
+        said = f"No winner: {outcome}. {leader.label} has {self._extreme_mean()}"
         settling = [(c.more_seeds, c) for c in close if c.more_seeds is not None]
         if not settling:
             return f"{said}."
@@ -139,6 +157,28 @@ class Words:
         if seeds > _MANY_SEEDS:
             return f"{said}; it would take more than {_MANY_SEEDS} more seeds to tell any of the others from it."
         return f"{said}; about {counted(seeds, 'more seed')} would settle {other.label} against {leader.label}."
+
+    def _extreme_mean(self) -> str:
+        """The leader's mean, and which one that is."""
+        leader = self._leader
+        extreme = "highest" if self.answer.mode == "max" else "lowest"
+        beaten = "" if leader.rank == 1 else " of those that no other beats"
+        if not self._seeds_differ:
+            return f"the {extreme} mean{beaten}, {self._mean(leader)}"
+        return f"the {extreme} mean adjusted for missing seeds{beaten}, its own {self._mean(leader)}"
+
+    def _not_compared(self) -> list[str]:
+        """A clause for each reason for which some have no test against the leader."""
+        found = self._standing("not compared")
+        clauses = []
+        for reason in dict.fromkeys(c.untested for c in found):
+            of_it = [c for c in found if c.untested == reason]
+            shown = [c.label for c in of_it[:_NAMED]]
+            if len(of_it) > len(shown):
+                shown.append(counted(len(of_it) - len(shown), "other"))
+            verb = "is" if len(of_it) == 1 else "are"
+            clauses.append(f"{listed(shown)} {verb} not compared with {self._leader.label} ({reason})")
+        return clauses
 
     def _no_statement(self) -> str:
         answer = self.answer
@@ -161,6 +201,8 @@ class Words:
             why = "is the only configuration" if alone else "no other configuration has two replicates to compare"
             return f"No comparison: {rankable[0].label} has {self._mean(rankable[0])} and {why}."
         so_far = "" if answer.final else " so far"
+        if self.untested is not None:
+            return f"No statement{so_far}: {self.untested}."
         return (
             f"No statement: no two configurations have two replicates each{so_far}, and one seed cannot tell a "
             "difference from chance. Let each train with several seeds: search.seeds: 5."
@@ -191,6 +233,11 @@ class Words:
     @property
     def _leader(self) -> ConfigurationAnswer:
         return next(c for c in self.answer.configurations if c.number == self.answer.leader)
+
+    @property
+    def _seeds_differ(self) -> bool:
+        """Whether some of the ranked lack seeds that others have."""
+        return len({tuple(c.seeds) for c in self.answer.configurations if c.rank is not None}) > 1
 
     def _mean(self, configuration: ConfigurationAnswer) -> str:
         found = configuration.statistics[self.answer.metric]

@@ -66,6 +66,8 @@ def standing(configuration: ConfigurationAnswer) -> str:
     """Where it stands; why it is not ranked, and how many more seeds would help."""
     if configuration.flags:
         return f"not ranked: {', '.join(configuration.flags)}"
+    if configuration.untested is not None:
+        return f"{configuration.standing} ({configuration.untested})"
     if configuration.more_seeds is not None:
         return f"{configuration.standing} ({configuration.more_seeds} more seeds)"
     return configuration.standing

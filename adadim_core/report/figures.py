@@ -128,7 +128,7 @@ def color_of(k: int) -> str:
 FIGURES: dict[str, tuple[Callable[[Material], Figure | None], str]] = {
     "intervals": (
         intervals,
-        "Mean, 95 % interval and seeds. Green leads, blue is not distinguishable, grey is worse, orange not ranked.",
+        "Mean, 95 % interval and seeds. Green leads, blue is not distinguishable, grey is worse, orange has no test.",
     ),
     "curves": (curves, "Course over training: mean over seeds, with the 95 % interval of the mean as a band."),
     "plane": (plane, "H(R) against I(R;Z) at the end of training, with 95 % intervals over seeds."),
@@ -175,7 +175,7 @@ def _standing_color(configuration: ConfigurationAnswer) -> str:
             return "#0072B2"
         case "worse":
             return "#7F7F7F"
-        case "not ranked":
+        case "not compared" | "not ranked":
             return "#D55E00"
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from adadim_core.answers.document import Answer, ConfigurationAnswer
+from adadim_core.answers.race import SPENT
+from adadim_core.answers.words import counted
 from adadim_core.report.material import Material
+from adadim_core.spec.sections import warmup_of
 
 
 def paragraph(material: Material) -> str:
@@ -15,13 +19,13 @@ def _training(spec: Mapping[str, Any]) -> str:
     model, data, training = spec["model"], spec["data"], spec["training"]
     projector = model["projector"]
     width = f" of width {model['width']}" if model.get("width") else ""
-    warmup = training.get("warmup_epochs")
-    schedule = "linear warm-up" if warmup is None else f"{warmup} epochs of linear warm-up"
+    warmup = warmup_of(training.get("warmup_epochs"), training["epochs"])
+    schedule = f"{counted(warmup, 'epoch')} of linear warm-up, cosine decay" if warmup else "cosine decay"
     return (
         f"Encoders were {model['backbone']}{width}, projectors {projector['layers']} linear layers of width "
         f"{projector['hidden']} and output {projector['out']}, trained without labels on {data['dataset']} for "
         f"{training['epochs']} epochs at batch size {training['batch_size']} with {training['optimizer']} "
-        f"(peak learning rate {training['lr']:g}, weight decay {training['weight_decay']:g}, {schedule}, cosine decay)."
+        f"(peak learning rate {training['lr']:g}, weight decay {training['weight_decay']:g}, {schedule})."
     )
 
 
@@ -43,14 +47,51 @@ def _comparison(material: Material) -> str:
     answer = material.answer
     ranked = [c for c in answer.configurations if c.rank is not None]
     if not ranked or answer.verdict == "no statement":
-        return f"{len(answer.configurations)} configurations were trained; no comparison was made."
-    seeds = sorted({seed for c in ranked for seed in c.seeds})
+        outcome = "their comparisons gave no statement" if answer.method.comparisons else "no comparison was made"
+        return f"{len(answer.configurations)} configurations were trained; {outcome}."
     method = answer.method
     return (
-        f"{len(ranked)} configurations were compared by {answer.title} over {len(seeds)} common seeds "
-        f"({', '.join(map(str, seeds))}): {method.test}, adjusted by {method.adjustment} "
-        f"({method.comparisons} comparisons, family-wise error {method.level:.2g}); intervals are "
-        f"{100 * method.confidence:.0f} % t intervals."
+        f"{len(ranked)} configurations were compared by {answer.title} over {_seeds(ranked)}: "
+        f"{method.test}, adjusted by {method.adjustment} "
+        f"({method.comparisons} comparisons, family-wise error {method.level:.2g}); intervals of "
+        f"means are {100 * method.confidence:.0f} % t intervals{_of_differences(answer)}.{_race(material.spec)}"
+    )
+
+
+def _seeds(ranked: list[ConfigurationAnswer]) -> str:
+    """The seeds of each: all of them, or how many where configurations differ in them."""
+    different = {tuple(c.seeds) for c in ranked}
+    if len(different) == 1:
+        (common,) = different
+        return f"{len(common)} common seeds ({', '.join(map(str, common))})"
+    least, most = min(map(len, different)), max(map(len, different))
+    return f"{least} to {most} seeds each" if least != most else f"{most} seeds each, not all of them common"
+
+
+def _of_differences(answer: Answer) -> str:
+    """The level of the intervals that tables and text print of differences."""
+    level = answer.method.difference_level
+    if level is None:
+        return ""
+    return f", those of differences t intervals at 1 - {level:.2g}, which agree with the adjusted p values"
+
+
+def _race(spec: Mapping[str, Any]) -> str:
+    """How a race spent seeds; nothing for other sweeps."""
+    search = spec.get("search") or {}
+    scheduler = search.get("scheduler") or {}
+    if scheduler.get("name") != "race":
+        return ""
+    seeds, indifference = search["seeds"], scheduler.get("indifference")
+    early = (
+        f" It was over once all that were left were within {indifference:g} of each other (two one-sided t tests)."
+        if indifference
+        else ""
+    )
+    return (
+        f" Seeds were given by a sequential test: each configuration had {seeds['first']} seeds; then, and after each "
+        f"further one up to {seeds['most']}, those behind the leader by the same test were dropped, at levels that add "
+        f"up to {SPENT:.2g} over all looks (alpha spending).{early}"
     )
 
 

@@ -10,7 +10,7 @@ from adadim_core.answers.numbers import decimals_for, number, signed
 from adadim_core.answers.table import explaining
 from adadim_core.spec.metrics import metric_title
 
-_MARKS = {"best": "best", "leads": "leads", "not distinguishable": "≈", "worse": "worse", "not ranked": "not ranked"}
+_MARKS = {"best": "best", "leads": "leads", "not distinguishable": "≈", "worse": "worse"}
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "≈": r"$\approx$",
@@ -32,7 +32,7 @@ def rows(answer: Answer) -> list[list[str]]:
             str(len(configuration.seeds)),
             interval_text(answer.metric, configuration.statistics.get(answer.metric)),
             *_difference(answer, configuration),
-            _MARKS[configuration.standing],
+            _MARKS.get(configuration.standing, configuration.standing),
             *(interval_text(name, configuration.statistics.get(name)) for name in explaining(answer)),
         ]
         for configuration in answer.configurations
@@ -45,11 +45,13 @@ def to_csv(answer: Answer) -> str:
     metrics = [answer.metric, *explaining(answer)]
     fields = [f"{name}_{part}" for name in metrics for part in ("n", "mean", "sd", "low", "high")]
     difference = ["difference", "difference_low", "difference_high", "p", "p_holm"]
+    difference += ["difference_low_adjusted", "difference_high_adjusted"]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["configuration", "standing", "rank", "seeds", *difference, *fields])
     for c in answer.configurations:
         found = c.differences.get(answer.metric)
-        compared = [None] * 5 if found is None else [found.mean, found.low, found.high, found.p, found.p_adjusted]
+        parts = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted")
+        compared = [None if found is None else getattr(found, part) for part in parts]
         values = [
             None if (s := c.statistics.get(name)) is None else getattr(s, part)
             for name in metrics
@@ -110,9 +112,9 @@ def _difference(answer: Answer, configuration: ConfigurationAnswer) -> tuple[str
     found = configuration.differences.get(answer.metric)
     if found is None:
         return "", ""
-    if found.low is None or found.high is None:
+    if found.low_adjusted is None or found.high_adjusted is None:
         return signed(found.mean, decimals_for(answer.metric, 0.0) or 3), ""
-    decimals = decimals_for(answer.metric, (found.high - found.low) / 2)
-    low, high = signed(found.low, decimals), signed(found.high, decimals)
+    decimals = decimals_for(answer.metric, (found.high_adjusted - found.low_adjusted) / 2)
+    low, high = signed(found.low_adjusted, decimals), signed(found.high_adjusted, decimals)
     p = "" if found.p_adjusted is None else ("< 0.001" if found.p_adjusted < 0.001 else f"{found.p_adjusted:.3f}")
     return f"{signed(found.mean, decimals)} ({low} to {high})", p

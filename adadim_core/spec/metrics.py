@@ -30,6 +30,8 @@ class Metric:
     """Whether a higher value is a better one; None where neither is."""
     comparable: bool = True
     """Whether values of trials that differ in the objective (weighting, losses) can be compared."""
+    of_the_order: bool = False
+    """Whether it is measured at the order of I(R;Z) in the loss, so that trials of other orders measure another."""
     ranks: bool = False
     """Whether it may be `search.metric`."""
     needs_labels: bool = False
@@ -69,6 +71,7 @@ _TABLE = (
         title="I(R;Z)",
         description="mutual information I(R;Z): matrix-based Renyi, of centred R and Z, at the order of the loss",
         unit="nats",
+        of_the_order=True,
         decimals=3,
         ranks=True,
         summary=True,
@@ -168,6 +171,7 @@ _TABLE = (
         title="Balance",
         description="2 sqrt(I (H - I)): H(R), where I(R;Z) and the rest of it are as large; 0 where one is",
         unit="nats",
+        of_the_order=True,
         decimals=3,
         higher_is_better=True,
         ranks=True,

@@ -12,6 +12,11 @@ from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, 
 from adadim_core.spec.datasets import DATASETS, DatasetName
 
 
+def warmup_of(given: int | None, epochs: int) -> int:
+    """Epochs of warm-up: as given, or the default for this number of epochs."""
+    return min(10, epochs // 10) if given is None else given
+
+
 class AugmentationSpec(Section):
     """The two-view augmentation. A field left out takes the data set's own default."""
 
@@ -169,7 +174,7 @@ class TrainingSpec(Section):
     @property
     def warmup(self) -> int:
         """Epochs of warm-up: as given, or the default for this number of epochs."""
-        return min(10, self.epochs // 10) if self.warmup_epochs is None else self.warmup_epochs
+        return warmup_of(self.warmup_epochs, self.epochs)
 
     @model_validator(mode="after")
     def _warmup_is_shorter_than_training(self) -> Self:

@@ -214,6 +214,14 @@ def test_the_loss_is_not_ranked_across_weightings_but_across_learning_rates() ->
         ("data.path", ["/a", "/b"], "knn_top1", "measured on different data"),
         ("evaluation.knn_k", [5, 20], "knn_top1", "measured in different ways"),
         ("training.batch_size", [64, 128], "h_r", "depends on the number of images in a batch"),
+        ("objective.mutual_information.order", [1.5, 2.0], "i_rz", "measured at the order of I(R;Z) in the loss"),
+        (
+            "objective.mutual_information",
+            [{"order": 1}, {"order": 2}],
+            "balance",
+            "objective.mutual_information differs",
+        ),
+        ("objective", [{"mutual_information": {"order": k}} for k in (1, 2)], "i_rz", "and objective differs"),
     ],
 )
 def test_what_cannot_be_compared_is_not_ranked(path: str, values: list[Any], metric: str, reason: str) -> None:
@@ -225,6 +233,21 @@ def test_what_cannot_be_compared_is_not_ranked(path: str, values: list[Any], met
     found = answer(question(metric=metric), trials)
     assert found.verdict == "no statement"
     assert reason in found.sentence
+
+
+def test_what_is_measured_at_different_orders_says_no_why() -> None:
+    path = "objective.mutual_information.order"
+    beside = {"h_r": 2.0, "i_rz": 1.0, "balance": 1.5}
+    trials = [
+        TrialRow(3 * k + seed, {path: order, "training.seed": seed}, "succeeded", 25, 25,
+                 {"knn_top1": 0.9 - k / 10 + seed / 100} | {m: x + k + (seed + k) ** 2 / 99 for m, x in beside.items()})
+        for k, order in enumerate((1.5, 2.0))
+        for seed in range(3)
+    ]  # fmt: skip
+    found = answer(question(), trials)
+    assert found.verdict == "best"
+    assert set(found.configurations[1].differences) == {"knn_top1", "h_r"}
+    assert "i_rz" not in {a.measure for a in found.without_labels}
 
 
 @pytest.mark.parametrize(
