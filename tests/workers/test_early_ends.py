@@ -14,6 +14,7 @@ from workers.storage.spool import Spool
 from workers.storage.trial_result import TrialResult
 from workers.sweep.budget import Budget
 from workers.sweep.history import history
+from workers.sweep.judges import MedianJudge
 from workers.sweep.stopping import StopRules
 
 TUNE: Any = SimpleNamespace(get_live_trials=list)
@@ -93,6 +94,23 @@ def test_after_a_restart_trials_are_compared_with_those_of_earlier_attempts(
             assert judge.ends(fresh, {"epoch": 2, "h_r": 0.5}) == ends
         judge.on_trial_add(TUNE, taken_up)
         assert not judge.ends(taken_up, {"epoch": 3, "h_r": 9.0}), "it goes on, and is the best by now"
+
+
+def test_what_earlier_attempts_left_is_recorded_and_not_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judging hundreds of histories, each against all the others, would keep a run from starting for hours."""
+    for number in range(3):
+        spool(tmp_path, number, [2.0, 2.0, 2.0])
+    verdicts: list[int] = []
+    observe = MedianJudge.observe
+    monkeypatch.setattr(MedianJudge, "observe", lambda *args: (verdicts.append(args[1]), observe(*args))[1])
+    judge = rules(spec_with({"name": "median", "grace_epochs": 2, "min_trials": 2}), tmp_path, (0, 1, 2))
+    fresh = TuneTrial(4)
+    judge.on_trial_add(TUNE, fresh)
+    assert verdicts == []
+    assert judge.ends(fresh, {"epoch": 2, "h_r": 0.5})
+    assert verdicts == [4]
 
 
 def test_the_replicates_of_a_configuration_end_together_also_after_a_restart(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """ASHA and median stopping on configurations: with one seed as published, with several by the means of replicates."""
 
+import statistics
+import time
 from collections.abc import Callable
 
 import pytest
@@ -97,6 +99,63 @@ def test_median_stopping_compares_means_of_replicates() -> None:
         assert judge.observe(number, 2, value) is None
     assert judge.observe(2, 2, 5.5) == Behind(5.5, 1), "the median of the others, 6 and 6, is 6"
     assert judge.observe(5, 2, 7.5) is None, "a mean of 6.5"
+
+
+class _Formula:
+    """Median stopping of two seeds as the formula says it, over all values at every epoch."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, dict[int, float]] = {number: {} for number in TWO_SEEDS}
+
+    def observe(self, number: int, epoch: int, value: float) -> Behind | None:
+        self._values[number][epoch] = value
+        own, means = TWO_SEEDS[number], []
+        for other in set(TWO_SEEDS.values()) - {own}:
+            courses = [self._values[n] for n, of in TWO_SEEDS.items() if of == other]
+            of_replicates = [
+                statistics.fmean(found)
+                for course in courses
+                if max(course, default=0) >= epoch and (found := [v for at, v in course.items() if 2 <= at <= epoch])
+            ]
+            means += [statistics.fmean(of_replicates)] if of_replicates else []
+        courses = [self._values[n] for n, of in TWO_SEEDS.items() if of == own]
+        bests = [max(found) for course in courses if (found := [v for at, v in course.items() if at <= epoch])]
+        if epoch < 2 or len(means) < 2 or statistics.fmean(bests) >= statistics.median(means):
+            return None
+        return Behind(statistics.fmean(bests), len(bests))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(-9, 9).map(lambda n: n / 10)), max_size=60))
+def test_running_means_are_those_of_the_formula_also_where_trials_come_to_an_epoch_again(
+    values: list[tuple[int, int, float]],
+) -> None:
+    judge, formula = median(configurations=TWO_SEEDS), _Formula()
+    for number, epoch, value in values:
+        assert judge.observe(number, epoch, value) == formula.observe(number, epoch, value)
+
+
+def test_what_is_recorded_counts_as_if_it_had_been_observed() -> None:
+    for make in (asha, median):
+        observed, recorded = make(), make()
+        for number in range(5):
+            for epoch in (1, 2, 3):
+                observed.observe(number, epoch, float(number))
+                recorded.record(number, epoch, float(number))
+        assert recorded.observe(5, 3, -1.0) == observed.observe(5, 3, -1.0) == Behind(-1.0, 1)
+
+
+def test_a_verdict_of_median_stopping_costs_the_same_however_long_the_trials_are() -> None:
+    def seconds(epochs: int) -> float:
+        judge, began = median(), time.process_time()
+        for epoch in range(1, epochs + 1):
+            for number in ONE_SEED:
+                judge.observe(number, epoch, 1.0 / epoch)
+        return time.process_time() - began
+
+    seconds(100)
+    short, long = min(seconds(100) for _ in range(3)), seconds(1600)
+    assert long / short < 64, "16 times the epochs cost about 16 times as much, not 256 times"
 
 
 def test_what_is_smaller_is_better_where_the_spec_says_so() -> None:

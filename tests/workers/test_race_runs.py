@@ -128,6 +128,46 @@ def test_a_replicate_that_failed_holds_nobody_up_and_is_tried_again(tmp_path: Pa
     assert 4 in sweep.done
 
 
+def test_a_trial_that_tune_lost_drops_no_configuration_and_runs_again(tmp_path: Path) -> None:
+    """All first replicates of the best configuration, as in a cluster whose nodes go."""
+    spec, lost, left_out = race(), {0, 4, 8}, {}
+    done: dict[int, TrialResult] = {}
+
+    def queue_of(plans: list[TrialPlan]) -> TrialQueue:
+        leave_out = lambda plan, why: left_out.update({plan.number: why})  # noqa: E731
+        return TrialQueue(spec, Storage(tmp_path), plans, list(done.values()), lambda: 2, leave_out)
+
+    def run(queue: TrialQueue, losing: set[int]) -> None:
+        live: list[tuple[str, int]] = []
+        while True:
+            name = f"{len(done)}-{len(live)}"
+            trial = queue.suggest(name)
+            if isinstance(trial, dict):
+                live.append((name, trial["trial"]))
+                continue
+            if not live:
+                assert trial == "FINISHED", "it waits for nothing"
+                return
+            name, number = live.pop()
+            queue.losing.clear()
+            if number in losing:
+                queue.losing.add(number)
+                queue.on_trial_complete(name, error=True)
+            else:
+                done[number] = TrialResult(number, {}, "succeeded", metrics={"h_r": value(number)})
+                queue.on_trial_complete(name, done[number].metrics)
+
+    first = queue_of(plan_trials(spec))
+    run(first, lost)
+    assert lost <= first.left, "they run again, and what waited for them"
+    assert {n % 4 for n in left_out}.isdisjoint({0}), "the best configuration is still in the race"
+    second = queue_of([plan for plan in plan_trials(spec) if plan.number in first.left])
+    run(second, set())
+    undisturbed = Sweep(spec, tmp_path)
+    undisturbed.run(random.Random(0))
+    assert (done.keys(), left_out, second.left) == (undisturbed.done.keys(), undisturbed.left_out, set())
+
+
 def test_an_extension_goes_on_with_those_that_were_left(tmp_path: Path) -> None:
     sweep = Sweep(race(), tmp_path)
     sweep.run(random.Random(0))

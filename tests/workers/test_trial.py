@@ -266,15 +266,15 @@ def test_a_trial_that_tune_lost_between_two_is_run_again(context: RunContext, tm
     updates: list[TrialResult] = []
     callbacks = SweepCallbacks(updates.append, lambda *_: None, lambda _: None, lambda _: None)
     queue = TrialQueue(context.spec, context.storage, [], [], lambda: 1, lambda *_: None)
-    watch: Any = None
+    watch: Any = SimpleNamespace(slots=lambda: 1)
     events = _TuneEvents(context, queue, Budget(None, context.storage), watch, callbacks)
     error = tmp_path / "error.pkl"
     error.write_bytes(cloudpickle.dumps(RayActorError(error_msg="The actor died.\nOut of memory\n")))
     trial: Any = SimpleNamespace(config={"trial": 4, "params": {}}, last_result=None, pickled_error_file=str(error))
     events.on_trial_recover(iteration=7, trials=[], trial=trial)
     events.on_trial_error(iteration=7, trials=[], trial=trial)
-    assert events.lost == {4}
     assert updates[-1].state == "pending"
+    events.on_step_begin(iteration=8, trials=[])
     Failures(context, 4).add("RuntimeError: CUDA error")
     events.on_trial_error(iteration=9, trials=[], trial=trial)
     assert updates[-1].state == "failed"

@@ -56,9 +56,17 @@ class TrialQueue(Searcher):
             # A configuration is judged once all its replicates have ended: they come one after the other.
             self._waiting.sort(key=lambda plan: (plan.configuration, plan.number))
         self._closed = False
+        self.losing: set[int] = set()
+        """Trials whose process was lost in this step of Tune's. One that it gives up in the same step had not begun."""
+        self._lost: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its parts, to restore them in another process; nobody will
+
+    @property
+    def left(self) -> set[int]:
+        """Trials that Tune lost before they began, and those that wait for them. They may be run again."""
+        return self._lost | {plan.number for plan in self._waiting}
 
     def close(self) -> None:
         """The time is used up: of the waiting trials only those with a checkpoint start, to write their results."""
@@ -82,8 +90,8 @@ class TrialQueue(Searcher):
             return None
         race = self._race
         plan = next((plan for plan in self._waiting if race is None or race.may_start(plan.number)), None)
-        if plan is None:  # a race waits until all have come as far
-            return None
+        if plan is None:  # a race waits until all have come as far, which one that was lost will do in another queue
+            return None if self._live else Searcher.FINISHED  # type: ignore[return-value]
         self._waiting.remove(plan)
         params = plan.params
         if self._chooser is not None:
@@ -96,6 +104,9 @@ class TrialQueue(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         plan = self._live.pop(trial_id, None)
         if plan is None:
+            return
+        if error and plan.number in self.losing:
+            self._lost.add(plan.number)
             return
         value = None if error else (result or {}).get(self._ranking_metric)
         if self._chooser is not None:

@@ -90,7 +90,7 @@ class StopRules(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
         value = result.get(self._metric, math.nan)
         if self._judge is not None and math.isfinite(value):
-            self._judge.observe(number_of(trial), int(result["epoch"]), value)
+            self._judge.record(number_of(trial), int(result["epoch"]), value)
 
     def _verdict(self, number: int, result: dict[str, Any]) -> str | None:
         """Why the trial should stop, or None."""
@@ -134,7 +134,7 @@ class StopRules(FIFOScheduler):
             return
         for epoch, value in history(self._storage, number, self._metric):
             if self._judge is not None and math.isfinite(value):
-                self._judge.observe(number, epoch, value)
+                self._judge.record(number, epoch, value)
             if self._spec.stop.plateau is not None:
                 self._plateaus[number].observe(epoch, value)
 

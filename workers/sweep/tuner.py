@@ -66,7 +66,7 @@ def run_trials(
 ) -> list[TrialPlan]:
     """Run trials to their ends: until each has finished or failed, or the budget is used up.
 
-    Returns those that Tune lost before they began. They may be run again.
+    Returns those that Tune lost before they began, and those of a race that waited for them. They may be run again.
 
     Args:
         context: The run they belong to.
@@ -122,7 +122,7 @@ def run_trials(
         ),
     )
     tuner.fit()
-    return [chosen(storage, plan) for plan in plans if plan.number in events.lost]
+    return [chosen(storage, plan) for plan in plans if plan.number in queue.left]
 
 
 def _left_out(spec: ExperimentSpec, plan: TrialPlan, reason: str) -> TrialResult:
@@ -141,8 +141,6 @@ class _TuneEvents(tune.Callback):
         watch: RoomWatch,
         callbacks: SweepCallbacks,
     ) -> None:
-        self.lost: set[int] = set()
-        """Trials whose process died before they began in it."""
         self._context = context
         self._storage = context.storage
         self._queue = queue
@@ -150,12 +148,12 @@ class _TuneEvents(tune.Callback):
         self._watch = watch
         self._callbacks = callbacks
         self._began: dict[int, float] = {}
-        self._recovered: dict[int, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores its callbacks, to restore them in another process; nobody will
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
+        self._queue.losing.clear()
         self._callbacks.check(trials)
         self._watch.slots()
         self._budget.tick()
@@ -196,9 +194,8 @@ class _TuneEvents(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         number = number_of(trial)
-        if self._recovered.get(number) == iteration:
+        if number in self._queue.losing:
             # It died between two trials. Tune sees that twice: it recovers the trial, and then gives it up.
-            self.lost.add(number)
             self._update(trial, "pending", trial.last_result)
             return
         error = _last_error(trial)
@@ -207,7 +204,7 @@ class _TuneEvents(tune.Callback):
         self._update(trial, "failed", trial.last_result, error=error)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        self._recovered[number_of(trial)] = iteration
+        self._queue.losing.add(number_of(trial))
         print(f"trial {number_of(trial)}: its process was lost; it resumes from its last checkpoint", flush=True)
 
     def _update(
