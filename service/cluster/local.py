@@ -23,6 +23,7 @@ from adadim_core.cpus import available_cpus
 from adadim_core.interpreter import plain_programs
 from adadim_core.retrying import Backoff
 from adadim_core.storage.atomic import write_text
+from adadim_core.storage.own_folder import own_folder
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.ports import free_ports
 from service.cluster.process import identity
@@ -142,9 +143,7 @@ class LocalRay:
     async def _launch(self) -> _Head:
         dashboard, *others = free_ports(4)
         token = self._token()
-        self._private_dir.mkdir(mode=0o700, exist_ok=True)
-        if self._private_dir.stat().st_uid != os.getuid():
-            raise OSError(f"{self._private_dir} belongs to another user; remove it")
+        own_folder(self._private_dir)
         programs = plain_programs(self._private_dir)
         command = [
             str(programs / "python"), str(programs / "ray"), "start", "--head", "--block",

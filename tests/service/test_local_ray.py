@@ -109,6 +109,18 @@ async def test_why_a_head_does_not_start_is_told_to_those_who_wait(monkeypatch, 
         await head.stop()
 
 
+async def test_a_link_in_the_place_of_its_folder_is_not_followed(monkeypatch, tmp_path) -> None:
+    """Whoever made it could read the environment of jobs there."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(local, "_LONGEST_TEMPORARY", 4096)
+    monkeypatch.setattr(local, "plain_programs", lambda _: pytest.fail("it went on"))
+    head = LocalRay(tmp_path, RayJobs(), 1)
+    head._private_dir.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is not this user's own folder; remove it"):
+        await head._launch()
+
+
 async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp_path, sleeper) -> None:
     monkeypatch.setattr(local, "_CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

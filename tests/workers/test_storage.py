@@ -175,10 +175,10 @@ def test_the_scratch_folder_is_this_user_s_alone(place: str, tmp_path: Path, mon
     folder.chmod(0o777)
     open_storage(place)
     assert folder.stat().st_mode & 0o777 == 0o700
-    uid = os.getuid()
+    uid = os.geteuid()
     folder.rename(folder.with_name(f"adadim-{uid + 1}"))
     with monkeypatch.context() as patch:
-        patch.setattr("os.getuid", lambda: uid + 1)
+        patch.setattr("os.geteuid", lambda: uid + 1)
         with pytest.raises(RunError, match="is not this user's own folder"):
             open_storage(place)
     (tmp_path / "elsewhere").mkdir()

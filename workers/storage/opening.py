@@ -5,13 +5,13 @@ Owns where a node keeps its copies of an object store's files.
 
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from adadim_core.storage.address import SCHEMES, folder, in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore, StorageAway
+from adadim_core.storage.own_folder import NotOwnFolder, own_folder
 from workers.errors import RunError
 from workers.storage.folder import PATIENCE_SECONDS, Storage
 
@@ -57,14 +57,11 @@ def _scratch() -> Path:
     Raises:
         RunError: the folder belongs to another user, or cannot be made.
     """
-    folder = Path(tempfile.gettempdir(), f"adadim-{os.getuid()}")
+    folder = Path(tempfile.gettempdir(), f"adadim-{os.geteuid()}")
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            raise RunError(f"{folder} is not this user's own folder; remove it, or set TMPDIR to a place that is")
-        if status.st_mode & 0o077:
-            folder.chmod(0o700)
+        own_folder(folder)
+    except NotOwnFolder as error:
+        raise RunError(f"{error}, or set TMPDIR to a place that is") from error
     except OSError as error:
         raise RunError(f"cannot keep files in {folder}: {error}; set TMPDIR to a place that holds them") from error
     return folder
