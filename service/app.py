@@ -21,9 +21,10 @@ from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
 from service.context import Context
 from service.dashboard import endpoints as dashboard
-from service.database.embedded import DatabaseNotStarted, EmbeddedPostgres
+from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
+from service.database.programs import DatabaseNotStarted
 from service.dispatch.closing import interrupt_in_flight, keep_logs
 from service.dispatch.dispatcher import Dispatcher
 from service.dispatch.repository import release_all

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -15,8 +17,9 @@ import pytest
 from service_harness import until
 
 from service.cli.serve import _only_service
-from service.database import embedded, server_user
-from service.database.embedded import DatabaseNotStarted, EmbeddedPostgres
+from service.database import embedded, initdb, programs, server_user
+from service.database.embedded import EmbeddedPostgres
+from service.database.programs import DatabaseNotStarted
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 
@@ -80,7 +83,7 @@ async def test_no_folder_is_opened_for_it(started: list[EmbeddedPostgres], tmp_p
     state.mkdir(parents=True)
     for folder in (tmp_path / "private", state):
         folder.chmod(0o700)
-    above = [tmp_path / "private", *tmp_path.parents, embedded._programs(), *embedded._programs().parents]
+    above = [tmp_path / "private", *tmp_path.parents, programs.programs(), *programs.programs().parents]
     modes = {folder: folder.stat().st_mode for folder in [state, *above]}
     server = EmbeddedPostgres(state / "postgres")
     started.append(server)
@@ -167,6 +170,160 @@ async def test_a_second_one_takes_over_what_runs(started: list[EmbeddedPostgres]
     url = await asyncio.to_thread(first.launch)
     assert await asyncio.to_thread(second.launch) == url
     assert first._process() == second._process()
+
+
+def test_an_initdb_that_is_killed_leaves_nothing_that_is_taken_for_a_database(
+    started: list[EmbeddedPostgres], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes PG_VERSION first."""
+
+    def killed(folder: Path) -> Path:
+        program = folder / "initdb"
+        program.write_text('#!/bin/sh\nmkdir "$2/base" && echo 18 > "$2/PG_VERSION" && kill -9 $$\n')
+        program.chmod(0o755)
+        return program
+
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    started.append(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(initdb, "_own_initdb", killed)
+        with pytest.raises(DatabaseNotStarted, match="initdb failed in"):
+            server.launch()
+    (tmp_path / ".postgres.making-0").mkdir()  # of a service that was killed with it
+    server.launch()
+    assert server.runs
+    assert [folder.name for folder in tmp_path.iterdir()] == ["postgres"]
+
+
+def test_files_of_somebody_in_the_place_of_the_database_stay(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "thesis.txt").write_text("the only copy")
+    with pytest.raises(DatabaseNotStarted, match="holds files, but no PostgreSQL database; move them elsewhere"):
+        EmbeddedPostgres(tmp_path / "postgres").launch()
+    assert (tmp_path / "postgres" / "thesis.txt").read_text() == "the only copy"
+
+
+@pytest.mark.parametrize(
+    ("state", "noexec", "found"),
+    [
+        ("state", {"temporary"}, "state"),
+        ("my state", set(), "temporary"),
+        ("state", {"state"}, "temporary"),
+        ("my state", {"temporary", "/tmp", "/var/tmp"}, None),
+    ],
+    ids=["beside the data", "plain for a shell", "where programs run", "nowhere"],
+)
+def test_copies_of_programs_are_run_where_the_system_runs_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, noexec: set[str], found: str | None
+) -> None:
+    """`/tmp` is often mounted noexec."""
+    for name in (state, "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    flags = {tmp_path / name: os.ST_NOEXEC for name in noexec}  # of an absolute one: itself
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_flag=flags.get(Path(path), 0)))
+    if found is not None:
+        assert initdb._folder_for_programs(tmp_path / state, None) == tmp_path / found
+        return
+    with pytest.raises(DatabaseNotStarted, match=r"temporary is mounted noexec, /tmp is .*; set TMPDIR") as no:
+        initdb._folder_for_programs(tmp_path / state, None)
+    assert "\n" not in str(no.value)
+
+
+@pytest.fixture
+def recovering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedPostgres]:
+    """A server that recovers from a crash until SIGUSR1, whatever asks it to end."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    program = folder / "postgres"
+    program.write_text(
+        f"#!{sys.executable} -IS\n"
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "data = sys.argv[sys.argv.index('-D') + 1]\n"
+        "def tell(status):\n"
+        "    with open(data + '/new.pid', 'w') as file:\n"
+        "        file.write('\\n'.join([str(os.getpid()), data, '1', '5432', data, '', '', status, '']))\n"
+        "    os.rename(data + '/new.pid', data + '/postmaster.pid')\n"
+        "open(data + '/.s.PGSQL.5432', 'w').close()\n"
+        "print('LOG:  redo in progress', flush=True)\n"
+        "tell('starting')\n"
+        "signal.sigwait({signal.SIGUSR1})\n"
+        "tell('ready   ')\n"
+        "signal.pause()\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(embedded, "programs", lambda: folder)
+    monkeypatch.setattr(embedded, "_STOP_S", 0.1)
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    yield server
+    if server._starting is not None:
+        server._starting.kill()
+        server._starting.wait()
+
+
+async def test_recovery_is_waited_for_and_never_killed(
+    recovering: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_TELL_S", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_LONGEST_START_S", 1.0)
+        with pytest.raises(DatabaseNotStarted, match=r"is still starting .* and goes on: LOG:  redo in progress"):
+            await asyncio.to_thread(recovering.launch)
+    assert "redo in progress" in (recovering.trouble or "")
+    process = recovering._process()
+    assert process is not None
+    await asyncio.to_thread(recovering.halt)
+    assert recovering._process() == process, "asked to end, and left alone"
+
+    recovering.trouble = None
+    launched = asyncio.create_task(asyncio.to_thread(recovering.launch))
+    await until(lambda: recovering.trouble)
+    assert not launched.done()
+    process.send_signal(signal.SIGUSR1)
+    assert (await launched).startswith("postgresql://postgres@/postgres?host=")
+    assert recovering._process() == process
+    assert recovering.trouble is None
+
+
+async def test_what_goes_wrong_while_it_is_kept_up_is_told_and_does_not_end_that(
+    started: list[EmbeddedPostgres],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(embedded, "_CHECK_S", 0.01)
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    started.append(server)
+    await server.start()
+
+    def broken() -> list[str]:
+        raise PermissionError(13, "Permission denied", "postmaster.pid")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_pid_file", broken)
+        trouble = await until(lambda: server.trouble)
+        assert "Permission denied" in trouble
+    assert "trying again: [Errno 13] Permission denied" in caplog.text
+    await until(lambda: server.trouble is None)
+    await server.stop()
+    assert not server.runs
+
+
+def test_a_pid_file_that_is_cut_short_is_told(
+    started: list[EmbeddedPostgres], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    started.append(server)
+    server.launch()
+    monkeypatch.setattr(server, "_answers", lambda: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_pid_file", lambda: ["1", "2"])
+        with pytest.raises(DatabaseNotStarted, match=r"postmaster\.pid is cut short"):
+            server.launch()
 
 
 def test_the_number_of_another_process_is_not_taken_for_it(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
