@@ -1,6 +1,6 @@
 """Operating characteristics of the race: how often it and its answer are wrong, and what it saves over the full grid.
 
-.venv/bin/python benchmarks/race.py            # 2,000 simulated sweeps a row, about two minutes
+.venv/bin/python benchmarks/race.py            # 2,000 simulated sweeps a row, about five minutes
 
 Noise is in units of the standard deviation of one replicate, after what a seed does to all configurations alike. The
 true best is configuration 0; where several are equally good it stands for any of them. A configuration is wrongly
