@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The rest first, spread over both cores; then what starts Ray, one after the other.
-PYTEST := $(BIN)/python -m pytest tests
+# The rest first, spread over both cores, one thread each; then what starts Ray, one after the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
 .PHONY: help install demo serve test test-all chaos lint clean
 .DEFAULT_GOAL := help

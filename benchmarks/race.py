@@ -50,7 +50,7 @@ class Scenario:
     indifference: float = 0.0
     noise: Noise = normal
     clearly_worse: bool = False
-    """Whether half of the configurations are, by 20 or more: what the 60 % are asked of."""
+    """Whether half of the configurations are, by 10 or more: what the 60 % are asked of."""
 
 
 def half_worse(by: float, others: float) -> Floats:
@@ -62,7 +62,7 @@ def half_worse(by: float, others: float) -> Floats:
 EQUAL = np.zeros(CONFIGURATIONS)
 SCENARIOS = (
     Scenario("half are worse by 5, the others by 0.3; indifference 4", half_worse(5, 0.3), 4),
-    Scenario("half are worse by 10, the others by 0.3; indifference 4", half_worse(10, 0.3), 4),
+    Scenario("half are worse by 10, the others by 0.3; indifference 4", half_worse(10, 0.3), 4, clearly_worse=True),
     Scenario("half are worse by 20, the others by 0.3; indifference 4", half_worse(20, 0.3), 4, clearly_worse=True),
     Scenario("half are worse by 20, the others by 6", half_worse(20, 6), clearly_worse=True),
     Scenario("half are worse by 20, the others by 0.3; no indifference", half_worse(20, 0.3)),

@@ -5,10 +5,10 @@ not own which trials run when (workers/sweep) or how the rule is worded.
 
 After `first` seeds of every configuration, and after each further one, all pairs of configurations are compared as in
 the answer: paired t tests over common seeds, Holm's adjustment over all pairs. What is behind the leader with an
-adjusted p of at most the level of this look is dropped. The look's level is a part of 2.5 %: alpha spending (Lan,
-DeMets 1983) with 0.025 j / 2^(j + 1) for the j-th look, 0.025 over all looks however many there will be. By the union
-bound the chance that a race ever drops a configuration for one that is no better is at most 2.5 %, for normal
-differences of any variances, however often it looked and whatever it dropped before. The other 2.5 % are left for the
+adjusted p of at most the level of this look is dropped. The look's level is a part of 4 %: alpha spending (Lan,
+DeMets 1983) with 0.04 j / 2^(j + 1) for the j-th look, 0.04 over all looks however many there will be. By the union
+bound the chance that a race ever drops a configuration for one that is no better is at most 4 %, for normal
+differences of any variances, however often it looked and whatever it dropped before. The last 1 % is left for the
 answer, which tests the values of the race once more. The anchors are F-race (Birattari et al. 2002) and irace
 (Lopez-Ibanez et al. 2016), which test at every look with the whole level.
 """
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from adadim_core.answers.estimates import ALPHA, Pairs, adjusted_means, compare
 from adadim_core.answers.student import LEAST_PROBABILITY, Floats, quantile
 
-SPENT = ALPHA / 2
-"""The part of the family-wise error that the looks may use up together; the answer has the rest."""
+SPENT = 0.8 * ALPHA
+"""The part of the family-wise error that the looks may use up together; the answer has the rest. Most of it: a race
+is there to decide on the way."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Standing:
 
 
 def level(look: int) -> float:
-    """The largest adjusted p that drops a configuration at the look-th look, from 1: 0.025 look / 2^(look + 1).
+    """The largest adjusted p that drops a configuration at the look-th look, from 1: 0.04 look / 2^(look + 1).
 
     Never below the smallest p value that can be told from 0, which adds less than 1e-10 to the sum over a race.
     """

@@ -37,7 +37,7 @@ def race_question(configurations: int, seeds: int = 10) -> Question:
 
 def test_the_looks_together_spend_half_of_the_error_however_many_there_are() -> None:
     levels = [level(look) for look in range(1, 60)]
-    assert sum(levels) == pytest.approx(SPENT) == pytest.approx(ALPHA / 2)
+    assert sum(levels) == pytest.approx(SPENT) == pytest.approx(0.8 * ALPHA)
     assert levels == sorted(levels, reverse=True)
     assert min(levels) == LEAST_PROBABILITY
 

@@ -41,8 +41,8 @@ def test_a_race_is_told_as_the_sequential_test_it_is() -> None:
     assert "sequential test" in said
     assert "3 seeds" in said
     assert "up to 5" in said
-    assert "family-wise error 0.025" in said
-    assert "levels that add up to 0.025" in said
+    assert "family-wise error 0.01" in said
+    assert "levels that add up to 0.04" in said
     assert "within 0.01 of each other" in methods(given=RACE["given"], scheduler={"name": "race", "indifference": 0.01})
     assert "within" not in said
     assert "sequential" not in methods()
@@ -51,7 +51,7 @@ def test_a_race_is_told_as_the_sequential_test_it_is() -> None:
 def test_intervals_of_differences_have_their_own_level() -> None:
     """Of three pairs one is open with four seeds, two with two."""
     assert "those of differences t intervals at 1 - 0.05," in methods()
-    assert "those of differences t intervals at 1 - 0.025," in methods(seeds=(2, 2, 2))
+    assert "those of differences t intervals at 1 - 0.01," in methods(seeds=(2, 2, 2))
 
 
 @pytest.mark.parametrize(
