@@ -57,11 +57,14 @@ def _storable(value: Any) -> Any:
 def _bounded(value: Any, limit: int) -> Any:
     """Values are small and plain: what no spec may contain no report may put into one."""
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("should have no half of a surrogate pair") from None
     except (TypeError, ValueError, RecursionError):
         raise ValueError("should be JSON without NaN and infinities") from None
-    if len(text) > limit or "\\u0000" in text or "\\ud" in text:
-        raise ValueError(f"should have at most {limit} characters, none of them NUL or half a surrogate pair")
+    if len(text) > limit or "\\u0000" in text.replace("\\\\", ""):  # a backslash before u0000 is no NUL
+        raise ValueError(f"should have at most {limit} characters, none of them NUL")
     return value
 
 

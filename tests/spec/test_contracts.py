@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from adadim_core.spec import ExperimentSpec, SpecError, json_schema, parse_spec, validate_spec
+from adadim_core.spec import ExperimentSpec, SpecError, json_schema, parse_spec, report_binary, validate_spec
 from adadim_core.spec.report import (
     MAX_POINTS_PER_REPORT,
     Report,
@@ -122,6 +122,27 @@ def _series(**changes: Any) -> dict[str, Any]:
 def test_a_report_that_cannot_be_stored_is_refused(report: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Report.model_validate(report)
+
+
+@pytest.mark.parametrize("text", ["/data/한국", "cats 🐈", "𠮷野家", r"C:\udata", r"C:\u0000", "x" * 16_000])
+def test_text_of_any_language_may_be_a_value(text: str) -> None:
+    values = {"data.path": text}
+    report = Report.model_validate({"trials": [{"number": 0, "state": "running", "params": values}]})
+    assert report_binary.split(report_binary.encode(report))[0].trials[0].params == values
+
+
+def test_facts_of_a_data_set_are_counted_in_characters() -> None:
+    facts = {"classes": [f"{'龍' * 200}{k}" for k in range(100)], "note": "字" * 100_000}
+    assert Report(data={"aa": facts}).data["aa"] == facts
+
+
+@pytest.mark.parametrize("text", ["half a pair \ud83d", "\udc80", "nul \0", "x" * 16_384])
+def test_text_that_no_database_takes_is_refused_in_values(text: str) -> None:
+    for params in ({"data.path": text}, {text: 1}):
+        with pytest.raises(
+            ValidationError, match=r"half of a surrogate pair|at most 16384 characters, none of them NUL"
+        ):
+            Report.model_validate({"trials": [{"number": 0, "state": "running", "params": params}]})
 
 
 def test_a_report_has_bounded_points() -> None:

@@ -204,3 +204,39 @@ def test_many_long_errors_go_in_several_reports(service: FakeService, attempt: A
     assert attempt.finish(SUCCEEDED, None, timeout=60)
     assert 1_000_000 < largest < 8 * 1024 * 1024
     assert {trial["number"] for report in service.accepted for trial in report["trials"]} == set(range(1_000))
+
+
+def test_facts_that_no_service_takes_cost_neither_heartbeat_nor_outcome(
+    service: FakeService, attempt: Attempt, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a data set with a file whose name is no UTF-8."""
+    attempt.tell_data("aa", {"skipped": ["caf\udce9.png"]})
+    attempt.tell_data("bb", {"classes": ["한국", "🐈"]})
+    wait_for(lambda: [report["data"] for report in service.accepted if report["data"]], seconds=30)
+    attempt.update(0, "succeeded")
+    assert attempt.finish(SUCCEEDED, None, timeout=30)
+    assert [report["data"] for report in service.accepted if report["data"]] == [{"bb": {"classes": ["한국", "🐈"]}}]
+    assert "half of a surrogate pair" in caplog.text
+
+
+def test_a_report_that_cannot_be_put_together_leaves_the_outcome(service: FakeService, attempt: Attempt) -> None:
+    """Whatever is wrong with its facts."""
+    wait_for(lambda: service.accepted)
+    with attempt._lock:
+        attempt._data["no name"] = {}
+    attempt.update(0, "running")
+    wait_for(lambda: service.states(0) == ["running"], seconds=30)
+    with attempt._lock:
+        attempt._data["no name"] = {}
+    assert attempt.finish(SUCCEEDED, None, timeout=30)
+    assert service.outcomes() == [{"state": "succeeded", "error": None}]
+
+
+def test_facts_about_many_data_sets_go_in_several_reports(service: FakeService, attempt: Attempt) -> None:
+    service.answer = lambda report, size: (503, {}, b"{}")
+    for number in range(40):
+        attempt.tell_data(f"{number:x}", {"lines": ["x"]})
+    attempt.wait_for("w" * 2_000)
+    service.answer = lambda report, size: None
+    assert attempt.finish(SUCCEEDED, None, timeout=30)
+    assert {name for report in service.accepted for name in report["data"]} == {f"{n:x}" for n in range(40)}

@@ -70,3 +70,11 @@ def test_a_store_that_goes_away_is_explained(
 
     monkeypatch.setattr(Storage, "fetch", away)
     assert "reading spec.json failed: AWS Error NETWORK_CONNECTION" in explained(results, capsys)
+
+
+def test_results_that_no_report_holds_are_explained(results: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = validate_spec(tiny_spec())
+    write_results(results, spec, [TrialResult(0, {}, "succeeded", -1, 2, {"knn_top1": 0.5})])
+    results.parquet.unlink()
+    write_points(results, [])
+    assert "refused a part of the results: epoch: Input should be greater than" in explained(results, capsys)

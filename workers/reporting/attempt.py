@@ -3,6 +3,7 @@
 Owns what is reported about the attempt as a whole. Metric points are reporter.py's.
 """
 
+import itertools
 import logging
 import math
 import threading
@@ -11,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import MAX_TRIALS_PER_REPORT, Outcome, Report, TrialState, TrialUpdate
-from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable, why_refused
 from workers.reporting.reporter import replay
 
 logger = logging.getLogger(__name__)
@@ -21,6 +24,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
 _STATE_SECONDS = 0.25
 _MAX_ERROR = 20_000
+_MAX_REASON = 1_000
+_MAX_DATA_SETS = 8
+"""In one report: the largest facts of so many fill no more than half of it."""
 _MAX_BYTES = 4 * 1024 * 1024
 """Of trial updates in one report; the service takes 8 MiB."""
 
@@ -88,7 +94,7 @@ class Attempt:
                 epoch=epoch if epoch is not None else before.epoch if before else 0,
                 epochs=epochs or (before.epochs if before else 0),
                 error=shortened(error),
-                reason=reason[:1000] if reason else None,
+                reason=reason[:_MAX_REASON] if reason else None,
                 params=params,
             )
             self._trials[number] = self._changed[number] = update
@@ -97,11 +103,16 @@ class Attempt:
     def wait_for(self, what: str) -> None:
         """Say what the attempt waits for; an empty text: for nothing any more."""
         with self._lock:
-            self._waiting = what
+            self._waiting = what[:_MAX_REASON]
         self._wake.set()
 
     def tell_data(self, name: str, facts: dict[str, Any]) -> None:
-        """A trial trains on a data set: the facts about it."""
+        """A trial trains on a data set: the facts about it. Those that no service takes are left out, and logged."""
+        try:
+            Report(data={name: facts})
+        except ValidationError as error:
+            logger.error("what was read of a data set is not reported: %s", why_refused(error))
+            return
         with self._lock:
             self._data[name] = facts
         self._wake.set()
@@ -137,10 +148,7 @@ class Attempt:
         outcome = Outcome(state=outcome.state, error=shortened(outcome.error))
         backoff = Backoff(longest=5.0)
         while True:
-            with self._lock:
-                changed, data = list(self._changed.values()), dict(self._data)
-            updates = portion(changed)
-            last = len(updates) == len(changed)
+            updates, data, last = self._next_portion()
             try:
                 _post(
                     connection, Report(trials=updates, data=data, outcome=outcome if last else None), deadline, backoff
@@ -149,9 +157,12 @@ class Attempt:
                 self.unreachable = str(error)
                 logger.warning("outcome %r not delivered: %s", outcome.state, error)
                 return False
-            except Refused as error:
-                logger.error("the service refused the outcome %r: %s", outcome.state, error)
-                return False
+            except (Refused, ValidationError) as error:
+                if not data:
+                    logger.error("the service refused the outcome %r: %s", outcome.state, why_refused(error))
+                    return False
+                self._drop(updates, data, error)
+                continue
             self._delivered(updates, data)
             if last:
                 return True
@@ -159,20 +170,17 @@ class Attempt:
     def _run(self, connection: Connection) -> None:
         backoff, away = Backoff(longest=5.0), False
         while not self._ended.is_set():
-            with self._lock:
-                changed = portion(list(self._changed.values()))
-                waiting, data = self._waiting, dict(self._data)
+            changed, data, _ = self._next_portion()
             pause = _STATE_SECONDS
             try:
-                reply = connection.post(Report(trials=changed, data=data, waiting=waiting))
+                reply = connection.post(Report(trials=changed, data=data, waiting=self._waiting))
             except Superseded as reason:
                 self.superseded = True
                 # Another attempt may own the checkpoints by now.
                 self._on_stop(f"this attempt was superseded ({reason})", at_once=True)
                 return
-            except Refused as error:
-                logger.error("the service refused trial states: %s", error)
-                self._delivered(changed, data)
+            except (Refused, ValidationError) as error:
+                self._drop(changed, data, error)
             except Unavailable as error:
                 self.unreachable = str(error)
                 if not away:
@@ -190,6 +198,21 @@ class Attempt:
             if not away:
                 self._wake.wait(HEARTBEAT_SECONDS - pause)
             self._wake.clear()
+
+    def _next_portion(self) -> tuple[list[TrialUpdate], dict[str, dict[str, Any]], bool]:
+        """What the next report tells of trials and of data sets, and whether that is all there is to tell."""
+        with self._lock:
+            updates = portion(list(self._changed.values()))
+            data = dict(itertools.islice(self._data.items(), _MAX_DATA_SETS))
+            return updates, data, len(updates) == len(self._changed) and len(data) == len(self._data)
+
+    def _drop(
+        self, updates: list[TrialUpdate], data: Mapping[str, dict[str, Any]], error: Refused | ValidationError
+    ) -> None:
+        """A report was refused: never told again are its facts about data sets or, where it has none, its states."""
+        dropped = "facts about data sets" if data else "trial states"
+        logger.error("the service refused %s: %s", dropped, why_refused(error))
+        self._delivered([] if data else updates, data)
 
     def _delivered(self, updates: list[TrialUpdate], data: Mapping[str, dict[str, Any]]) -> None:
         with self._lock:

@@ -57,6 +57,14 @@ class Refused(Exception):  # noqa: N818
     """The service does not take this report as it is."""
 
 
+def why_refused(error: Refused | ValidationError) -> str:
+    """Why a report is not taken, in one line: by the service, or here where it was put together."""
+    if isinstance(error, Refused):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
 class Unavailable(Exception):  # noqa: N818
     """The service did not answer, or asks to be tried again."""
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
 from workers.errors import RunError
 from workers.reporting.attempt import portion, shortened
-from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable
+from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable, why_refused
 from workers.storage.folder import Storage, read_json
 from workers.storage.opening import open_storage
 from workers.storage.points import read_points
@@ -61,6 +62,15 @@ def import_results(storage: Storage, url: str, token: str) -> str:
     if opened["attempt_id"] is None:
         return f"experiment {number} has these results already"
     connection = Connection(ServiceAddress(url, str(opened["attempt_id"]), opened["token"]))
+    try:
+        count = _send(connection, storage, results)
+    except (Refused, ValidationError) as error:
+        raise RunError(f"the service refused a part of the results: {why_refused(error)}") from error
+    return f"imported as experiment {number}: {len(results)} trials, {count} points"
+
+
+def _send(connection: Connection, storage: Storage, results: Sequence[TrialResult]) -> int:
+    """Report the whole run. Returns how many points it has."""
     count = 0
     for points in read_points(storage):
         _post(connection, to_report(points))
@@ -71,9 +81,12 @@ def import_results(storage: Storage, url: str, token: str) -> str:
         _post(connection, Report(trials=trials))
         updates = updates[len(trials) :]
     for facts in (read_json(storage.results) or {}).get("data", []):  # which a run of before has not
-        _post(connection, Report(data={facts["fingerprint"]: facts}))
+        try:
+            _post(connection, Report(data={facts["fingerprint"]: facts}))
+        except (Refused, ValidationError) as error:  # as in a run: its results are worth more
+            print(f"what was read of a data set is left out: {why_refused(error)}", file=sys.stderr, flush=True)
     _post(connection, Report(outcome=_outcome(results)))
-    return f"imported as experiment {number}: {len(results)} trials, {count} points"
+    return count
 
 
 def _finished(storage: Storage) -> tuple[dict[str, Any], list[TrialResult]]:
@@ -123,8 +136,6 @@ def _post(connection: Connection, report: Report) -> None:
         raise RunError(f"the service went away ({error}); import again to go on") from error
     except Superseded as error:
         raise RunError(f"this import was overtaken by another one, or cancelled: {error}") from error
-    except Refused as error:
-        raise RunError(f"the service refused a part of the results: {error}") from error
 
 
 def _update(result: TrialResult) -> TrialUpdate:
