@@ -1,5 +1,6 @@
 """What Tune sees of a trial, step by step, with real training and storage. No cluster."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import ray.train
+import ray.train.torch
+import torch
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from worker_harness import tiny_spec
@@ -24,7 +27,7 @@ from workers.sweep.budget import Budget
 from workers.sweep.queue import TrialQueue
 from workers.sweep.tuner import SweepCallbacks, _TuneEvents
 from workers.trial.actor import TrialActor
-from workers.trial.distributed import DistributedTrialActor, _is_lost, cause
+from workers.trial.distributed import DistributedTrialActor, Gate, _is_lost, _train_worker, cause
 from workers.trial.failures import Diverged, Failures, device_is_lost
 
 Actor = Callable[..., TrialActor]
@@ -223,12 +226,45 @@ def test_processes_that_do_not_end_take_the_actor_with_them(monkeypatch: pytest.
     monkeypatch.setattr("workers.trial.distributed._END_SECONDS", 0.05)
     held = threading.Event()
     waits: Any = DistributedTrialActor.__new__(DistributedTrialActor)
-    waits.config, waits._gate = {"trial": 0}, SimpleNamespace(answer=SimpleNamespace(remote=lambda _: None))
+    waits.config, waits._gate = {"trial": 0}, SimpleNamespace(leave=SimpleNamespace(remote=lambda: None))
     waits._thread = threading.Thread(target=held.wait, daemon=True)
     waits._thread.start()
     with pytest.raises(Exited):
         waits.reset_config({})
     held.set()
+
+
+def test_a_trial_of_several_processes_that_the_run_leaves_unfinished_has_no_result(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run breaks off between two epochs: a later attempt trains it on."""
+
+    class Local:
+        """The gate in this process."""
+
+        def __init__(self) -> None:
+            self._gate = Gate()
+
+        def __getattr__(self, name: str) -> Any:
+            def remote(*arguments: Any) -> Any:
+                found = getattr(self._gate, name)(*arguments)
+                return asyncio.run(found) if asyncio.iscoroutine(found) else found
+
+            return SimpleNamespace(remote=remote)
+
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr("ray.kill", lambda _: None)
+    waits: Any = DistributedTrialActor.__new__(DistributedTrialActor)
+    waits._gate, waits._thread = Local(), threading.Thread(target=int)
+    waits._thread.start()
+    gate = waits._gate
+    waits.cleanup()
+    gate.restart.remote()  # processes that were lost meanwhile are told so, too
+    _train_worker({"context": context, "plan": TrialPlan(0, {}), "gate": gate, "early": ""})
+    assert read_result(context.storage, 0) is None
+    assert context.storage.checkpointed() == {0}
 
 
 def test_the_queue_then_starts_only_what_was_trained_before(context: RunContext) -> None:

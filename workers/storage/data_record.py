@@ -17,7 +17,8 @@ from workers.storage.folder import Storage, read_json
 
 REMEDY = (
     "put the data back and go on (adadim retry), or train anew on what is there now, apart from the old points "
-    "(adadim retry --restart; python -m workers SPEC --storage PLACE --restart)"
+    "(adadim retry --restart, which makes a new experiment; without the service python -m workers SPEC --storage PLACE "
+    "--restart, which sets apart what is in a folder; for an object store, another --storage)"
 )
 
 

@@ -1,8 +1,8 @@
 """Which trials end early, and why: ASHA or median stopping (judges.py), plateau, and the time budget.
 
 Owns the verdict after every epoch and what an earlier attempt must have left known for it. ASHA and median stopping
-end configurations: all replicates of one, also those that have yet to start. How a trial ends early
-is the room trial's: its actor is called, and writes encoder and result as at any other end.
+end configurations: all replicates of one, also those that have yet to start. How a trial ends early is
+workers/trial's: its actor is called, and writes encoder and result as at any other end.
 """
 
 import math

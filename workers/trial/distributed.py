@@ -54,7 +54,7 @@ class DistributedTrialActor(tune.Trainable):
         self._early = ""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune has stored it as self.config
-        self._end("another trial follows")
+        self._leave()
         self._early = ""
         return True
 
@@ -79,10 +79,10 @@ class DistributedTrialActor(tune.Trainable):
         self._early = reason
 
     def cleanup(self) -> None:
-        self._end("the run ends")
+        self._leave()
 
     def _start(self) -> None:
-        self._gate = _Gate.remote()  # type: ignore[attr-defined]
+        self._gate = _GateActor.remote()
         self._error = None
         self._thread = threading.Thread(target=self._fit, name="torch-trainer", daemon=True)
         self._thread.start()
@@ -146,9 +146,10 @@ class DistributedTrialActor(tune.Trainable):
                 break
         return None
 
-    def _end(self, reason: str) -> None:
+    def _leave(self) -> None:
+        """Let a trial that has not ended save and go: a later attempt trains it on."""
         if self._thread is not None:
-            self._gate.answer.remote(reason)
+            self._gate.leave.remote()
         self._join()
 
     def _join(self) -> None:
@@ -162,18 +163,23 @@ class DistributedTrialActor(tune.Trainable):
         self._thread = None
 
 
-@ray.remote(num_cpus=0)
-class _Gate:
+class Gate:
     """Between the first of a trial's processes and Tune: epochs go one way, verdicts the other."""
 
     def __init__(self) -> None:
         self._results: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._answers: asyncio.Queue[str] = asyncio.Queue()
+        self._answers: asyncio.Queue[str | None] = asyncio.Queue()
+        self._leaving = False
 
-    async def report(self, result: dict[str, Any]) -> str:
-        """Takes an epoch's result. Returns why training should end, empty: it should not. Waits until that is known."""
+    async def report(self, result: dict[str, Any]) -> str | None:
+        """Takes an epoch's result and waits for the verdict.
+
+        Returns why training should end, empty: it should not; None: save and leave, the trial has no end yet.
+        """
         self._results.put_nowait(result)
-        return "" if result["done"] else await self._answers.get()
+        if result["done"]:
+            return ""
+        return None if self._leaving else await self._answers.get()
 
     async def next(self) -> dict[str, Any]:
         """The next result, once there is one."""
@@ -186,6 +192,16 @@ class _Gate:
     def answer(self, reason: str) -> None:
         """The verdict on the last result."""
         self._answers.put_nowait(reason)
+
+    def leave(self) -> None:
+        """There will be no verdict any more, for processes that begin again neither."""
+        self._leaving = True
+        self._answers.put_nowait(None)
+
+
+_GateActor = ray.remote(num_cpus=0)(Gate)
+_GO_ON, _END, _LEAVE = 0.0, 1.0, 2.0
+"""A verdict, as the first process hands it to the others."""
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -201,14 +217,20 @@ def _train_worker(config: dict[str, Any]) -> None:
     tail = LogTail()
     try:
         run = TrialRun(context, config["plan"], reporter, stop_signal(context.run), device=get_device(), leads=leads)
-        metrics, reason = run.end_early(config["early"]) if config["early"] else run.step(), ""
+        metrics = run.end_early(config["early"]) if config["early"] else run.step()
+        reason: str | None = ""
         while True:
             if leads:
                 reason = ray.get(config["gate"].report.remote(run.result(metrics)))
             if run.done:
                 break
-            early = distributed.broadcast_float(float(bool(reason)), run.trainer.device)
-            metrics = run.end_early(reason) if early else run.step()
+            verdict = _LEAVE if reason is None else _END if reason else _GO_ON
+            verdict = distributed.broadcast_float(verdict, run.trainer.device)
+            if verdict == _LEAVE:
+                if leads:
+                    run.save()
+                break
+            metrics = run.end_early(reason or "") if verdict == _END else run.step()
     except Exception as error:
         # Where it came from does not travel with an exception.
         error.add_note(describe(error, tail.lines()).partition("\n\n")[2])
