@@ -56,7 +56,8 @@ async def extend(
     Raises NotFoundError, or ConflictError saying what to do instead.
     """
     experiment, spec = await find(session, experiment_id, lock=True), more.spec.model_dump(mode="json")
-    if experiment.spec == spec:
+    nothing_missing = experiment.spec == before and experiment.trial_count == len(more.trials)  # [3] is what 1 was
+    if experiment.spec == spec or nothing_missing:
         return ActionResult(
             experiment, False, f"Experiment {experiment.id} has {plan_summary(more.spec)}; nothing was done."
         )

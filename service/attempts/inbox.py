@@ -63,12 +63,16 @@ class Inbox:
         self._writers = asyncio.Semaphore(_WRITERS)
         self._small_lane: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        """No transaction begins any more."""
 
     async def deliver(self, attempt_id: int, delivery: Delivery) -> ReportReply:
         """Apply a report of an authenticated attempt; returns once it is committed.
 
-        Raises ServiceError as `receiving.receive` has it.
+        Raises ServiceError as `receiving.receive` has it, ConnectionError once the service stops.
         """
+        if self._closing:
+            raise ConnectionError("stopping")
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(attempt_id, deque()).append(waiting)
         self._go_on(attempt_id)
@@ -76,6 +80,8 @@ class Inbox:
 
     def _go_on(self, *attempts: int) -> None:
         """Start transactions for waiting reports, of the given attempts or of all."""
+        if self._closing:
+            return
         for attempt_id in attempts or [*self._waiting]:
             if attempt_id in self._waiting and attempt_id not in self._busy and self._is_large(attempt_id):
                 self._spawn(self._commit_alone(attempt_id, self._take([attempt_id])[attempt_id]))
@@ -187,6 +193,7 @@ class Inbox:
             async with asyncio.timeout(_CLOSE_S):
                 while self._tasks:
                     await asyncio.wait(self._tasks)
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:

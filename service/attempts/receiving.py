@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -351,18 +352,23 @@ def _find_wrong_params(fields: Mapping[str, Any], reported: Sequence[Sequence[Tr
     search = fields.get("search") or {}
     varied = set(search.get("space", {})) | (set() if search.get("seeds", 1) == 1 else {SEED_PATH})
     # A search lists thousands of values, and a trial has none of it.
-    spec = ExperimentSpec.model_validate({name: value for name, value in fields.items() if name != "search"})
+    try:
+        spec = ExperimentSpec.model_validate({name: value for name, value in fields.items() if name != "search"})
+    except ValidationError:  # of another version: which values fit it is not known here
+        spec = None
     found = ((place, _wrong(spec, varied, updates)) for place, updates in enumerate(reported))
     return {place: detail for place, detail in found if detail is not None}
 
 
-def _wrong(spec: ExperimentSpec, varied: set[str], updates: Sequence[TrialUpdate]) -> str | None:
+def _wrong(spec: ExperimentSpec | None, varied: set[str], updates: Sequence[TrialUpdate]) -> str | None:
     """What is wrong with values: paths that are not searched, or values the spec refuses."""
     for update in updates:
         if update.params is None:
             continue
         if unknown := sorted(update.params.keys() - varied):
             return f"Trial {update.number}: the search does not vary {unknown[0]}."
+        if spec is None:
+            continue
         try:
             spec.with_params(update.params)
         except (ValueError, KeyError) as error:

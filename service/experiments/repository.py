@@ -96,6 +96,8 @@ async def add(connection: AsyncConnection, new: NewExperiment) -> Experiment:
 
 async def add_trials(session: AsyncSession, experiment_id: int, trials: Sequence[TrialPlan]) -> None:
     """Store planned trials."""
+    if not trials:  # SQLAlchemy would insert a row of defaults
+        return
     await session.execute(
         insert(Trial), [{"experiment_id": experiment_id, "number": t.number, "params": t.params} for t in trials]
     )

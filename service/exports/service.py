@@ -33,7 +33,6 @@ _PATIENCE_S = 60.0
 """A client that reads nothing for this long is disconnected."""
 _PIECES_AHEAD = 2
 
-
 Rows = Literal["points", "trials"]
 """What a file has one row of."""
 _POINT_COLUMNS = [
@@ -52,23 +51,27 @@ class Aborted(Exception):  # noqa: N818 - what happened to the file
 
 
 async def stream(context: Context, experiment_id: int, rows: Rows, form: Format) -> AsyncIterator[bytes]:
-    """The file in pieces."""
+    """The file in pieces.
+
+    Raises Aborted where it cannot be read to its end.
+    """
     pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
     writer = asyncio.create_task(_write(context, experiment_id, rows, form, pieces))
+    coming = asyncio.create_task(pieces.get())
     try:
         while True:
-            coming = asyncio.create_task(pieces.get())
             await asyncio.wait({coming, writer}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done() and writer.done() and writer.exception() is not None:
-                coming.cancel()
                 raise Aborted(f"the export of experiment {experiment_id} broke off") from writer.exception()
             piece = await coming
             if piece is None:
                 return
             yield piece
+            coming = asyncio.create_task(pieces.get())
     finally:
         writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
+        coming.cancel()
+        await asyncio.gather(writer, coming, return_exceptions=True)
 
 
 async def _write(

@@ -37,9 +37,8 @@ async def best_values(session: AsyncSession, experiment: Experiment, trials: Seq
 
 def trial_table(experiment: Experiment, trials: Sequence[Trial], best: dict[str, list[Any]]) -> pa.Table:
     """One row a trial, in their order. `last.` and `best.` name the value of a metric; durations are in seconds."""
-    reported = {name for trial in trials for name in trial.latest}
+    reported = {name for trial in trials for name in trial.latest} - {"images_per_s"}  # which has a column of its own
     names = [*(name for name in METRICS if name in reported), *sorted(reported - set(METRICS))]
-    speeds = names.pop(names.index("images_per_s")) if "images_per_s" in names else "images_per_s"
     table = parameter_table(experiment.spec, trials)
     columns: dict[str, pa.Array] = {
         "state": pa.array([trial.state for trial in trials], pa.string()),
@@ -47,11 +46,11 @@ def trial_table(experiment: Experiment, trials: Sequence[Trial], best: dict[str,
         "epochs": pa.array([trial.epochs for trial in trials], pa.int64()),
         "started_at": pa.array([trial.started_at for trial in trials], pa.timestamp("ms", "UTC")),
         "duration_s": pa.array([_duration(trial) for trial in trials], pa.float64()),
-        "images_per_s": pa.array([_last(trial, speeds) for trial in trials], pa.float64()),
+        "images_per_s": pa.array([_last(trial, "images_per_s") for trial in trials], pa.float64()),
         "reason": pa.array([trial.reason for trial in trials], pa.string()),
         "error": pa.array([(trial.error or "").partition("\n")[0] or None for trial in trials], pa.string()),
         **{f"last.{name}": pa.array([_last(trial, name) for trial in trials], pa.float64()) for name in names},
-        **{f"best.{name}": pa.array(best[name], pa.float64()) for name in [*METRICS] if name in best and name in names},
+        **{f"best.{name}": pa.array(best[name], pa.float64()) for name in METRICS if name in best and name in names},
     }
     for name, column in columns.items():
         table = table.append_column(name, column)

@@ -1,5 +1,6 @@
 """Exports: every point once, with its value, in files that other programs read; bounded and never silently short."""
 
+import asyncio
 import io
 import json
 import math
@@ -120,6 +121,21 @@ async def test_a_client_that_does_not_read_is_cut_off_and_gives_its_connection_b
     with pytest.raises(exports.Aborted):
         async for _ in pieces:
             pass
+
+
+async def test_an_export_that_is_cancelled_leaves_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(exports, "_write", write)
+    before = asyncio.all_tasks()
+    context: Any = None
+    stream = exports.stream(context, 1, "points", Csv())
+    reading = asyncio.ensure_future(anext(stream))
+    await until(lambda: len(asyncio.all_tasks() - before) == 3)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert asyncio.all_tasks() == before
 
 
 async def test_an_export_that_breaks_off_is_a_broken_transfer(

@@ -114,3 +114,11 @@ async def test_what_it_has_already_is_no_change(service: Running) -> None:
     answer = (await extend(service, experiment, seeds=1)).json()
     assert (answer["state"], answer["changed"]) == ("succeeded", False)
     assert "has 2 configurations x 1 seed = 2 trials; nothing was done" in answer["message"]
+
+
+async def test_its_only_seed_named_as_a_list_is_no_change(service: Running) -> None:
+    experiment = await ended(service)
+    answer = await extend(service, experiment, seeds=[3])
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["state"], answer.json()["changed"]) == ("succeeded", False)
+    assert answer.json()["message"].endswith("nothing was done.")

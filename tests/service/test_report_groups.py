@@ -1,7 +1,9 @@
 """Reports of many attempts committed together: nobody waits for another's lock, and nothing is lost or out of order."""
 
 import asyncio
+import contextlib
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from test_reports import Reporter
 
 from service.attempts import receiving, reports
 from service.attempts import repository as attempts
+from service.attempts.body import Delivery
+from service.attempts.inbox import Inbox
 from service.attempts.room import Room
 from service.database.tables import Event, Experiment, Segment
 from service.metrics.repository import MAX_NAMES
@@ -129,6 +133,8 @@ async def test_a_report_that_changes_a_trial_a_thousand_times_changes_one_row_on
 async def test_closing_does_not_wait_for_a_lock_for_ever(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.attempts.inbox._CLOSE_S", 0.2)
     (reporter,) = await running(service, 1)
+    own = Inbox(service.context.database)  # that of other tests stays open
+    monkeypatch.setattr(service.app.state.reporting, "inbox", own)
     async with service.context.database.transaction() as lock:
         await lock.execute(text(f"SELECT 1 FROM experiments WHERE id = {reporter.experiment_id} FOR UPDATE"))
         waiting = asyncio.create_task(reporter.post(series=[points(0, [1], [1.0])]))
@@ -138,6 +144,31 @@ async def test_closing_does_not_wait_for_a_lock_for_ever(service: Running, monke
             await service.inbox.close()
         answer = await waiting
         assert answer.status_code == 503, "the worker delivers it again to the next service"
+
+
+async def test_closing_starts_no_transaction_after_those_it_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+
+    class Locked:
+        @contextlib.asynccontextmanager
+        async def transaction(self) -> AsyncIterator[None]:
+            nonlocal begun
+            begun += 1
+            await asyncio.Event().wait()
+            yield
+
+    monkeypatch.setattr("service.attempts.inbox._CLOSE_S", 0.05)
+    database: Any = Locked()
+    inbox = Inbox(database)
+    large = Delivery([], [], None, size=1_000_000)
+    waiting = [asyncio.create_task(inbox.deliver(1, large)) for _ in range(2)]
+    await until(lambda: begun)
+    await inbox.close()
+    waiting.append(asyncio.create_task(inbox.deliver(2, large)))
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["stopping"] * 3
+    assert begun == 1
 
 
 finite = st.floats(-3, 3).map(lambda value: round(value))

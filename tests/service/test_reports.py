@@ -11,6 +11,7 @@ from service_harness import Running, client, points
 from sqlalchemy import func, select
 
 from adadim_core.spec import ExperimentSpec
+from adadim_core.spec.report import TrialUpdate
 from service.attempts import receiving
 from service.attempts import repository as attempts
 from service.database.tables import Attempt, Experiment, Segment, Trial
@@ -406,6 +407,14 @@ async def test_the_spec_is_read_once_for_all_values_of_a_report(
     assert thread is not threading.main_thread()
     assert "search" not in fields
     assert (await reporter.trial(1))["params"] == {"training.lr": 0.1899}
+
+
+def test_values_of_a_spec_of_another_version_are_taken_where_the_search_varies_them() -> None:
+    fields = {"name": "a", "gone": 1, "search": {"space": {"training.lr": {"uniform": [0.1, 0.2]}}}}
+    reported = [
+        [TrialUpdate(number=0, state="running", params={path: 0.15})] for path in ("training.lr", "training.epochs")
+    ]
+    assert receiving._find_wrong_params(fields, reported) == {1: "Trial 0: the search does not vary training.epochs."}
 
 
 async def test_what_an_attempt_waits_for_is_the_reason_of_the_experiments_state(service: Running) -> None:
