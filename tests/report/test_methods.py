@@ -51,7 +51,7 @@ def test_a_race_is_told_as_the_sequential_test_it_is() -> None:
 def test_intervals_of_differences_have_their_own_level() -> None:
     """Of three pairs one is open with four seeds, two with two."""
     assert "those of differences t intervals at 1 - 0.05," in methods()
-    assert "those of differences t intervals at 1 - 0.01," in methods(seeds=(2, 2, 2))
+    assert "those of differences t intervals at 1 - 0.025," in methods(seeds=(2, 2, 2))
 
 
 @pytest.mark.parametrize(
