@@ -26,7 +26,7 @@ demo: $(STAMP)  ## Run a sweep on real data, from REST to the dashboard
 serve: $(STAMP)  ## Run the service and keep it up
 	$(BIN)/adadim serve
 
-test: $(STAMP)  ## Prove what the README promises: six minutes on two cores
+test: $(STAMP)  ## Prove what the README promises: seven minutes on two cores
 	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slow"
 	$(PYTEST) -m "ray and not slow"
 
