@@ -26,10 +26,10 @@ _CARD = """\
 
     from adadim_core import load_encoder
 
-    encoder = load_encoder("path of this folder")
+    encoder = load_encoder("encoder.safetensors")
     r = encoder(images)  # (N, {features})
 
-Weights are in `encoder.safetensors`, the construction is in `encoder.json`.{registered}
+The file holds the weights, and in its header how the network is built.{registered}
 
 ## Training
 

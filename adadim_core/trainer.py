@@ -376,7 +376,7 @@ class Trainer:
         remove_checkpoint(Path(path))
 
     def export_encoder(self, directory: Path) -> None:
-        """Write encoder.safetensors, encoder.json and README.md, a model card; `adadim_core.load_encoder` reads it."""
+        """Write encoder.safetensors, which `adadim_core.load_encoder` reads, and README.md, a model card."""
         encoder = self._model.encoder
         card = model_card(
             self.spec,

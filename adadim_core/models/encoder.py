@@ -50,7 +50,8 @@ _BACKBONES: dict[str, BackboneFactory] = {
 }
 
 
-_BUILT_IN = frozenset(_BACKBONES)
+BUILT_IN = frozenset(_BACKBONES)
+"""Names that a spec may give; others are registered."""
 
 
 def register_backbone(name: str, factory: BackboneFactory) -> None:
@@ -65,7 +66,7 @@ def register_backbone(name: str, factory: BackboneFactory) -> None:
     Raises:
         ValueError: the name is that of a network of adadim_core.
     """
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         raise ValueError(f"{name} is a network of adadim_core: specs that name it mean that one")
     _BACKBONES[name] = factory
 
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
 
         `x.view(len(x), -1)`, for example, fails with channels last.
         """
-        return torch.channels_last if self.config.backbone in _BUILT_IN else torch.contiguous_format
+        return torch.channels_last if self.config.backbone in BUILT_IN else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Tensor:
         """R of images. Raises ValueError unless they are a batch of images with this encoder's channels."""

@@ -3,7 +3,7 @@
 spec.json                     the experiment; a folder holds one
 points/NNNN-RUN.jsonl (.ack)  metric points of a trial, as one run measured them
 trials/NNNN/checkpoint.pt     where the trial goes on after an interruption; of finished trials the best one's stays
-trials/NNNN/encoder.*         the exported encoder of a finished trial
+trials/NNNN/encoder.safetensors  the exported encoder of a finished trial
 trials/NNNN/result.json       written last: a trial that has it is finished and never runs again
 trials/NNNN/log.txt (.1)      what the trial printed
 logs/attempt-N.log (.1)       what the driver printed, in attempt N (`local` without the service)
@@ -20,7 +20,6 @@ tune/                         Ray Tune's scratch space
 """
 
 from pathlib import PurePosixPath
-from typing import Literal
 
 SPEC = "spec.json"
 RESULTS = "results.json"
@@ -48,9 +47,9 @@ def checkpoint(number: int) -> str:
     return f"{trial(number)}/{CHECKPOINT}"
 
 
-def encoder(number: int, part: Literal["safetensors", "json"]) -> str:
-    """Weights or construction of a finished trial's encoder."""
-    return f"{trial(number)}/encoder.{part}"
+def encoder(number: int) -> str:
+    """The encoder of a finished trial."""
+    return f"{trial(number)}/encoder.safetensors"
 
 
 def result(number: int) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
@@ -58,23 +58,12 @@ async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> T
 @router.get(
     "/trials/{trial_id}/encoder",
     response_class=StreamingResponse,
-    responses={
-        200: {
-            "content": {"application/octet-stream": {"schema": {"type": "string"}}, "application/json": {"schema": {}}}
-        }
-    },
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
 )
-async def read_encoder(
-    stored: StoredTrial,
-    *,
-    part: Annotated[
-        Literal["safetensors", "json"],
-        Query(description="safetensors: its weights. json: how it is built. `load_encoder` takes a folder with both."),
-    ] = "safetensors",
-) -> StreamingResponse:
-    """The encoder that a finished trial exported."""
+async def read_encoder(stored: StoredTrial) -> StreamingResponse:
+    """The encoder that a finished trial exported, as one file that `adadim_core.load_encoder` takes."""
     trial, location = stored
-    path = layout.encoder(trial.number, part)
+    path = layout.encoder(trial.number)
     try:
         file, size = await asyncio.to_thread(open_file, location, path)
     except FileNotFoundError:
@@ -87,10 +76,9 @@ async def read_encoder(
         raise Problem(404, "Not found", detail) from None
     except OSError as error:
         raise artefacts.away(error) from None
-    name = f"experiment-{trial.experiment_id}-trial-{trial.number}-encoder.{part}"
+    name = f"experiment-{trial.experiment_id}-trial-{trial.number}-encoder.safetensors"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
-    media_type = "application/json" if part == "json" else "application/octet-stream"
-    return StreamingResponse(_pieces(file), headers=headers, media_type=media_type)
+    return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
 
 
 async def _pieces(file: Any) -> AsyncIterator[bytes]:

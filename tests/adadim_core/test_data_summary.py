@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from tiny_sets import (
     encoded,
     image_files,
@@ -178,7 +179,9 @@ def test_the_model_card_tells_what_was_read(tiny_spec, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "training images: 1,438 (four fifths of each class)" in card
     assert trainer.data.summary.fingerprint in card
-    assert json.loads((tmp_path / "encoder.json").read_text())["data_fingerprint"] == trainer.data.summary.fingerprint
+    with safe_open(tmp_path / "encoder.safetensors", "pt") as file:
+        construction = json.loads(file.metadata()["adadim_encoder"])
+    assert construction["data_fingerprint"] == trainer.data.summary.fingerprint
 
 
 def test_the_command_prints_the_summary_and_names_bad_files(tmp_path, capsys):

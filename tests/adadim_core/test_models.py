@@ -1,9 +1,13 @@
 """Networks: shapes, normalisation, export and its damage."""
 
 import json
+import pickle
+import shutil
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from adadim_core import load_dataset, load_encoder
@@ -184,27 +188,37 @@ def test_an_exported_encoder_comes_back_the_same(tmp_path, spec, image_size):
     save_encoder(encoder, tmp_path / "export")
     images = torch.rand(6, 3, 16, 16)
     expected = encoder.eval()(images)
-    for path in (tmp_path / "export", str(tmp_path / "export"), tmp_path / "export" / "encoder.json"):
+    download = tmp_path / "experiment-7-trial-3.safetensors"
+    shutil.copy(tmp_path / "export" / "encoder.safetensors", download)
+    for path in (tmp_path / "export", str(tmp_path / "export"), download):
         loaded = load_encoder(path)
         assert not loaded.training
         assert loaded.config == encoder.config
         assert torch.equal(loaded(images), expected)
-    assert {file.name for file in (tmp_path / "export").iterdir()} == {"encoder.safetensors", "encoder.json"}
-    assert json.loads((tmp_path / "export" / "encoder.json").read_text())["features"] == encoder.features
+    assert [file.name for file in (tmp_path / "export").iterdir()] == ["encoder.safetensors"]
 
 
-def test_a_damaged_export_is_said_to_be_damaged(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"encoder\.json"):
+def test_a_damaged_or_hostile_export_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"encoder\.safetensors"):
         load_encoder(tmp_path)
-    save_encoder(build_encoder(ModelSpec(backbone="conv_small", width=4), **GREY), tmp_path)
-    weights, construction = tmp_path / "encoder.safetensors", tmp_path / "encoder.json"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-100])
+    encoder = build_encoder(ModelSpec(backbone="conv_small", width=4), **GREY)
+    save_encoder(encoder, tmp_path)
+    file = tmp_path / "encoder.safetensors"
+    whole = file.read_bytes()
+    with safe_open(file, "pt") as opened:
+        fields = json.loads(opened.metadata()["adadim_encoder"])
+    file.write_bytes(whole[:-100])
     with pytest.raises(CheckpointError):
-        load_encoder(tmp_path)
-    weights.write_bytes(whole)
-    fields = json.loads(construction.read_text())
-    for wrong in ({**fields, "width": 5}, {**fields, "backbone": "unknown"}, {**fields, "format": 2}, [1], {}):
-        construction.write_text(json.dumps(wrong))
+        load_encoder(file)
+    file.write_bytes(pickle.dumps({"format": 1}))
+    with pytest.raises(CheckpointError):
+        load_encoder(file)
+    nested = "[" * 100_000
+    wrong = ({**fields, "width": 5}, {**fields, "backbone": "unknown"}, {**fields, "format": 2}, [1], {})
+    terabytes = ({**fields, "width": 10**7}, {**fields, "image_size": 10**7}, {**fields, "mean": [0.5] * 10**6})
+    never = ({**fields, "width": -1}, {**fields, "mean": "x"}, {**fields, "image_size": 0}, {**fields, "std": None})
+    for header in (nested, *map(json.dumps, (*wrong, *terabytes, *never)), None):
+        metadata = None if header is None else {"adadim_encoder": header}
+        file.write_bytes(safetensors.torch.save(encoder.state_dict(), metadata=metadata))
         with pytest.raises(CheckpointError):
-            load_encoder(tmp_path)
+            load_encoder(file)

@@ -157,12 +157,10 @@ async def test_an_encoder_is_handed_out_whole(
     trial, location = await a_trial(service, "succeeded")
     weights = bytes(range(256)) * 5_000
     put(location, "trials/0000/encoder.safetensors", weights)
-    put(location, "trials/0000/encoder.json", b'{"format": 1}')
     answer = await service.http.get(f"{trial}/encoder")
     assert (answer.status_code, answer.content) == (200, weights)
     assert answer.headers["content-length"] == str(len(weights))
     assert "encoder.safetensors" in answer.headers["content-disposition"]
-    assert (await service.http.get(f"{trial}/encoder", params={"part": "json"})).json() == {"format": 1}
 
 
 @pytest.mark.parametrize(

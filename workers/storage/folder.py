@@ -130,7 +130,7 @@ class Storage:
         for key, size in self.store.sizes(patience=PATIENCE_SECONDS).items():
             path = self.root / key
             record = path.suffix in (".json", ".jsonl", ".ack") and not key.startswith("tune/")
-            if record and path.name != "encoder.json" and (not path.exists() or path.stat().st_size < size):
+            if record and (not path.exists() or path.stat().st_size < size):
                 self.store.get(key, path, patience=PATIENCE_SECONDS)
 
     def forget(self, *paths: Path) -> None:

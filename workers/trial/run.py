@@ -280,7 +280,8 @@ class TrialRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.export_encoder(folder)
         self.trainer.save(checkpoint)
-        self._storage.push(*self._spool_files(), *sorted(folder.glob("encoder.*")), folder / "README.md", checkpoint)
+        exported = folder / "encoder.safetensors", folder / "README.md"
+        self._storage.push(*self._spool_files(), *exported, checkpoint)
         write_result(  # last: what has a result is finished
             self._storage,
             TrialResult(
@@ -294,7 +295,7 @@ class TrialRun:
                 reason=stopped,
             ),
         )
-        for copy in (*folder.glob("encoder.*"), folder / "README.md", *folder.glob(layout.CHECKPOINTS)):
+        for copy in (*exported, *folder.glob(layout.CHECKPOINTS)):
             self._storage.clear_scratch(copy)
 
 
