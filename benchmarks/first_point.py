@@ -18,8 +18,8 @@ from pathlib import Path
 
 from machine import describe
 
-from service.cli.connection import connect
-from service.client import Client, ClientError
+from adadim.client import Client, ClientError
+from adadim.connection import open_client
 
 SPEC = """
 name: first-point
@@ -77,7 +77,7 @@ def _connect(timeout_s: float) -> Client:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            client = connect()
+            client = open_client()
         except ClientError:
             client = None
         if client is not None and client.is_ready():

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from adadim.place import LOOPBACK, default_state_dir
 from adadim_core.spec.search import MAX_TRIALS
 
 _HTTP, _POSTGRES = r"^https?://", r"^postgres(ql)?(\+asyncpg)?://"
 _BEGINNINGS = {_HTTP: "http:// or https://", _POSTGRES: "postgresql://"}
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(ValueError):
@@ -140,8 +139,9 @@ class Settings(BaseModel):
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. Raises SettingsError naming the variable that is wrong."""
         values = {name: environ[name] for name in variables() if environ.get(name)}
-        values.setdefault(_variable("state_dir"), str(default_state_dir()))
         try:
+            if _variable("state_dir") not in values:
+                values[_variable("state_dir")] = str(default_state_dir())
             return cls.model_validate(values)
         except ValidationError as error:
             detail = error.errors()[0]
@@ -150,6 +150,8 @@ class Settings(BaseModel):
             if detail["type"] == "string_pattern_mismatch":
                 message = f"should begin with {_BEGINNINGS[detail['ctx']['pattern']]}"
             raise SettingsError(name + message) from None
+        except ValueError as error:  # no state directory
+            raise SettingsError(str(error)) from None
 
     @model_validator(mode="after")
     def _remote_cluster_can_reach_us(self) -> Self:
@@ -188,13 +190,3 @@ def table() -> str:
         )
         lines.append(f"| `{name}` | {field.description} | {default} |")
     return "\n".join(lines)
-
-
-def default_state_dir() -> Path:
-    """Where state lies by default: the user's state directory, or /var/lib for root, as system services have it."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/adadim")
-    try:
-        return platformdirs.user_state_path("adadim")
-    except RuntimeError:  # a user who has neither HOME nor an entry in the system's list of users
-        raise SettingsError("ADADIM_STATE_DIR: set it, or HOME: this user has no home directory") from None

@@ -21,9 +21,9 @@ from typing import Any, Self
 import psutil
 import torch
 
+from adadim.client import Client, ClientError
+from adadim.connection import open_client
 from gpu.settings import Record, Settings
-from service.cli.connection import connect
-from service.client import Client, ClientError
 from workers.storage.spool import SpoolReader
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +139,7 @@ def _service(settings: Settings) -> dict[str, Any]:
 
 def _connected() -> Client | None:
     with contextlib.suppress(ClientError):
-        client = connect()
+        client = open_client()
         if client.is_ready():
             return client
     return None

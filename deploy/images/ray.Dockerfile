@@ -5,6 +5,7 @@ FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends wget && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
 COPY service ./service

@@ -2,6 +2,7 @@
 FROM python:3.12-slim
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
 COPY service ./service

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from adadim.client import ClientError
 from service.cli.output import readable_errors
-from service.client import ClientError
 
 app = typer.Typer()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from service.cli.connection import connect, state_dir
-from service.cli.spec_file import read_spec_text
+from adadim.client import Client, ClientError
+from adadim.connection import open_client, state_dir
+from adadim.spec_file import read_spec_text
 from service.cli.watch import watch
-from service.client import Client, ClientError
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
@@ -51,7 +51,7 @@ def demo(spec: Path, console: Console) -> bool:
 def _service(console: Console) -> Iterator[Client]:
     """The service that runs for this state directory, or one started for the demo only."""
     with contextlib.suppress(ClientError):
-        client = connect()
+        client = open_client()
         if client.is_ready():
             with client:
                 yield client
@@ -85,7 +85,7 @@ def _wait(process: subprocess.Popen[bytes], log_path: Path) -> Client:
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(ClientError, OSError, ValueError, KeyError):
             if json.loads((state_dir() / "service.json").read_text())["pid"] == process.pid:
-                client = connect()
+                client = open_client()
                 if client.is_ready():
                     return client
         time.sleep(0.1)

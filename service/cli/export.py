@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from adadim.client import Client, ClientError
 from adadim_core.storage.atomic import write_atomically
-from service.client import Client, ClientError
 
 Rows = Literal["points", "trials"]
 _OF_A_POINT = ("trial", "metric", "step", "epoch", "time", "value")

@@ -6,17 +6,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from adadim.client import ClientError
+from adadim.connection import open_client
 from adadim_core.spec import SpecError
 from adadim_core.spec.notation import load_value
-from service.cli.connection import connect
 from service.cli.output import ExperimentArgument, brief, console, readable_errors
-from service.client import ClientError
 
 app = typer.Typer()
 
 
 def _act(action: str, experiment: int) -> None:
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         console.print(client.act(action, experiment)["message"], highlight=False)
 
 
@@ -66,7 +66,7 @@ def extend(
     trials: Annotated[int | None, typer.Option(min=1, help="Configurations from now on.")] = None,
 ) -> None:
     """Queue an ended sweep again with more seeds or configurations: only the trials it lacks run."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         if seeds is None and trials is None:
             raise ClientError("say what to add: --seeds 5, or --trials 20")
         console.print(client.extend(experiment, seeds=seeds, trials=trials)["message"], highlight=False)
@@ -88,7 +88,7 @@ def clone(
 
 
 def _clone(experiment: int, changes: dict[str, Any], *, priority: int | None) -> None:
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         answer = client.clone(experiment, changes, priority=priority)
         console.print(
             f"Experiment {answer['id']} ({answer['name']}) is queued: {client.url}/experiments/{answer['id']}",
@@ -117,7 +117,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete an experiment: points, logs, checkpoints, encoders and results."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         found = client.experiment(experiment)
         if not yes:
             typer.confirm(
@@ -131,7 +131,7 @@ def delete(
 @app.command()
 def history(experiment: ExperimentArgument) -> None:
     """Show what happened to an experiment: when, by whom and why."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("time (UTC)", "state", "attempt", "by", "why"):
             table.add_column(head)

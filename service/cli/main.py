@@ -11,22 +11,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from adadim.client import ClientError
+from adadim.connection import is_here, open_client
+from adadim.local_data import with_local_data
+from adadim.spec_file import read_spec_text
 from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.report import decode_float
-from service.cli.connection import connect, is_here
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
 from service.cli.export import Rows as ExportRows
 from service.cli.export import export_rows
 from service.cli.lifecycle import app as lifecycle_app
-from service.cli.local_data import with_local_data
 from service.cli.output import ExperimentArgument, brief, console, readable_errors
 from service.cli.report import report_of_experiment, report_of_run
-from service.cli.spec_file import read_spec_text
 from service.cli.tokens import app as tokens_app
 from service.cli.watch import print_answer
 from service.cli.watch import watch as watch_experiment
-from service.client import ClientError
 from service.settings import Settings
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def submit(
     follow: Annotated[bool, typer.Option("--watch", "-w", help="Watch the experiment afterwards.")] = False,
 ) -> None:
     """Submit a spec as an experiment."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         text = read_spec_text(spec)
         if is_here(client.url):
             text = with_local_data(text, Path.cwd() if str(spec) == "-" else spec.absolute().parent)
@@ -110,7 +110,7 @@ def submit(
 @app.command("list")
 def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="How many to show.")] = 20) -> None:
     """List experiments, newest first."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("id", "name", "state", "trials", "best", "owner", "created"):
             table.add_column(head)
@@ -138,7 +138,7 @@ def _state(experiment: dict[str, Any]) -> str:
 @app.command()
 def watch(experiment: ExperimentArgument) -> None:
     """Watch an experiment until it ends; exit code 0 if it succeeded."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         if watch_experiment(client, experiment, console)["state"] != "succeeded":
             raise typer.Exit(1)
 
@@ -150,7 +150,7 @@ def answer(
     as_json: Annotated[bool, typer.Option("--json", help="The whole analysis as JSON.")] = False,
 ) -> None:
     """Say which configuration is best, by how much, and what is not known."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         if as_json:
             typer.echo(json.dumps(client.answer(experiment), indent=2, ensure_ascii=False))
         else:
@@ -165,7 +165,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream until the experiment ends.")] = False,
 ) -> None:
     """Print an experiment's log, or that of one of its trials."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         if trial is None:
             pieces = client.logs(experiment, follow=follow)
         else:
@@ -189,7 +189,7 @@ def export(
     ] = None,
 ) -> None:
     """Write every point of an experiment, or a table of its trials, to a file, or to TensorBoard's event files."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         written = export_rows(client, experiment, rows, form, output)
     console.print(written, soft_wrap=True, highlight=False)
 
@@ -209,7 +209,7 @@ def report(
     """Write a report for a paper: the answer, figures as PDF and SVG, tables as CSV and LaTeX, a methods paragraph."""
     with readable_errors():
         if source.isdecimal():
-            with connect() as client:
+            with open_client() as client:
                 written = report_of_experiment(client, int(source), output)
         else:
             written = report_of_run(Path(source), output)

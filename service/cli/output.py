@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.client import ClientError
+from adadim.client import ClientError
 from service.settings import SettingsError
 
 # A pipe or a log file has no width of its own; Rich's 80 columns would fold the tables.

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adadim.client import Client, ClientError
 from adadim_core.spec.report import decode_float
-from service.client import Client, ClientError
 
 if TYPE_CHECKING:
     from adadim_core.report import Material

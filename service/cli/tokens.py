@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.connection import connect
+from adadim.connection import open_client
 from service.cli.output import console, readable_errors
 
 app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
@@ -21,7 +21,7 @@ def create(
     never_expires: Annotated[bool, typer.Option("--never-expires", help="Valid until it is revoked.")] = False,
 ) -> None:
     """Make a token. Its value is printed this once, alone on standard output."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         token = client.create_token(name, role, expires_in_days=None if never_expires else days)
     until = "until it is revoked" if token["expires_at"] is None else f"until {_day(token['expires_at'])}"
     Console(stderr=True).print(
@@ -33,7 +33,7 @@ def create(
 @app.command("list")
 def list_tokens() -> None:
     """List tokens, newest first, without their values."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("id", "name", "role", "created", "expires", "last used"):
             table.add_column(head)
@@ -49,7 +49,7 @@ def revoke(
     token: Annotated[int, typer.Argument(min=1, help="Its number in `adadim token list`.")],
 ) -> None:
     """End a token, and every browser session opened with it, at once."""
-    with readable_errors(), connect() as client:
+    with readable_errors(), open_client() as client:
         client.revoke_token(token)
     console.print(f"Token {token} is revoked.")
 

@@ -10,11 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from adadim.client import Client
 from adadim_core.answers.document import Answer
 from adadim_core.answers.terminal import WIDTH, render
 from adadim_core.spec.report import decode_float
 from service.cli.output import brief
-from service.client import Client
 
 _COLOURS = {"ok": "green", "busy": "cyan", "bad": "red", "warn": "yellow", "idle": "yellow", "open": "dim"}
 """Of the tones that the service gives to states."""

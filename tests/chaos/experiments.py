@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.client import Client, ClientError
+from adadim.client import Client, ClientError
 from tests.chaos.parts import Lab
 
 SPEC = """

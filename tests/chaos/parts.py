@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from service.client import Client
+from adadim.client import Client
 from service.cluster.ports import free_ports
 
 RAY_TOKEN = "a-token-for-the-ray-cluster-of-the-chaos-test"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from service.client import Client, ClientError
+from adadim.client import Client, ClientError
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from service.client import Client
+from adadim.client import Client
 from service.cluster.ports import free_ports
 from service.database.embedded import EmbeddedPostgres
 from tests.e2e.conftest import sweep, wait_for

@@ -21,8 +21,8 @@ import pytest
 import rich.console
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
+from adadim.client import Client, ClientError
 from service.cli.watch import print_answer
-from service.client import Client, ClientError
 from service.cluster.ports import free_ports
 from tests.e2e.conftest import ServiceProcess, run_service, sweep, wait_for
 from tests.service.service_harness import RAY_TOKEN, RayStandIn

@@ -7,7 +7,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from service.client import Client
+from adadim.client import Client
 from tests.e2e.conftest import ServiceProcess, run_service, series, sweep, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from service.client import Client
+from adadim.client import Client
 from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

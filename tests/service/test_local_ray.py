@@ -15,7 +15,7 @@ from service.cli.doctor import _local_ray
 from service.cluster import local, process
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import LocalRay, running_head, trouble_of_head
-from service.settings import SettingsError, default_state_dir
+from service.settings import Settings, SettingsError
 
 
 @pytest.fixture
@@ -153,4 +153,5 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 54_321)
     monkeypatch.setattr("platformdirs.unix.os.path.expanduser", lambda path: path)
     with pytest.raises(SettingsError, match="ADADIM_STATE_DIR: set it, or HOME"):
-        default_state_dir()
+        Settings.from_environ({})
+    assert Settings.from_environ({"ADADIM_STATE_DIR": "/srv/adadim"}).state_dir == Path("/srv/adadim")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from adadim.local_data import with_local_data
 from adadim_core.spec import parse_spec
-from service.cli.local_data import with_local_data
 
 SPEC = "name: x\ntraining: {lr: 1e-3}\ndata: {dataset: image_folder, path: %s}\n"
 

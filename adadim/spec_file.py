@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from adadim.client import ClientError
 from adadim_core.spec import MAX_SPEC_BYTES, SpecError
 from adadim_core.spec.notation import decode
-from service.client import ClientError
 
 
 def read_spec_text(spec: Path) -> str:

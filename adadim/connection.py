@@ -1,0 +1,63 @@
+"""How the command line and `adadim.connect` find the service: by environment, or by what `adadim serve` leaves here."""
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from adadim.client import Client, ClientError
+from adadim.place import LOOPBACK, default_state_dir
+
+
+def state_dir() -> Path:
+    """The state directory in use. Raises ClientError."""
+    try:
+        return Path(os.environ.get("ADADIM_STATE_DIR") or default_state_dir())
+    except ValueError as error:
+        raise ClientError(str(error)) from None
+
+
+def open_client(url: str | None = None, token: str | None = None) -> Client:
+    """A client of one service.
+
+    The token of this machine's service goes to no other machine.
+
+    Args:
+        url: address of the service; default: ADADIM_URL, or else that of the service of the state directory.
+        token: default: ADADIM_TOKEN, or else that of the state directory.
+
+    Raises:
+        ClientError: there is no service to be found, or no token for it.
+    """
+    url, token = url or os.environ.get("ADADIM_URL"), token or os.environ.get("ADADIM_TOKEN")
+    directory = None if url and token else state_dir()
+    if directory is not None and not token and url and not is_here(url):
+        raise ClientError(f"no token for {url}: set ADADIM_TOKEN (the one in {directory} is this machine's alone)")
+    if directory is not None:
+        url = url or _recorded_url(directory)
+        token = token or _recorded_token(directory)
+    if not str(token).isascii():  # no HTTP header could carry it
+        raise ClientError("ADADIM_TOKEN is not a token: it has characters no token has")
+    return Client(str(url), str(token))
+
+
+def is_here(url: str) -> bool:
+    """Whether an address is of this machine."""
+    try:
+        return urlsplit(url).hostname in LOOPBACK
+    except ValueError:
+        return False
+
+
+def _recorded_url(directory: Path) -> str:
+    try:
+        return str(json.loads((directory / "service.json").read_text())["url"])
+    except (OSError, ValueError, KeyError):
+        raise ClientError("no service found: start one with `adadim serve`, or set ADADIM_URL") from None
+
+
+def _recorded_token(directory: Path) -> str:
+    try:
+        return (directory / "token").read_text().strip()
+    except OSError:
+        raise ClientError(f"no token found in {directory}: set ADADIM_TOKEN") from None
