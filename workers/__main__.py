@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, unintended
+from adadim_core.spec.packing import unpacked
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
 from adadim_core.version import VERSION
@@ -159,7 +160,7 @@ def _read_spec(source: str) -> ExperimentSpec:
         name = source.removeprefix("env:")
         if name not in os.environ:
             raise RunError(f"environment variable {name} is not set; it should hold the spec")
-        return parse_spec(os.environ[name])
+        return parse_spec(unpacked(os.environ[name]))
     try:
         with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
             text = file.read(MAX_SPEC_BYTES + 1)

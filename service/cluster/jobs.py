@@ -7,12 +7,16 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from json import dumps as json_text
 from typing import Any
 
 import httpx
 
 from service.telemetry import tracing
 
+MAX_ENVIRONMENT = 120 * 1024
+"""Bytes of a job's environment as it is passed on: Linux takes 128 KiB an argument, and Ray adds words of its own."""
+_LONGEST_REASON = 500
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _LOG_INTERVAL_S = 0.3
@@ -21,6 +25,22 @@ _PAUSE_S = 1.0
 
 class ClusterUnavailable(Exception):  # noqa: N818 - a state of the cluster, not a mistake
     """The cluster does not answer, or not as Ray does."""
+
+
+class _Answered(ClusterUnavailable):
+    """Ray answered with an error."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        # The last line of a traceback, behind which the head, passing on its agent's, puts a full stop.
+        lines = [line.strip() for line in response.text.splitlines() if line.strip(" .")]
+        self.reason = (lines or ["no reason"])[-1][:_LONGEST_REASON]
+        refusal = response.status_code == 400 or "failed with status code 400" in response.text
+        self.refused = refusal and "already exists" not in self.reason  # that one is ours, whose answer was lost
+        super().__init__(f"Ray answered {response.status_code}: {self.reason}")
+
+
+class JobRefused(Exception):  # noqa: N818 - Ray's decision
+    """Ray will not take a job, however often it is submitted. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +96,25 @@ class RayJobs:
         return str(_json(response)["ray_version"])
 
     async def submit(self, submission_id: str, entrypoint: str, environment: dict[str, str]) -> None:
-        """Start a job. Not idempotent: `find` before trying again. Raises ClusterUnavailable."""
-        await self._request(
-            "POST",
-            "/api/jobs/",
-            json={
-                "submission_id": submission_id,
-                "entrypoint": entrypoint,
-                "runtime_env": {"env_vars": environment},
-            },
-        )
+        """Start a job. Not idempotent: `find` before trying again. Raises ClusterUnavailable, JobRefused."""
+        # Ray takes a longer one and never starts it: its nodes have the environment, escaped twice, in one argument.
+        size = len(json_text(json_text(environment)))
+        if size > MAX_ENVIRONMENT:
+            raise JobRefused(f"the job's environment has {size} bytes, of which Linux takes {MAX_ENVIRONMENT}")
+        try:
+            await self._request(
+                "POST",
+                "/api/jobs/",
+                json={
+                    "submission_id": submission_id,
+                    "entrypoint": entrypoint,
+                    "runtime_env": {"env_vars": environment},
+                },
+            )
+        except _Answered as error:
+            if error.refused:
+                raise JobRefused(f"Ray refuses the job: {error.reason}") from None
+            raise
 
     async def find(self, submission_id: str) -> Job | None:
         """The job, or None if Ray does not know it. Raises ClusterUnavailable."""
@@ -163,8 +192,7 @@ class RayJobs:
         if response.status_code in (401, 403):
             raise ClusterUnavailable(f"Ray at {self.address} refuses the token; check RAY_AUTH_TOKEN")
         if response.is_error:
-            reason = response.text.strip().splitlines()
-            raise ClusterUnavailable(f"Ray answered {response.status_code}: {reason[-1] if reason else 'no reason'}")
+            raise _Answered(response)
         return response
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from adadim_core.retrying import Backoff
-from service.cluster.jobs import ClusterUnavailable
+from service.cluster.jobs import ClusterUnavailable, JobRefused
 from service.context import Context
 from service.database import notify
 from service.database.engine import DATABASE_ERRORS, is_away
@@ -152,10 +152,14 @@ class Dispatcher:
             try:
                 await service.submit(self._context, experiment, lease, attempt, token, self._url)
                 break
+            except JobRefused as error:
+                logger.warning("experiment %d: %s", experiment.id, error)
+                await service.apply_refused(self._context, experiment.id, lease, attempt.id, str(error))
+                return
             except ClusterUnavailable as error:
+                why = f"Ray has not taken its job yet: {error}"
+                await service.tell_of_submission(self._context, experiment.id, lease, why)
                 if time.monotonic() >= give_up_at:
-                    why = f"no answer to the submission: {error}"
-                    await service.give_up_submitting(self._context, experiment.id, lease, why)
                     return
                 logger.warning("experiment %d: %s", experiment.id, error)
             await asyncio.sleep(backoff.next())

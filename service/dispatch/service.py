@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from adadim_core.spec.packing import packed
 from adadim_core.spec.parsing import compact
 from adadim_core.spec.undelivered import Undelivered
 from adadim_core.storage.address import shown
@@ -71,7 +72,10 @@ async def start_attempt(session: AsyncSession, experiment: Experiment) -> tuple[
 
 
 async def submit(context: Context, experiment: Experiment, lease: UUID, attempt: Attempt, token: str, url: str) -> None:
-    """Hand an attempt to Ray as one job. Raises ClusterUnavailable, and trying again is safe; raises LeaseLost."""
+    """Hand an attempt to Ray as one job.
+
+    Raises ClusterUnavailable, and trying again is safe; JobRefused, and it is not worth it; LeaseLost.
+    """
     if await context.jobs.find(attempt.submission_id) is not None:
         return  # an earlier try got through although its answer was lost
     async with context.database.transaction() as session:
@@ -83,7 +87,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
         attempt.submission_id,
         ENTRYPOINT,
         {
-            "ADADIM_SPEC": compact(experiment.spec),
+            "ADADIM_SPEC": packed(compact(experiment.spec)),
             "ADADIM_VERSION": VERSION,
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
@@ -287,8 +291,8 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
             )
 
 
-async def _tell(session: AsyncSession, experiment: Experiment, why: str) -> None:
-    """Say what an experiment waits for."""
+async def _tell(session: AsyncSession, experiment: Experiment, why: str | None) -> None:
+    """Say what an experiment waits for; None: nothing that is not plain any more."""
     if experiment.state_reason != why:
         experiment.state_reason = why
         await session.flush()
@@ -346,12 +350,24 @@ async def requeue(
     await notify.notify(session, notify.DISPATCH)
 
 
-async def give_up_submitting(context: Context, experiment_id: int, lease: UUID, why: str) -> None:
-    """Ray gave no answer for long. It may have the job all the same: `check` finds out when Ray is back."""
+async def tell_of_submission(context: Context, experiment_id: int, lease: UUID, why: str) -> None:
+    """Ray did not take the job yet. It may have it all the same: `check` finds out when Ray is back."""
     async with context.database.transaction() as session:
         experiment = await leased(session, experiment_id, lease)
         if experiment.state == "starting":
             await _tell(session, experiment, why)
+
+
+async def apply_refused(context: Context, experiment_id: int, lease: UUID, attempt_id: int, why: str) -> None:
+    """Ray will never take this job: no other attempt would change that."""
+    async with context.database.transaction() as session:
+        experiment = await leased(session, experiment_id, lease)
+        attempt = await attempts.get(session, attempt_id)
+        if attempt is None or attempt.ended_at is not None:
+            return
+        end_attempt(attempt, "failed", why)
+        if experiment.desired_state == "run":
+            await end_experiment(session, experiment, "failed", reason=why, by="dispatcher")
 
 
 async def mark_submitted(context: Context, experiment_id: int, lease: UUID, attempt_id: int) -> None:
@@ -361,6 +377,8 @@ async def mark_submitted(context: Context, experiment_id: int, lease: UUID, atte
         await attempts.change(session, attempt_id, submitted_at=func.now())
         if experiment.desired_state == "run":  # else it is due at once
             experiment.due_at = _from_now(CHECK_INTERVAL)
+            if experiment.state == "starting":
+                await _tell(session, experiment, None)
 
 
 def _from_now(delay: timedelta) -> ColumnElement[datetime]:

@@ -90,6 +90,8 @@ class RayStandIn:
     """A log never comes."""
     cut_logs: bool = False
     """A stream of a log breaks off after its first piece, as when the head is replaced."""
+    refuses: str | None = None
+    """How a node's agent answers every submission, if it does not take them: the last line of its traceback."""
     broken: bool = False
     """Every request is answered with HTTP 500, as behind a head that is going down."""
     _server: ThreadingHTTPServer | None = None
@@ -238,6 +240,12 @@ class RayStandIn:
             return 500, (
                 "Traceback (most recent call last):\n"
                 f"ValueError: Job with submission_id {submission_id} already exists. Please use a different one."
+            )
+        if self.refuses is not None:  # as the head passes it on
+            return 500, (
+                'Traceback (most recent call last):\n  File "job_head.py", line 421, in submit_job\n'
+                "RuntimeError: Request failed with status code 400: Traceback (most recent call last):\n"
+                f"{self.refuses}\n.\n"
             )
         environment = body["runtime_env"]["env_vars"]
         self.jobs[submission_id] = RayJob(submission_id, body["entrypoint"], environment, self.first_status)

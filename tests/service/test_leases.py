@@ -85,7 +85,7 @@ async def test_the_row_is_unlocked_after_success(context: Context, ray: RayStand
     assert (await load(context, experiment_id)).state == "starting"
 
 
-@pytest.mark.parametrize("step", ["check", "mark_submitted", "give_up_submitting"])
+@pytest.mark.parametrize("step", ["check", "mark_submitted", "tell_of_submission"])
 async def test_a_stale_lease_changes_nothing(context: Context, ray: RayStandIn, step: str) -> None:
     experiment_id = await queue(context)
     async with context.database.transaction() as session:
@@ -99,7 +99,7 @@ async def test_a_stale_lease_changes_nothing(context: Context, ray: RayStandIn, 
     arguments: dict[str, tuple[Any, ...]] = {
         "check": (experiment_id, stale),
         "mark_submitted": (experiment_id, stale, attempt.id),
-        "give_up_submitting": (experiment_id, stale, "why"),
+        "tell_of_submission": (experiment_id, stale, "why"),
     }
     with pytest.raises(service.LeaseLost):
         await getattr(service, step)(context, *arguments[step])

@@ -21,8 +21,9 @@ from dispatch_harness import (
 from service_harness import RAY_TOKEN, RayStandIn, Worker, last_attempt, load, parts, points, queue, sweep, until
 
 from adadim_core.spec import plan_trials, validate_spec
+from adadim_core.spec.packing import unpacked
 from adadim_core.version import VERSION
-from service.cluster.jobs import ClusterUnavailable
+from service.cluster.jobs import MAX_ENVIRONMENT, ClusterUnavailable
 from service.context import Context
 from service.database.tables import Attempt, Experiment
 from service.dispatch import dispatcher as dispatcher_module
@@ -41,7 +42,7 @@ async def test_a_job_gets_the_spec_and_the_token_of_its_attempt(context: Context
     assert job.submission_id == attempt.submission_id
     assert job.entrypoint.endswith("; exec python -m workers env:ADADIM_SPEC")
     assert job.environment["ADADIM_VERSION"] == VERSION
-    sent = validate_spec(json.loads(job.environment["ADADIM_SPEC"]))
+    sent = validate_spec(json.loads(unpacked(job.environment["ADADIM_SPEC"])))
     assert sent == spec
     assert plan_trials(sent) == plan_trials(spec)
     assert job.environment["ADADIM_SERVICE_URL"] == URL
@@ -100,6 +101,53 @@ async def test_a_duplicate_submission_is_an_error_of_ray_and_not_a_second_job(
     assert await context.jobs.find("job-2") is None
     assert not await context.jobs.stop("job-2")
     assert [piece async for piece in context.jobs.log("job-2")] == []
+
+
+async def test_a_job_that_ray_refuses_is_told_as_the_reason_at_once(context: Context, ray: RayStandIn) -> None:
+    ray.refuses = "ValueError: entrypoint is too long"
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        experiment = await until(in_state(context, experiment_id, "failed"))
+    assert experiment.state_reason == "Ray refuses the job: ValueError: entrypoint is too long"
+    assert ray.submissions == 1, "nothing is gained by asking again"
+    (attempt,) = await attempts_of(context, experiment_id)
+    assert (attempt.state, attempt.error) == ("failed", experiment.state_reason)
+
+
+async def test_a_spec_of_any_text_reaches_ray_within_what_a_command_takes(context: Context, ray: RayStandIn) -> None:
+    paths = ["/" + "".join(chr(0x4E00 + k) for k in range(n, n + 800)) for n in range(0, 20_000, 800)]
+    search = {"trials": 1, "space": {"data.path": {"choice": paths}}}
+    spec = validate_spec({"name": "test", "data": {"dataset": "image_folder", "path": "/x"}, "search": search})
+    experiment_id = await queue(context, spec)
+    async with dispatching(context):
+        await submitted(context, experiment_id)
+    sent = ray.only_job.environment
+    assert len(json.dumps(json.dumps(sent))) < MAX_ENVIRONMENT
+    assert validate_spec(json.loads(unpacked(sent["ADADIM_SPEC"]))) == spec
+
+
+async def test_an_environment_that_no_command_takes_never_waits_at_ray(
+    context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "packed", lambda text: "龍" * 20_000)
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        experiment = await until(in_state(context, experiment_id, "failed"))
+    assert "the job's environment has" in (experiment.state_reason or "")
+    assert not ray.jobs
+
+
+async def test_what_ray_answers_to_a_submission_is_told_while_it_is_tried_again(
+    context: Context, ray: RayStandIn
+) -> None:
+    ray.broken = True
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        experiment = await until(lambda: _with_reason(context, experiment_id))
+        assert experiment.state == "starting"
+        ray.broken = False
+        await submitted(context, experiment_id)
+        assert (await load(context, experiment_id)).state_reason is None
 
 
 async def test_a_job_submitted_by_a_dispatcher_that_died_right_after_is_adopted(
@@ -209,7 +257,7 @@ async def test_a_job_ray_does_not_take_in_time_is_tried_again_as_another_attempt
     experiment_id = await queue(context)
     async with dispatching(context):
         experiment = await until(lambda: _with_reason(context, experiment_id))
-        assert experiment.state_reason.startswith("no answer to the submission")
+        assert experiment.state_reason.startswith("Ray has not taken its job yet")
         # Ray may have taken the job all the same: nothing else is started until it can be asked.
         assert [a.state for a in await attempts_of(context, experiment_id)] == ["starting"]
         if trouble == "away":

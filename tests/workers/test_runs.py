@@ -17,6 +17,7 @@ import torch
 from worker_harness import TOKEN, FakeService, RayHead, WorkerRun, spooled_steps, tiny_spec, wait_for
 
 from adadim_core.spec import validate_spec
+from adadim_core.spec.packing import packed
 from adadim_core.trainer import Trainer
 from workers.storage.folder import Storage
 
@@ -147,7 +148,7 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
             },
         },
     )
-    variables = {"ADADIM_SPEC": json.dumps(spec), "ADADIM_RUN_STORAGE": str(tmp_path / "storage")}
+    variables = {"ADADIM_SPEC": packed(json.dumps(spec)), "ADADIM_RUN_STORAGE": str(tmp_path / "storage")}
     job = submit(ray_head, "python -m workers env:ADADIM_SPEC", service.environment() | variables)
     assert job_end(ray_head, job) == "SUCCEEDED", job_logs(ray_head, job)
 
