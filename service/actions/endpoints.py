@@ -11,9 +11,16 @@ from service.auth.dependencies import Submitter
 from service.auth.service import Principal
 from service.context import Context, CurrentContext
 from service.experiments import service as experiments
-from service.experiments.dependencies import ExperimentId, IdempotencyKey, Owner
+from service.experiments.dependencies import ExperimentId, IdempotencyKey, Owner, allowed_priority
 from service.experiments.lifecycle import ActionName
-from service.experiments.schemas import ActionRead, CloneRequest, ExperimentDetail, ExperimentRead, ExtendRequest
+from service.experiments.schemas import (
+    USUAL_PRIORITY,
+    ActionRead,
+    CloneRequest,
+    ExperimentDetail,
+    ExperimentRead,
+    ExtendRequest,
+)
 from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
@@ -81,15 +88,18 @@ async def clone_experiment(
     idempotency_key: IdempotencyKey = None,
 ) -> ExperimentDetail:
     """Submit an experiment's spec as a new one, with some fields changed if you like."""
+    if clone.priority is not None:
+        allowed_priority(clone.priority, principal)
     async with context.database.transaction() as session:
         source = await experiments.find(session, experiment_id)
+    usual = source.priority if principal.may("admin") else min(source.priority, USUAL_PRIORITY)
     submission = await asyncio.to_thread(service.cloned, source, clone.changes, context.settings.max_trials)
     experiment = await experiments.submit(
         context.database,
         submission,
         owner=principal.name,
         idempotency_key=idempotency_key,
-        priority=source.priority if clone.priority is None else clone.priority,
+        priority=usual if clone.priority is None else clone.priority,
         reason=f"clone of experiment {experiment_id}",
     )
     detail = ExperimentDetail.model_validate(experiment)

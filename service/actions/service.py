@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from adadim_core.spec import SpecError, extension, plan_summary, plan_trials, validate_spec
+from adadim_core.spec import SpecError, extension, plan_summary, validate_spec
 from adadim_core.spec.experiment import dotted_paths, kind_section, set_paths
 from adadim_core.spec.problems import did_you_mean_path, spelt
 from adadim_core.spec.seeds import SEED_PATH
@@ -18,7 +18,7 @@ from service.errors import ConflictError, FieldError, InvalidError
 from service.events import repository as events
 from service.experiments import repository
 from service.experiments.lifecycle import ACTIONS, ActionName, IllegalTransition
-from service.experiments.service import Submission, change_state, check_spec, find, invalid_spec
+from service.experiments.service import Submission, change_state, check_spec, find, invalid_spec, planned
 from service.trials import repository as trials
 
 
@@ -125,10 +125,10 @@ def cloned(source: Experiment, changes: Mapping[str, Any], max_trials: int) -> S
             _advise_whole_sections(changes)
             raise
     try:
-        spec = validate_spec(source.spec)  # whatever the limit is by now
+        spec = validate_spec(source.spec)
     except SpecError as error:  # an earlier version took it
         raise invalid_spec(error) from None
-    return Submission(spec, source.spec_text, plan_trials(spec))
+    return planned(spec, source.spec_text, max_trials)
 
 
 def extended(

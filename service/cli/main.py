@@ -81,7 +81,9 @@ def submit(
     spec: SpecArgument,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; submit nothing.")] = False,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones start first.")] = 0,
+    priority: Annotated[
+        int, typer.Option(min=-100, max=100, help="Higher ones start first; above 0 takes an admin.")
+    ] = 0,
     follow: Annotated[bool, typer.Option("--watch", "-w", help="Watch the experiment afterwards.")] = False,
 ) -> None:
     """Submit a spec as an experiment."""

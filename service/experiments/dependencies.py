@@ -1,4 +1,4 @@
-"""FastAPI dependencies of routes on one experiment: its number, and who may change it."""
+"""FastAPI dependencies of routes on experiments: their numbers, who may change them, and with which priority."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from service.auth.dependencies import Submitter
 from service.auth.service import Principal
 from service.context import CurrentContext
 from service.experiments import service
+from service.experiments.schemas import USUAL_PRIORITY
 
 MAX_ID = 2**63 - 1
 ExperimentId = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -24,6 +25,15 @@ async def owner(experiment_id: ExperimentId, principal: Submitter, context: Curr
             "owner", f"Experiment {experiment_id} belongs to {experiment.owner}; only they or an admin may change it."
         )
     return principal
+
+
+def allowed_priority(priority: int, principal: Principal) -> int:
+    """The priority, if this caller may give it. Raises NotAllowedError."""
+    if priority > USUAL_PRIORITY and not principal.may("admin"):
+        raise forbidden(
+            "role", f"Priority {priority} goes before everybody else's work, which takes an admin; give 0 or less."
+        )
+    return priority
 
 
 Owner = Annotated[Principal, Depends(owner)]

@@ -9,7 +9,7 @@ from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_summary
 from service.auth.dependencies import Submitter, Viewer
 from service.context import CurrentContext
 from service.experiments import repository, service
-from service.experiments.dependencies import ExperimentId, IdempotencyKey
+from service.experiments.dependencies import ExperimentId, IdempotencyKey, allowed_priority
 from service.experiments.schemas import (
     DataRead,
     ExperimentDetail,
@@ -56,6 +56,7 @@ async def submit_experiment(
     idempotency_key: IdempotencyKey = None,
 ) -> Response | PlanRead:
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
+    allowed_priority(priority, principal)
     body = await request.body()
     # In a thread: a spec of the largest size with thousands of choices takes a second to check.
     submission = await asyncio.to_thread(service.read_spec, body, _syntax(request), context.settings.max_trials)

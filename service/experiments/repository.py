@@ -123,6 +123,12 @@ async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequ
     return (await session.scalars(query)).all()
 
 
+async def count(session: AsyncSession, owner: str, state: str) -> int:
+    """How many experiments of an owner are in a state."""
+    query = select(func.count()).where(Experiment.owner == owner, Experiment.state == state)
+    return (await session.scalars(query)).one()
+
+
 async def change(session: AsyncSession, experiment_id: int, **values: Any) -> None:
     """Set columns of one experiment."""
     await session.execute(update(Experiment).where(Experiment.id == experiment_id).values(**values))

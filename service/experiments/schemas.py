@@ -11,8 +11,10 @@ from service.experiments.lifecycle import OfferName, offered
 from service.experiments.states import DesiredState, ExperimentState
 from service.queue.schemas import WaitingRead
 
-MIN_PRIORITY, MAX_PRIORITY = -100, 100
-Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher ones start first.")]
+MIN_PRIORITY, USUAL_PRIORITY, MAX_PRIORITY = -100, 0, 100
+Priority = Annotated[
+    int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher ones start first; above 0 takes an admin.")
+]
 
 
 class ExperimentRead(BaseModel):
@@ -76,7 +78,7 @@ class CloneRequest(BaseModel):
     changes: Annotated[dict[Annotated[str, Field(max_length=200)], Any], Field(max_length=100)] = {}
     """Dotted path of a spec field to its new value."""
     priority: Priority | None = None
-    """Default: that of the experiment it is cloned from."""
+    """Default: that of the experiment it is cloned from, as far as the caller may give it."""
 
 
 class ExtendRequest(BaseModel):

@@ -18,7 +18,6 @@ from adadim_core.spec import (
     unintended,
     validate_spec,
 )
-from adadim_core.spec.search import MAX_TRIALS
 from service.database.engine import Database
 from service.database.tables import Experiment
 from service.errors import ConflictError, FieldError, InvalidError, NotFoundError
@@ -37,13 +36,13 @@ class Submission:
     trials: Sequence[TrialPlan]
 
 
-def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int = MAX_TRIALS) -> Submission:
+def read_spec(body: bytes, syntax: Literal["yaml", "json"], max_trials: int) -> Submission:
     """Parse and plan a submitted spec. Raises InvalidError naming the fields that are wrong."""
     try:
         spec = parse_spec(body, syntax=syntax)
     except SpecError as error:
         raise invalid_spec(error) from None
-    return _planned(spec, body.decode(), max_trials)
+    return _intended(spec, body.decode(), max_trials)
 
 
 def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
@@ -52,7 +51,7 @@ def check_spec(document: Mapping[str, Any], max_trials: int) -> Submission:
         spec = validate_spec(document)
     except SpecError as error:
         raise invalid_spec(error) from None
-    return _planned(spec, json.dumps(document), max_trials)
+    return _intended(spec, json.dumps(document), max_trials)
 
 
 def invalid_spec(error: SpecError) -> InvalidError:
@@ -60,9 +59,14 @@ def invalid_spec(error: SpecError) -> InvalidError:
     return InvalidError(str(error)[:1000], title="Invalid spec", errors=errors)
 
 
-def _planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
+def _intended(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
     if useless := unintended(spec):
         raise invalid_spec(SpecError(useless))
+    return planned(spec, text, max_trials)
+
+
+def planned(spec: ExperimentSpec, text: str, max_trials: int) -> Submission:
+    """A valid spec with the trials it plans. Raises InvalidError if they are more than this service takes."""
     trials = plan_trials(spec)
     if len(trials) > max_trials:
         detail = f"{len(trials)} trials; this service takes at most {max_trials}"

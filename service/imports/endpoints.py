@@ -38,7 +38,7 @@ class ImportRead(BaseModel):
 @router.post("/experiments/import", max_body_size=3 * MAX_SPEC_BYTES)
 async def import_experiment(body: ImportRequest, principal: Submitter, context: CurrentContext) -> ImportRead:
     """Begin to import a run's results. The same run gives the same experiment, however often it is imported."""
-    submission = await asyncio.to_thread(read_spec, body.spec.encode(), "json")
+    submission = await asyncio.to_thread(read_spec, body.spec.encode(), "json", context.settings.max_trials)
     async with context.database.transaction() as session:
         opened = await open_import(session, submission, run_id=body.id, owner=principal.name)
         return ImportRead(experiment_id=opened.experiment.id, attempt_id=opened.attempt_id, token=opened.token)

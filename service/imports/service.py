@@ -11,10 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.attempts import repository as attempts
 from service.attempts.service import end_attempt, open_attempt
 from service.database.tables import Experiment
-from service.errors import ConflictError
+from service.errors import ConflictError, TooManyError
+from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.lifecycle import IllegalTransition
 from service.experiments.states import EXPERIMENT_ENDED
+
+MAX_UNDER_WAY = 8
+"""Imports of one owner that have begun and not ended."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
 
     Raises:
         ConflictError: the run was imported with another spec, or its experiment cannot take it now.
+        TooManyError: the owner has too many imports under way.
     """
     # With a blank, which no Idempotency-Key of a request can have.
     experiment = await experiments.submit_once(
@@ -45,6 +50,9 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         return Opened(experiment, None, None)
     # In the transaction that queued it: a dispatcher never sees it queued.
     if experiment.state != "importing":
+        if await experiment_rows.count(session, owner, "importing") >= MAX_UNDER_WAY:
+            detail = f"{owner} has {MAX_UNDER_WAY} imports under way, which is the limit; finish them, or cancel some."
+            raise TooManyError(detail, retry_after_s=10, title="Too many imports")
         try:
             await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
         except IllegalTransition as error:

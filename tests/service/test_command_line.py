@@ -156,9 +156,9 @@ async def test_watch_says_why_a_trial_failed_and_takes_a_spec_of_another_version
 
 
 async def test_a_clone_is_submitted_with_its_changes(adadim: Adadim, service: Running, spec_file: str) -> None:
-    await adadim("submit", spec_file, "--priority", "3")
+    await adadim("submit", spec_file, "--priority", "-3")
     source = (await service.http.get("/api/v1/experiments")).json()["items"][0]
-    assert source["priority"] == 3
+    assert source["priority"] == -3
     assert "(place 1)" in (await adadim("list")).output
     result = await adadim("clone", str(source["id"]), "--set", "training.epochs=17", "--set", "name=second")
     assert "(second) is queued" in result.output

@@ -160,9 +160,9 @@ async def test_retry_takes_up_what_did_not_finish_and_forgives_what_was_lost(ser
 
 async def test_a_clone_has_the_same_spec_or_one_with_fields_changed(service: Running) -> None:
     text = "# mine\nname: original\ntraining: {epochs: 20}"
-    source = (await service.http.post(f"{PATH}?priority=4", content=text)).json()
+    source = (await service.http.post(f"{PATH}?priority=-4", content=text)).json()
     same = (await service.http.post(f"{PATH}/{source['id']}/clone", json={})).json()
-    assert (same["spec"], same["spec_text"], same["priority"]) == (source["spec"], text, 4)
+    assert (same["spec"], same["spec_text"], same["priority"]) == (source["spec"], text, -4)
     changes = {"name": "copy", "training.epochs": 30, "objective.weighting": {"policy": "fixed", "alpha": 0.25}}
     answer = await service.http.post(f"{PATH}/{source['id']}/clone", json={"changes": changes, "priority": -1})
     copy = answer.json()

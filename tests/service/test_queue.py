@@ -11,7 +11,7 @@ import pytest
 from dispatch_harness import act, change, closed, dispatching, submitted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service_harness import RayStandIn, Running, Worker, load, parts, queue, until
+from service_harness import RayStandIn, Running, Worker, add_token, client, load, parts, queue, until
 from sqlalchemy import text, update
 
 from service.context import Context
@@ -213,7 +213,8 @@ async def test_who_waits_is_told_where_and_for_what(database_url: str, tmp_path:
 
 async def test_the_api_shows_the_place_in_the_queue(service: Running) -> None:
     first, second = (await service.submit())["id"], (await service.submit())["id"]
-    urgent = (await service.http.post("/api/v1/experiments?priority=5", content="name: urgent")).json()
+    async with client(service.url, await add_token(service.context.database, "admin")) as admin:
+        urgent = (await admin.post("/api/v1/experiments?priority=5", content="name: urgent")).json()
     assert urgent["priority"] == 5
     items = (await service.http.get("/api/v1/experiments")).json()["items"]
     assert {item["id"]: item["waiting"]["position"] for item in items} == {urgent["id"]: 1, first: 2, second: 3}
