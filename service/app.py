@@ -20,6 +20,7 @@ from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
 from service.context import Context
+from service.curves import endpoints as curves
 from service.dashboard import endpoints as dashboard
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
@@ -75,8 +76,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
-        attempts, imports, experiments, actions, trials, answers, metrics, exports, streams, logs, words, auth, tokens,
-        health, dashboard,
+        attempts, imports, experiments, actions, trials, answers, metrics, curves, exports, streams, logs, words, auth,
+        tokens, health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     app.mount("/static", dashboard.static_files, name="static")

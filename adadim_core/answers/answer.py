@@ -34,6 +34,7 @@ from adadim_core.answers.estimates import (
     image_count,
     mean_interval,
 )
+from adadim_core.answers.fields import swept_fields
 from adadim_core.answers.race import SPENT
 from adadim_core.answers.ranking import kendall
 from adadim_core.answers.standings import Standings, why_none
@@ -164,14 +165,18 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
     untested = why_none(pairs) if standings is None else None
     words = sentence.Words(result, _noun(varied), reason, untested, question.sweep, question.changes_values)
     rows_of_table = zip(documents, table.cells(result), strict=True)
+    fields, values_of = swept_fields([c.params for c in configurations])
     return result.model_copy(
         update={
             "sentence": words.statement(),
             "why": words.why(separated),
             "selection": words.selection(),
             "notes": words.notes(),
+            "fields": fields,
             "columns": table.columns(result),
-            "configurations": [c.model_copy(update={"cells": cells}) for c, cells in rows_of_table],
+            "configurations": [
+                c.model_copy(update={"cells": cells, "fields": values_of[c.number]}) for c, cells in rows_of_table
+            ],
         }
     )
 

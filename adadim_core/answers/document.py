@@ -44,6 +44,18 @@ class Difference(_Document):
     """After Holm's adjustment over all pairs of ranked configurations."""
 
 
+class SweptField(_Document):
+    """Something that configurations differ in."""
+
+    name: str
+    """Short and its own, as "lr" or "alpha"."""
+    path: str
+    """In the spec, as "training.lr"."""
+    numeric: bool
+    within: str | None
+    """The branch that has the field, as "weighting=fixed"; null if every configuration has it."""
+
+
 class ConfigurationAnswer(_Document):
     """One configuration: its replicates, its statistics and its standing."""
 
@@ -52,6 +64,8 @@ class ConfigurationAnswer(_Document):
     label: str
     params: dict[str, Any]
     """Dotted spec path to value, without the seed."""
+    fields: dict[str, Any] = {}
+    """Value of each swept field that it has, by the field's name."""
     trials: list[int]
     """Numbers of all its trials."""
     seeds: list[int]
@@ -149,8 +163,42 @@ class Answer(_Document):
     resolution: Resolution | None
     """Null if the metric is not a share of images."""
     method: Method
+    fields: list[SweptField] = []
+    """What the configurations differ in."""
     columns: list[str] = []
     """Headings of the table whose rows are the cells of the configurations."""
     configurations: Annotated[list[ConfigurationAnswer], Field(description="The leader first, then by rank.")]
     without_labels: list[Agreement]
     """For each measure that needs no labels."""
+
+
+class FieldImportance(_Document):
+    """How much of the order of configurations one swept field explains by itself."""
+
+    field: str
+    within: str | None
+    """The branch it is judged in; null: all configurations."""
+    configurations: int
+    """How many it is judged by."""
+    share: float | None
+    """Of the variance of the ranks, 0 to 1; null where it is refused."""
+    low: float | None
+    high: float | None
+    """95 % interval over bootstraps of the configurations."""
+    refused: str | None
+    """Why no share is told; null where one is."""
+
+
+class Importance(_Document):
+    """Which swept fields matter for the metric of a sweep."""
+
+    metric: str
+    title: str
+    configurations: int
+    """Those with a value."""
+    refused: str | None
+    """Why nothing is told; null where something is."""
+    sentence: str
+    """The result in words."""
+    fields: list[FieldImportance]
+    """The most important first."""

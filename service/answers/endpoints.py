@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from adadim_core.answers.document import Answer
+from adadim_core.answers.document import Answer, Importance
 from service.answers import service
 from service.auth.dependencies import Viewer
 from service.context import CurrentContext
@@ -21,3 +21,11 @@ async def read_answer(experiment_id: ExperimentId, _: Viewer, context: CurrentCo
     async with context.database.transaction() as session:
         spec, trials = await service.read(session, experiment_id)
     return await service.analyse(spec, trials)
+
+
+@router.get("/experiments/{experiment_id}/importance")
+async def read_importance(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> Importance:
+    """How much of the order of configurations each swept field explains, with intervals; refused under 20 of them."""
+    async with context.database.transaction() as session:
+        spec, trials = await service.read(session, experiment_id)
+    return await service.weigh(spec, trials)

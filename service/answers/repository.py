@@ -10,7 +10,7 @@ from service.database.tables import Trial
 
 
 async def trials(session: AsyncSession, experiment_id: int) -> Sequence[Row[Any]]:
-    """Number, values, state, epochs and last metrics of every trial, in the order of the plan."""
-    columns = (Trial.number, Trial.params, Trial.state, Trial.epoch, Trial.epochs, Trial.latest)
+    """Id, number, values, state, epochs and last metrics of every trial, in the order of the plan."""
+    columns = (Trial.id, Trial.number, Trial.params, Trial.state, Trial.epoch, Trial.epochs, Trial.latest)
     query = select(*columns).where(Trial.experiment_id == experiment_id).order_by(Trial.number)
     return list(await session.execute(query))

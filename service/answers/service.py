@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from adadim_core.answers.answer import Question, answer
 from adadim_core.answers.configurations import TrialRow
-from adadim_core.answers.document import Answer
+from adadim_core.answers.document import Answer, Importance
+from adadim_core.answers.importance import importance
 from adadim_core.spec import ExperimentSpec
 from service.answers import repository
 from service.experiments import service as experiments
@@ -32,7 +33,13 @@ async def read(session: AsyncSession, experiment_id: int) -> tuple[Mapping[str, 
 async def analyse(spec: Mapping[str, Any], trials: Sequence[Row[Any]]) -> Answer:
     """The answer, off the event loop. Takes no session: none is held meanwhile."""
     async with _AT_ONCE:
-        return await asyncio.to_thread(lambda: answer(question(spec), map(_row, trials)))
+        return await asyncio.to_thread(lambda: answer(question(spec), map(trial_row, trials)))
+
+
+async def weigh(spec: Mapping[str, Any], trials: Sequence[Row[Any]]) -> Importance:
+    """The importance of the swept fields, as `analyse`."""
+    async with _AT_ONCE:
+        return await asyncio.to_thread(lambda: importance(question(spec), map(trial_row, trials)))
 
 
 def question(spec: Mapping[str, Any]) -> Question:
@@ -43,6 +50,7 @@ def question(spec: Mapping[str, Any]) -> Question:
         return Question.of_stored(spec)
 
 
-def _row(trial: Row[Any]) -> TrialRow:
+def trial_row(trial: Row[Any]) -> TrialRow:
+    """A stored trial as the analysis takes it."""
     metrics = {name: float(entry["value"]) for name, entry in trial.latest.items()}
     return TrialRow(trial.number, trial.params, trial.state, trial.epoch, trial.epochs, metrics)

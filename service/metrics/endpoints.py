@@ -139,7 +139,7 @@ async def read_last_values(
         experiment = await experiments.find(session, experiment_id)
         rows = await _chosen(session, experiment, trial_numbers, states, latest=True)
     body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))
-    return await _compressed(request, body, "application/json")
+    return await compressed(request, body, "application/json")
 
 
 def split_names(metrics: str | None) -> list[str] | None:
@@ -169,14 +169,15 @@ async def _answer(request: Request, experiment: Experiment, found: reading.Found
         body = await asyncio.to_thread(answers.series_arrow, experiment.id, experiment.seq, found)
         return Response(body, media_type=answers.ARROW_MEDIA_TYPE, headers={"Vary": "Accept"})
     body = await asyncio.to_thread(answers.series_json, experiment.id, experiment.seq, found)
-    return await _compressed(request, body, "application/json")
+    return await compressed(request, body, "application/json")
 
 
 def _accepts_arrow(accept: str) -> bool:
     return answers.ARROW_MEDIA_TYPE in (part.partition(";")[0].strip() for part in accept.split(","))
 
 
-async def _compressed(request: Request, body: bytes, media_type: str) -> Response:
+async def compressed(request: Request, body: bytes, media_type: str) -> Response:
+    """An answer, packed if it is large and its reader takes it so."""
     headers = {"Vary": "Accept, Accept-Encoding"}
     if len(body) >= _WORTH_COMPRESSING and re.search(
         r"\bgzip\b(?!\s*;\s*q=0)", request.headers.get("accept-encoding", "")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import Row
@@ -35,7 +35,7 @@ _KEPT_OF_A_BUCKET = 4
 class Range:
     """From `low` to `high`, both included, of a column: step, epoch or time. None is open."""
 
-    column: str = "step"
+    column: Literal["step", "epoch", "time"] = "step"
     low: float | None = None
     high: float | None = None
 
