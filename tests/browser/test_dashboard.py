@@ -1,37 +1,27 @@
-"""The dashboard in a real browser, before a real service with PostgreSQL. A worker's reports come over HTTP as from an
-attempt; its job is the record of the stand-in for Ray, so that nothing has to be trained.
+"""The dashboard in a real browser, before a real service: signing in, experiments, a service that goes away.
+
+The lab that all browser tests share is in conftest.py.
 """
 
 import contextlib
 import io
 import json
-import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import rich.console
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Dialog, Locator, Page, expect
 
-from adadim.client import Client, ClientError
+from adadim.client import ClientError
 from service.cli.watch import print_answer
-from service.cluster.ports import free_ports
-from tests.e2e.conftest import ServiceProcess, run_service, sweep, wait_for
-from tests.service.service_harness import RAY_TOKEN, RayStandIn
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium or Chrome here to show the dashboard in")
-
-expect.set_options(timeout=30_000)
+from tests.browser.lab import Console, Lab
+from tests.e2e.conftest import sweep, wait_for
 
 SEEDS = """\
 name: seeds
@@ -43,115 +33,6 @@ search:
     objective.weighting: {choice: [{policy: fixed, alpha: 0.0}, {policy: fixed, alpha: 1.0}, {policy: adaptive}]}
 """
 HTML = '<img src="x" onerror="document.title=1"><script>document.title=1</script>'
-
-
-@dataclass
-class Worker:
-    """Reports over HTTP, with the token its job was given."""
-
-    url: str
-    token: str
-    began: float = field(default_factory=time.time)
-
-    def report(self, **content: Any) -> None:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        httpx.post(self.url, json=content, headers=headers, trust_env=False, timeout=20).raise_for_status()
-
-    def points(self, trial: int, steps: range, **values: Any) -> dict[str, Any]:
-        """A series; a metric's value is a number for all steps, or a function of the step."""
-        columns = {name: [at(k) if callable(at) else at for k in steps] for name, at in values.items()}
-        times = [self.began + k for k in steps]
-        return {
-            "trial": trial,
-            "steps": list(steps),
-            "epochs": [k / 10 for k in steps],
-            "times": times,
-            "values": columns,
-        }
-
-
-class Lab:
-    """A service, its stand-in for Ray, and what is submitted to it."""
-
-    def __init__(self, service: ServiceProcess, ray: RayStandIn) -> None:
-        self.service, self.ray = service, ray
-        self.connect()
-
-    def connect(self) -> None:
-        client = self.service._connect()
-        assert client is not None
-        self.client: Client = client
-
-    def start(self, spec: str) -> tuple[int, Worker]:
-        """Submit an experiment and be its worker."""
-        number = self.client.submit(spec)["id"]
-        job = wait_for(
-            lambda: next((job for name, job in list(self.ray.jobs.items()) if name.endswith(f"-{number}-1")), None),
-            timeout_s=20,
-            what="the job",
-        )
-        attempt, token = job.environment["ADADIM_ATTEMPT_ID"], job.environment["ADADIM_ATTEMPT_TOKEN"]
-        return number, Worker(f"{self.client.url}/api/v1/attempts/{attempt}/reports", token)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    ray = RayStandIn()
-    [port] = free_ports(1)  # one of its own: pages find the service again after a restart
-    for service in run_service(
-        tmp_path_factory,
-        RAY_ADDRESS=ray.address,
-        RAY_AUTH_TOKEN=RAY_TOKEN,
-        ADADIM_PORT=str(port),
-        ADADIM_STORAGE=str(tmp_path_factory.mktemp("storage")),
-        ADADIM_SLOTS="20",
-    ):
-        yield Lab(service, ray)
-    ray.go_away()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Console:
-    """What a page complained about."""
-
-    errors: list[str] = field(default_factory=list)
-
-    def expect_failed_requests(self) -> None:
-        """The browser tells of every request that fails; here some must."""
-        self.errors[:] = [error for error in self.errors if not error.startswith("Failed to load resource")]
-
-
-@pytest.fixture
-def console() -> Console:
-    return Console()
-
-
-@pytest.fixture
-def blank(browser: Browser, console: Console) -> Iterator[Page]:
-    """A page of somebody who has not signed in. Whatever a test does, the console must stay empty."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    page = context.new_page()
-    page.on("console", lambda message: message.type == "error" and console.errors.append(message.text))
-    page.on("pageerror", lambda error: console.errors.append(str(error)))
-    yield page
-    context.close()
-    assert console.errors == []
-
-
-@pytest.fixture
-def page(blank: Page, lab: Lab) -> Page:
-    """Signed in as admin, by the link that `adadim serve` prints."""
-    blank.goto(f"{lab.client.url}/#token={lab.service.token}")
-    expect(blank.get_by_text("Sign out")).to_be_visible()
-    return blank
 
 
 def chart(page: Page, metric: str) -> Locator:
