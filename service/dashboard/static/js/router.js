@@ -28,7 +28,7 @@ export function followLinks(onChange) {
     if (!link || link.target || link.origin !== location.origin) return;
     if (matchRoute(link.pathname).name === "unknown") return;
     event.preventDefault();
-    if (link.pathname !== location.pathname) history.pushState(null, "", link.pathname);
+    if (link.pathname !== location.pathname) history.pushState(null, "", link.pathname + link.search);
     onChange();
     document.getElementById("main").focus({ preventScroll: true });
   });

@@ -3,13 +3,14 @@
 const NAMES = ["surface", "text", "muted", "grid", "dim"];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-export const theme = { trials: [] };
+export const theme = { trials: [], ramp: [] }; // ramp: [red, green, blue] of each stop
 readColours();
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
   for (const name of NAMES) theme[name] = style.getPropertyValue(`--${name}`).trim();
   theme.trials = Array.from({ length: 8 }, (_, i) => style.getPropertyValue(`--trial-${i}`).trim());
+  theme.ramp = Array.from({ length: 4 }, (_, i) => style.getPropertyValue(`--ramp-${i}`).trim().split(/\s+/).map(Number));
 }
 
 /** Call back after a change between light and dark, until `signal` aborts. */
