@@ -1,6 +1,6 @@
-"""HTTP client of the service: what the command line uses, and any Python script may.
+"""The service over HTTP: one class, one method a route, JSON values in and out.
 
-One class, one method a route; errors carry the service's own words.
+Errors carry the service's own words. What stands over it, for notebooks and scripts, is in experiments.py.
 """
 
 import json
@@ -42,11 +42,16 @@ class Client:
         self._http = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, trust_env=False
         )
+        self._words: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
         self._http.close()
 
     def submit(
@@ -60,8 +65,10 @@ class Client:
         return self._json("POST", "/experiments", content=spec.encode(), headers=headers, params=params)
 
     def words(self) -> dict[str, Any]:
-        """Titles and formats of metrics, what states mean, and the words of actions."""
-        return self._json("GET", "/words")
+        """Titles and formats of metrics, what states mean, and the words of actions. Asked for once."""
+        if self._words is None:
+            self._words = self._json("GET", "/words")
+        return self._words
 
     def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest experiments."""
@@ -76,10 +83,17 @@ class Client:
         """Every trial of an experiment."""
         return self._all(f"/experiments/{experiment_id}/trials", limit=1000)
 
-    def metrics(self, experiment_id: int, names: list[str], max_points: int = 1000) -> dict[str, Any]:
-        """Series of all trials."""
-        params = {"metrics": ",".join(names), "max_points": max_points}
-        return self._json("GET", f"/experiments/{experiment_id}/metrics", params=params)
+    def metrics(self, experiment_id: int, names: list[str] | None, max_points: int = 1000) -> dict[str, Any]:
+        """Series of all trials; without names, of every metric."""
+        return self._series(f"/experiments/{experiment_id}/metrics", names, max_points)
+
+    def trial_metrics(self, trial_id: int, names: list[str] | None, max_points: int = 1000) -> dict[str, Any]:
+        """Series of one trial; without names, of every metric."""
+        return self._series(f"/trials/{trial_id}/metrics", names, max_points)
+
+    def last_values(self, experiment_id: int) -> dict[str, Any]:
+        """The last value of every metric of every trial with its step, in columns."""
+        return self._json("GET", f"/experiments/{experiment_id}/metrics/last")
 
     def answer(self, experiment_id: int) -> dict[str, Any]:
         """Which configuration is best, by how much, and what is not known."""
@@ -148,9 +162,20 @@ class Client:
 
     def export(self, experiment_id: int, form: str, rows: str = "points") -> Iterator[bytes]:
         """`points` or `trials` as a file, `csv` or `parquet`, in pieces. Raises ClientError if it breaks off."""
-        path = f"/api/v1/experiments/{experiment_id}/{rows}.{form}"
+        return self._bytes(f"/experiments/{experiment_id}/{rows}.{form}")
+
+    def encoder(self, trial_id: int) -> Iterator[bytes]:
+        """The encoder that a finished trial exported, in pieces. Raises ClientError if it breaks off."""
+        return self._bytes(f"/trials/{trial_id}/encoder")
+
+    def _series(self, path: str, names: list[str] | None, max_points: int) -> dict[str, Any]:
+        params = {"max_points": max_points} | ({"metrics": ",".join(names)} if names else {})
+        return self._json("GET", path, params=params)
+
+    def _bytes(self, path: str) -> Iterator[bytes]:
+        timeout = httpx.Timeout(_TIMEOUT.connect, read=120.0)
         try:
-            with self._http.stream("GET", path, timeout=httpx.Timeout(_TIMEOUT.connect, read=120.0)) as response:
+            with self._http.stream("GET", f"/api/v1{path}", timeout=timeout) as response:
                 if response.is_error:
                     response.read()
                     raise _error(response)

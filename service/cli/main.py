@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from adadim.client import ClientError
-from adadim.connection import is_here, open_client
-from adadim.local_data import with_local_data
-from adadim.spec_file import read_spec_text
+from adadim.connection import open_client
+from adadim.spec_file import spec_text
 from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.report import decode_float
 from service.cli.data import app as data_app
@@ -88,9 +87,7 @@ def submit(
 ) -> None:
     """Submit a spec as an experiment."""
     with readable_errors(), open_client() as client:
-        text = read_spec_text(spec)
-        if is_here(client.url):
-            text = with_local_data(text, Path.cwd() if str(spec) == "-" else spec.absolute().parent)
+        text = spec_text(spec, client.url)
         answer = client.submit(text, dry_run=dry_run, priority=priority)
         if dry_run:
             trials = answer["trials"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adadim.local_data import with_local_data
+from adadim.spec_file import with_local_data
 from adadim_core.spec import parse_spec
 
 SPEC = "name: x\ntraining: {lr: 1e-3}\ndata: {dataset: image_folder, path: %s}\n"

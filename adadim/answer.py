@@ -1,0 +1,81 @@
+"""The answer of a sweep in a notebook: the service's document, shown and as a table. Computes nothing of its own."""
+
+from typing import TYPE_CHECKING, Any
+
+from adadim.tables import arrow_table, by_column, data_frame, html_table, paragraph
+from adadim_core.answers.document import Answer as Document
+from adadim_core.answers.document import ConfigurationAnswer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class Answer(Document):
+    """Which configuration is best, by how much, and what is not known.
+
+    Every field of the service's answer is an attribute: `verdict`, `sentence`, `why`, `notes`, `configurations`, ...
+    `print(answer)` shows the statement with its table, as `adadim answer` does.
+    """
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a configuration, the leader first, then by rank.
+
+        Columns: configuration (its number), label, standing, rank, replicates, trials (their numbers), more_seeds;
+        difference to the leader with its interval and p adjusted over all comparisons (difference, difference_low,
+        difference_high, p_adjusted); of each metric that was measured `METRIC.mean`, `.sd`, `.low` and `.high`.
+
+        Raises:
+            ClientError: pandas is not installed.
+        """
+        return data_frame(self._columns())
+
+    def to_arrow(self) -> "pa.Table":
+        """The same as an Arrow table.
+
+        Raises:
+            ClientError: pyarrow is not installed.
+        """
+        return arrow_table(self._columns())
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from adadim_core.answers.terminal import WIDTH, render
+
+        console = Console(width=WIDTH, no_color=True, highlight=False)
+        with console.capture() as capture:
+            console.print(render(self, WIDTH))
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def __repr__(self) -> str:
+        return f"<answer: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        beside = [*filter(None, (self.why, self.selection)), *self.notes]
+        rows = [configuration.cells for configuration in self.configurations]
+        shown = html_table(self.columns, rows) if rows else ""
+        return f"<p><b>{paragraph(self.sentence)[3:-4]}</b></p>{shown}{''.join(map(paragraph, beside))}"
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return by_column(self._row(configuration) for configuration in self.configurations)
+
+    def _row(self, configuration: ConfigurationAnswer) -> dict[str, Any]:
+        difference = configuration.differences.get(self.metric)
+        row: dict[str, Any] = {
+            "configuration": configuration.number,
+            "label": configuration.label,
+            "standing": configuration.standing,
+            "rank": configuration.rank,
+            "replicates": len(configuration.seeds),
+            "trials": configuration.trials,
+            "more_seeds": configuration.more_seeds,
+            "difference": difference.mean if difference else None,
+            "difference_low": difference.low_adjusted if difference else None,
+            "difference_high": difference.high_adjusted if difference else None,
+            "p_adjusted": difference.p_adjusted if difference else None,
+        }
+        for metric, found in configuration.statistics.items():
+            parts = {"mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
+            row |= {f"{metric}.{name}": value for name, value in parts.items()}
+        return row
