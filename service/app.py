@@ -32,6 +32,7 @@ from service.dispatch.repository import release_all
 from service.experiments import endpoints as experiments
 from service.exports import endpoints as exports
 from service.health import endpoints as health
+from service.health.storage import StorageSpace
 from service.http_limits import BodyLimits
 from service.imports import endpoints as imports
 from service.logs import endpoints as logs
@@ -134,3 +135,4 @@ def attach(app: FastAPI, context: Context) -> None:
     app.state.recognised = Recognised()
     app.state.reporting = Reporting(Inbox(context.database))
     app.state.feeds = Feeds(context.database, context.listener)
+    app.state.storage_space = StorageSpace(context.settings.storage_root)

@@ -8,10 +8,13 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -22,7 +25,7 @@ from adadim_core.storage.atomic import write_text
 from service.app import create_app
 from service.cluster.claim import Claim, DatabaseInUse
 from service.context import Context
-from service.database.engine import DATABASE_ERRORS, Database
+from service.database.engine import DATABASE_ERRORS, Database, is_away
 from service.http_limits import BoundedHead
 from service.settings import Settings
 from service.telemetry import records, tracing
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 _STALLED_MS = 30_000
 """A connection ends if its client does not read sent data for this long."""
+_DATABASE_WAIT_S = 60.0
+"""Containers start in any order, and a database that recovers, or whose name is not known yet, takes a while."""
+_DATABASE_PAUSE_S = 0.5
 
 
 class ServeError(Exception):
@@ -44,6 +50,7 @@ def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises ServeError."""
     os.umask(0o077)  # logs, results and sockets are this user's, as the token is
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
     if settings.database_url is not None:
         asyncio.run(_check_database(settings.database_url, shared=settings.ray_address is not None))
     with _only_service(settings.state_dir), _listen(settings) as listener:
@@ -51,7 +58,6 @@ def serve(settings: Settings) -> None:
         url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
         write_text(record, json.dumps({"url": url, "pid": os.getpid()}))
-        records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
         try:
             tracer = tracing.configure()
         except tracing.TracingUnavailable as error:
@@ -98,7 +104,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        logger.info("listening on %s, token in %s", self._url, self._token_path)
+        bound = ", ".join(_shown(listener.getsockname()) for listener in sockets or [])
+        logger.info("listening on %s, token in %s", bound, self._token_path)
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         if console.is_terminal:
             # The link signs in. It is for the person at the terminal; a log would keep the token for others.
@@ -130,20 +137,36 @@ class _Server(uvicorn.Server):
 
 
 async def _check_database(url: str, *, shared: bool) -> None:
-    """One line now instead of a trace later."""
+    """One line now instead of a trace later. A database that is not there yet is waited for."""
     database, claim = Database(url), Claim(url, shared=shared)
+    place = f"{database.url.host or 'local socket'}/{database.url.database}"
+    deadline = time.monotonic() + _DATABASE_WAIT_S
+    told = False
     try:
-        await database.ping(timeout_s=10.0)  # a first connection may take long
-        await claim.take()
+        while (trouble := await _trouble(database, claim)) is not None:
+            error, may_come = trouble
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if not may_come or time.monotonic() >= deadline:
+                raise ServeError(f"no answer from the database at {place} ({reason}); check DATABASE_URL") from None
+            if not told:
+                logger.info("waiting up to %.0f s for the database at %s (%s)", _DATABASE_WAIT_S, place, reason)
+                told = True
+            await asyncio.sleep(_DATABASE_PAUSE_S)
     except DatabaseInUse as error:
         raise ServeError(f"{error}; set it, or give this service a DATABASE_URL of its own") from None
-    except DATABASE_ERRORS as error:
-        place = f"{database.url.host or 'local socket'}/{database.url.database}"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ServeError(f"no answer from the database at {place} ({reason}); check DATABASE_URL") from None
     finally:
         await claim.release()
         await database.close()
+
+
+async def _trouble(database: Database, claim: Claim) -> tuple[BaseException, bool] | None:
+    """Why the database cannot be used now, and whether waiting may help; None: it can be used."""
+    try:
+        await database.ping(timeout_s=10.0)  # a first connection may take long
+        await claim.take()
+    except DATABASE_ERRORS as error:
+        return error, is_away(error) and not isinstance(error, ssl.SSLError)
+    return None
 
 
 @contextlib.contextmanager
@@ -177,6 +200,11 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set ADADIM_PORT to a free port"
             ) from None
         yield listener
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reachable(host: str) -> str:

