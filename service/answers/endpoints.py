@@ -13,19 +13,19 @@ router = APIRouter(prefix="/api/v1", tags=["answers"], responses=PROBLEM_RESPONS
 
 
 @router.get("/experiments/{experiment_id}/answer")
-async def read_answer(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> Answer:
+async def read_answer(experiment_id: ExperimentId, principal: Viewer, context: CurrentContext) -> Answer:
     """Which configuration is best, by how much, which are not distinguishable, and what would settle the rest.
 
     Made from the trials' last values, also while they run. docs/answers.md states every formula.
     """
     async with context.database.transaction() as session:
         spec, trials = await service.read(session, experiment_id)
-    return await service.analyse(spec, trials)
+    return await service.analyse(spec, trials, asked_by=principal.name)
 
 
 @router.get("/experiments/{experiment_id}/importance")
-async def read_importance(experiment_id: ExperimentId, _: Viewer, context: CurrentContext) -> Importance:
+async def read_importance(experiment_id: ExperimentId, principal: Viewer, context: CurrentContext) -> Importance:
     """How much of the order of configurations each swept field explains, with intervals; refused under 20 of them."""
     async with context.database.transaction() as session:
         spec, trials = await service.read(session, experiment_id)
-    return await service.weigh(spec, trials)
+    return await service.weigh(spec, trials, asked_by=principal.name)

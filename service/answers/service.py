@@ -18,9 +18,10 @@ from adadim_core.answers.importance import importance
 from adadim_core.spec import ExperimentSpec
 from service.answers import repository
 from service.experiments import service as experiments
+from service.shares import Shares
 
-_AT_ONCE = asyncio.Semaphore(1)
-"""Answers under way in this process. One of a thousand trials takes a tenth of a second: however many pages follow a
+_UNDER_WAY = Shares("answers", 1, each=1, line=32)
+"""One of a thousand trials takes a tenth of a second: however many pages follow a
 sweep, their answers take one processor at most."""
 
 
@@ -30,15 +31,15 @@ async def read(session: AsyncSession, experiment_id: int) -> tuple[Mapping[str, 
     return experiment.spec, await repository.trials(session, experiment_id)
 
 
-async def analyse(spec: Mapping[str, Any], trials: Sequence[Row[Any]]) -> Answer:
-    """The answer, off the event loop. Takes no session: none is held meanwhile."""
-    async with _AT_ONCE:
+async def analyse(spec: Mapping[str, Any], trials: Sequence[Row[Any]], *, asked_by: str) -> Answer:
+    """The answer, off the event loop, in the caller's turn. Takes no session: none is held meanwhile."""
+    async with _UNDER_WAY.place(asked_by):
         return await asyncio.to_thread(lambda: answer(question(spec), map(trial_row, trials)))
 
 
-async def weigh(spec: Mapping[str, Any], trials: Sequence[Row[Any]]) -> Importance:
+async def weigh(spec: Mapping[str, Any], trials: Sequence[Row[Any]], *, asked_by: str) -> Importance:
     """The importance of the swept fields, as `analyse`."""
-    async with _AT_ONCE:
+    async with _UNDER_WAY.place(asked_by):
         return await asyncio.to_thread(lambda: importance(question(spec), map(trial_row, trials)))
 
 

@@ -1,6 +1,5 @@
 """HTTP: an experiment's points, or its trials, as a file."""
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
@@ -11,8 +10,9 @@ from service.context import Context, CurrentContext
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.exports import service
-from service.exports.formats import FORMATS, Format
-from service.problems import PROBLEM_RESPONSES, Problem
+from service.exports.formats import FORMATS
+from service.problems import PROBLEM_RESPONSES
+from service.shares import PlacedResponse
 
 router = APIRouter(prefix="/api/v1", tags=["exports"], responses=PROBLEM_RESPONSES)
 
@@ -34,42 +34,33 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/experiments/{experiment_id}/points.{form}", response_class=StreamingResponse, responses=_RESPONSES)
 async def export_points(
-    experiment_id: ExperimentId, form: _Form, _: Viewer, context: CurrentContext
+    experiment_id: ExperimentId, form: _Form, principal: Viewer, context: CurrentContext
 ) -> StreamingResponse:
     """Every point of an experiment, one row a point: trial, metric, step, epoch, time and value, then the trial's
     configuration, its seed, and a column for every swept field, named by its dotted path.
 
     A file that breaks off (no end of the transfer, no Parquet footer) is not whole: ask again.
     """
-    return await _export(context, experiment_id, "points", form)
+    return await _export(context, principal.name, experiment_id, "points", form)
 
 
 @router.get("/experiments/{experiment_id}/trials.{form}", response_class=StreamingResponse, responses=_RESPONSES)
 async def export_trials(
-    experiment_id: ExperimentId, form: _Form, _: Viewer, context: CurrentContext
+    experiment_id: ExperimentId, form: _Form, principal: Viewer, context: CurrentContext
 ) -> StreamingResponse:
     """One row a trial: configuration, seed, a column for every swept field, state, last and best values, duration.
 
     A field that is a whole section is a column of words ("fixed 0.5"), and one for each of its own fields.
     """
-    return await _export(context, experiment_id, "trials", form)
+    return await _export(context, principal.name, experiment_id, "trials", form)
 
 
-async def _export(context: Context, experiment_id: int, rows: service.Rows, form: str) -> StreamingResponse:
+async def _export(context: Context, owner: str, experiment_id: int, rows: service.Rows, form: str) -> StreamingResponse:
     async with context.database.transaction() as session:
         experiment = await experiments.find(session, experiment_id)
-    if service.under_way.locked():
-        detail = f"{service.MAX_AT_ONCE} exports are under way here, which is the limit; try again later."
-        raise Problem(429, "Too many exports", detail, headers={"Retry-After": "10"})
     kind = FORMATS[form]
     encoder = kind.make({"experiment": experiment.id, "name": experiment.name, "spec": experiment.spec})
     name = f"experiment-{experiment_id}{'-trials' if rows == 'trials' else ''}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Accel-Buffering": "no"}
-    pieces = _counted(context, experiment_id, rows, encoder)
-    return StreamingResponse(pieces, media_type=kind.media_type, headers=headers)
-
-
-async def _counted(context: Context, experiment_id: int, rows: service.Rows, encoder: Format) -> AsyncIterator[bytes]:
-    async with service.under_way:
-        async for piece in service.stream(context, experiment_id, rows, encoder):
-            yield piece
+    pieces = service.stream(context, experiment_id, rows, encoder)
+    return PlacedResponse(service.under_way, owner, pieces, media_type=kind.media_type, headers=headers)

@@ -22,11 +22,10 @@ from service.exports.trials import best_values, trial_table
 from service.metrics import reading, repository
 from service.metrics.answers import arrow_columns
 from service.metrics.points import Points
+from service.shares import Shares
 from service.trials import repository as trials
 
-MAX_AT_ONCE = 4
-"""Exports in progress in this process."""
-under_way = asyncio.Semaphore(MAX_AT_ONCE)
+under_way = Shares("exports", 4, each=2)
 _ROWS = 128 * 1024
 """Rows of a piece, and of a Parquet row group, at least: series may be short."""
 _PATIENCE_S = 60.0

@@ -19,6 +19,7 @@ from service.metrics import answers, reading
 from service.metrics.reading import Range
 from service.metrics.schemas import LastRead, MetricsRead
 from service.problems import PROBLEM_RESPONSES, Problem
+from service.shares import Shares
 from service.trials import repository as trials
 from service.trials.dependencies import TrialId
 
@@ -26,8 +27,8 @@ router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONS
 
 _MAX_TRIALS = 10_000
 _WORTH_COMPRESSING = 16 * 1024
-_at_once = asyncio.Semaphore(4)
-"""Reads of series at a time: however many ask, connections and threads are left for reports."""
+_reads = Shares("reads of metrics", 4, each=2, line=32, patience_s=20.0)
+"""However many ask, connections and threads are left for reports; whoever asks much waits behind those who do not."""
 
 MetricNames = Annotated[
     str | None,
@@ -74,7 +75,7 @@ _SERIES: dict[int | str, dict[str, Any]] = {
 @router.get("/experiments/{experiment_id}/metrics", response_class=Response, responses=_SERIES)
 async def read_experiment_metrics(
     experiment_id: ExperimentId,
-    _: Viewer,
+    principal: Viewer,
     context: CurrentContext,
     request: Request,
     span: InRange,
@@ -89,7 +90,7 @@ async def read_experiment_metrics(
 
     With `Accept: application/vnd.apache.arrow.stream` the answer is an Arrow IPC stream.
     """
-    async with _at_once:
+    async with _reads.place(principal.name):
         async with context.database.snapshot() as session:
             # One snapshot: points that arrive meanwhile come with the live stream after the answer's event number.
             experiment = await experiments.find(session, experiment_id)
@@ -102,7 +103,7 @@ async def read_experiment_metrics(
 @router.get("/trials/{trial_id}/metrics", response_class=Response, responses=_SERIES)
 async def read_trial_metrics(
     trial_id: TrialId,
-    _: Viewer,
+    principal: Viewer,
     context: CurrentContext,
     request: Request,
     span: InRange,
@@ -112,7 +113,7 @@ async def read_trial_metrics(
     raw: Raw = False,
 ) -> Response:
     """Series of one trial."""
-    async with _at_once:
+    async with _reads.place(principal.name):
         async with context.database.snapshot() as session:
             trial = await trials.get(session, trial_id)
             if trial is None:
@@ -126,7 +127,7 @@ async def read_trial_metrics(
 @router.get("/experiments/{experiment_id}/metrics/last", response_class=Response, responses={200: {"model": LastRead}})
 async def read_last_values(
     experiment_id: ExperimentId,
-    _: Viewer,
+    principal: Viewer,
     context: CurrentContext,
     request: Request,
     *,
@@ -135,7 +136,7 @@ async def read_last_values(
     states: TrialStates = None,
 ) -> Response:
     """The value of every metric at its highest step, of all trials: a table in columns."""
-    async with _at_once, context.database.snapshot() as session:
+    async with _reads.place(principal.name), context.database.snapshot() as session:
         experiment = await experiments.find(session, experiment_id)
         rows = await _chosen(session, experiment, trial_numbers, states, latest=True)
     body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))

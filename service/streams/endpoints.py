@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -22,6 +22,7 @@ from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics.endpoints import MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
+from service.shares import PlacedResponse, Shares
 from service.streams.feed import Feeds, Frame
 from service.telemetry.counters import CLIENTS_DISCONNECTED
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEM_RESPONSES)
 
+_streams = Shares("live streams", 2_000, each=500)
 _PING_S = 15.0
 _LIFE_S = 15 * 60.0
 """Connections end after this, so that they spread over replicas again; clients reconnect by themselves."""
@@ -65,7 +67,7 @@ CurrentFeeds = Annotated[Feeds, Depends(get_feeds)]
 )
 async def stream_events(
     experiment_id: ExperimentId,
-    _: Viewer,
+    principal: Viewer,
     context: CurrentContext,
     feeds: CurrentFeeds,
     *,
@@ -82,13 +84,15 @@ async def stream_events(
         tip = (await experiments.find(session, experiment_id)).seq
     start = int(last_event_id) if last_event_id is not None else after
     return _PatientResponse(
+        _streams,
+        principal.name,
         _stream(context, feeds, experiment_id, start, tip, split_names(metrics)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-class _PatientResponse(StreamingResponse):
+class _PatientResponse(PlacedResponse):
     """Ends when its reader takes nothing for a while. The socket's own time-out (cli/serve.py) closes it then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,9 +105,6 @@ class _PatientResponse(StreamingResponse):
         except TimeoutError:  # an answer left unfinished makes uvicorn close the connection
             CLIENTS_DISCONNECTED.inc()
             logger.info("disconnected a client of %s that reads nothing", scope["path"])
-        finally:
-            if isinstance(self.body_iterator, AsyncGenerator):  # at once: it must not outlive its reader
-                await self.body_iterator.aclose()
 
 
 async def _stream(

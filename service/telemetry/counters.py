@@ -29,6 +29,13 @@ REPORTS_REFUSED = Counter("adadim_reports_refused", "Reports answered 429 becaus
 REPORTS_WAITING = Gauge("adadim_reports_waiting", "Reports taken and not answered yet.", registry=REGISTRY)
 REPORT_BYTES_WAITING = Gauge("adadim_report_bytes_waiting", "Bytes of these reports.", registry=REGISTRY)
 POINTS_UNMERGED = Gauge("adadim_points_unmerged", "Points in the database not in chunks yet.", registry=REGISTRY)
+PLACES_TAKEN = Gauge("adadim_places_taken", "Work under way that is bounded at once.", ["what"], registry=REGISTRY)
+PLACES_REFUSED = Counter(
+    "adadim_places_refused",
+    "Requests answered 429 because too much of their kind is under way: of their owner, or of all.",
+    ["what", "whose"],
+    registry=REGISTRY,
+)
 FOLLOWERS = Gauge("adadim_followers", "Open live streams.", registry=REGISTRY)
 CLIENTS_DISCONNECTED = Counter(
     "adadim_clients_disconnected", "Live streams ended because the client read nothing.", registry=REGISTRY

@@ -17,12 +17,15 @@ from service.experiments import artefacts
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.problems import PROBLEM_RESPONSES, Problem
+from service.shares import Shares
 from service.trials import repository, service
 from service.trials.dependencies import StoredTrial, TrialId
 from service.trials.schemas import TrialPage, TrialRead
 
 router = APIRouter(prefix="/api/v1", tags=["trials"], responses=PROBLEM_RESPONSES)
 
+_downloads = Shares("encoders", 32, each=8)
+"""Each holds an open file, or a connection to an object store."""
 _PIECE_BYTES = 512 * 1024
 
 

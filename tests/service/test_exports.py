@@ -157,20 +157,23 @@ async def test_an_export_that_breaks_off_is_a_broken_transfer(
     monkeypatch.setattr(Csv, "add", second_fails)
     with pytest.raises(httpx.RemoteProtocolError):
         await service.http.get(f"/api/v1/experiments/{experiment_id}/points.csv")
-    assert not exports.under_way.locked()
+    assert not exports.under_way.taken
 
 
 async def test_more_exports_than_the_limit_are_told_to_wait(service: Running) -> None:
     experiment_id, _ = await filled(service)
     url = f"/api/v1/experiments/{experiment_id}/points.csv"
-    for _ in range(exports.MAX_AT_ONCE):
-        await exports.under_way.acquire()
+    for owner in ("grace", "grace", "alan", "alan"):
+        exports.under_way.take(owner)
     try:
         refused = await service.http.get(url)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        exports.under_way.give_back("alan")
+        assert (await service.http.get(url)).status_code == 200
+        exports.under_way.take("alan")
     finally:
-        for _ in range(exports.MAX_AT_ONCE):
-            exports.under_way.release()
+        for owner in ("grace", "grace", "alan", "alan"):
+            exports.under_way.give_back(owner)
     assert (await service.http.get(url)).status_code == 200
 
 

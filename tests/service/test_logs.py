@@ -25,6 +25,7 @@ from service.logs import driver as driver_module
 from service.logs import endpoints as endpoints_module
 from service.logs import trial as trial_module
 from service.logs.text import Cleaner
+from service.shares import Shares
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +208,7 @@ async def test_reading_a_log_without_following_does_not_wait_for_ever(
 async def test_followers_are_bounded_and_leave_the_dispatcher_its_connections(
     start_service: Callable[..., Any], ray: RayStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints_module, "_readers", asyncio.Semaphore(3))
+    monkeypatch.setattr(endpoints_module, "readers", Shares("logs", 3, each=3))
     service, experiment_id, job = await start(start_service, ray)
     limits = httpx.Limits(max_connections=2)
     service.context.jobs._client = client(ray.address, RAY_TOKEN, limits=limits)
@@ -220,7 +221,7 @@ async def test_followers_are_bounded_and_leave_the_dispatcher_its_connections(
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
         await service.submit()
         await until(lambda: len(ray.jobs) == 2)
-    await until(lambda: not endpoints_module._readers.locked())
+    await until(lambda: not endpoints_module.readers.taken)
 
 
 # -- trials ---------------------------------------------------------------------------------------------------------
