@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from adadim_core.reports import ReportFn
     from adadim_core.spec import ExperimentSpec, parse_spec, validate_spec
     from adadim_core.trainer import Trainer
-    from adadim_core.weighting import AlphaPolicy, alpha_from_rank, mutual_information_weight
+    from adadim_core.weighting import AlphaPolicy, alpha_from_rank, weights_at
 
 __all__ = [
     "AlphaPolicy",
@@ -57,7 +57,6 @@ __all__ = [
     "load_encoder",
     "matrix_entropy",
     "mutual_information",
-    "mutual_information_weight",
     "nt_xent_loss",
     "parse_spec",
     "register_backbone",
@@ -67,6 +66,7 @@ __all__ = [
     "variance_term",
     "vicreg_loss",
     "vicreg_terms",
+    "weights_at",
 ]
 
 _HOME = {
@@ -92,7 +92,7 @@ _HOME = {
         "reports": ["ReportFn"],
         "spec": ["ExperimentSpec", "parse_spec", "validate_spec"],
         "trainer": ["Trainer"],
-        "weighting": ["AlphaPolicy", "alpha_from_rank", "mutual_information_weight"],
+        "weighting": ["AlphaPolicy", "alpha_from_rank", "weights_at"],
     }.items()
     for name in names
 }

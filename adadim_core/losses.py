@@ -70,6 +70,27 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     Raises:
         ValueError: the views are not two (N, D) matrices of one shape, N < 2, or the temperature is not positive.
     """
+    return cross_entropy(*_contrasts(z1, z2, temperature))
+
+
+@full_precision
+def negatives_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
+    """The part of NT-Xent that spreads samples: log-sum-exp of an anchor's similarities to its negatives.
+
+    The negatives are the 2N - 2 other embeddings without the anchor's other view, as in Yeh et al. 2022 (decoupled
+    contrastive learning). Mean over the 2N anchors, in nats; less the positive's similarity it is their loss.
+
+    Raises:
+        ValueError: the views are not two (N, D) matrices of one shape, N < 2, or the temperature is not positive.
+    """
+    logits_2N2N, partner_2N = _contrasts(z1, z2, temperature)
+    anchor_2N = torch.arange(len(partner_2N), device=partner_2N.device)
+    logits_2N2N = logits_2N2N.index_put((anchor_2N, partner_2N), logits_2N2N.new_tensor(-math.inf))
+    return logits_2N2N.logsumexp(dim=1).mean()
+
+
+def _contrasts(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(2N, 2N) similarities over the temperature, -inf with oneself, and the (2N,) row of each anchor's other view."""
     _require_pair(z1, z2, rows=2)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
@@ -77,8 +98,7 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tensor:
     u_2ND, _ = unit_rows(torch.cat([z1, z2]))
     logits_2N2N = (u_2ND @ u_2ND.T) / temperature
     logits_2N2N = logits_2N2N.fill_diagonal_(-math.inf)
-    partner_2N = torch.arange(2 * n, device=u_2ND.device).roll(n)
-    return cross_entropy(logits_2N2N, partner_2N)
+    return logits_2N2N, torch.arange(2 * n, device=u_2ND.device).roll(n)
 
 
 @full_precision
@@ -117,11 +137,25 @@ def vicreg_terms(z1: Tensor, z2: Tensor) -> VICRegTerms:
         ValueError: the views are not two (N, D) matrices of one shape, or N < 2.
     """
     _require_pair(z1, z2, rows=2)
-    return VICRegTerms(
-        invariance_term(z1, z2),
-        (variance_term(z1) + variance_term(z2)) / 2,
-        covariance_term(z1) + covariance_term(z2),
-    )
+    return VICRegTerms(invariance_term(z1, z2), *_variance_and_covariance(z1, z2))
+
+
+def _variance_and_covariance(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the two views' variance terms, and the sum of their covariance terms."""
+    return (variance_term(z1) + variance_term(z2)) / 2, covariance_term(z1) + covariance_term(z2)
+
+
+def vicreg_invariance(settings: VICReg, z1: Tensor, z2: Tensor) -> LossValue:
+    """The weighted invariance of VICReg alone: what makes the two views agree."""
+    term = invariance_term(z1, z2)
+    return LossValue(settings.invariance * term, {"loss_invariance": term})
+
+
+def vicreg_spread(settings: VICReg, z1: Tensor, z2: Tensor) -> LossValue:
+    """VICReg without its invariance: the weighted variance and covariance, which keep dimensions apart."""
+    variance, covariance = _variance_and_covariance(z1, z2)
+    total = settings.variance * variance + settings.covariance * covariance
+    return LossValue(total, {"loss_variance": variance, "loss_covariance": covariance})
 
 
 @full_precision

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adadim_core import distributed
 from adadim_core.accumulation import backward_in_parts, split_views
+from adadim_core.balancing import LossBalance
 from adadim_core.models import SelfSupervisedModel
 from adadim_core.objective import ObjectiveTerms, Weight, objective, weighs
 from adadim_core.optimizers import build_optimizer
@@ -69,6 +70,7 @@ class TrainingStep:
         """Of the forward pass."""
         self.optimizer = build_optimizer(model, spec.training)
         self._wrapped = distributed.wrap(model, device)
+        self.balance = LossBalance(spec.objective.balancing)
 
     def run(self, views: Tensor, settings: StepSettings, *, step: int, needs_r: bool = True) -> EmbeddedBatch:
         """Train on one batch.
@@ -154,5 +156,6 @@ class TrainingStep:
         if needs_r or weighs(beta):
             # R is gathered with gradients only where the loss depends on it.
             r1_ND = distributed.gather_views(r if weighs(beta) else r.detach())[0]
-        terms = objective(self.spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta)
+        balance = self.balance
+        terms = objective(self.spec.objective, z1_ND, z2_ND, r1_ND, alpha=alpha, beta=beta, balance=balance)
         return EmbeddedBatch(terms, None if r1_ND is None else r1_ND.detach(), z1_ND.detach(), z2_ND.detach())

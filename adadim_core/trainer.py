@@ -20,7 +20,6 @@ from adadim_core.building import build_model, compile_in_place, load_images, pic
 from adadim_core.checkpoint import remove_checkpoint, write_checkpoint
 from adadim_core.data import ImageDataset
 from adadim_core.export import save_encoder
-from adadim_core.information import effective_rank
 from adadim_core.measurement import Measurement, measure_representations, measure_step
 from adadim_core.memory import MemoryWatch
 from adadim_core.model_card import model_card
@@ -28,6 +27,7 @@ from adadim_core.models import Encoder
 from adadim_core.optimizers import learning_rate
 from adadim_core.precision import arithmetic
 from adadim_core.probe import OnlineProbe
+from adadim_core.rank import RankMeter
 from adadim_core.replay import ReplayedStep
 from adadim_core.reports import ReportFn, Reports, ignore
 from adadim_core.scoring import scores
@@ -35,7 +35,7 @@ from adadim_core.spec import ExperimentSpec
 from adadim_core.step import StepSettings, TrainingStep
 from adadim_core.training_state import Parts, Position, restore, restore_from_file, state_of
 from adadim_core.transfer import send
-from adadim_core.weighting import AlphaPolicy, mutual_information_weight
+from adadim_core.weighting import AlphaPolicy, weights_at
 
 
 class Trainer:
@@ -263,9 +263,8 @@ class Trainer:
 
     def _weights(self) -> tuple[float, float]:
         """alpha and signed beta of the next step."""
-        alpha = self._alpha_policy.alpha(self.step / max(self._total_steps - 1, 1))
-        spec = self.spec.objective.mutual_information
-        return alpha, mutual_information_weight(spec, alpha=alpha, epoch=self.epoch)
+        objective, policy = self.spec.objective, self._alpha_policy
+        return weights_at(self.step, objective, policy, steps_per_epoch=self.steps_per_epoch, epochs=self.epochs)
 
     def _logging_due(self) -> bool:
         """Whether the next step is to be measured."""
@@ -279,13 +278,13 @@ class Trainer:
         Batches are drawn and augmented like those of training, and normalised with their own statistics; the
         running statistics of the network are left alone.
         """
-        due = self._alpha_policy.measurement_batches(epoch, steps=self.steps_per_epoch)
+        steps, batch_size, dtype = self.steps_per_epoch, self._batches.size, self._training.dtype
+        due = self._alpha_policy.measurement_batches(epoch, steps=steps, batch_size=batch_size)
         batches = min(max(due, int(self.step == 0)), self.steps_per_epoch)
         if not batches:
             return
         order = self._batches.order(epoch, purpose="measurement")
-        batch_size, dtype = self._batches.size, self._training.dtype
-        ranks: list[Tensor] = []
+        rank = RankMeter(self._alpha_policy.pooled_rows, computed_in=dtype)
         measured: Measurement | None = None
         self._model.train()
         rows = torch.split(order, batch_size)[:batches]
@@ -295,14 +294,14 @@ class Trainer:
                 r, z = self._training.embed_in_parts(views, self.step, batch)
                 z_ND = distributed.gather(z).flatten(0, 1)
                 if due:
-                    ranks.append(effective_rank(z_ND, computed_in=dtype))
+                    rank.take(z_ND)
                 if self.step == 0 and batch == 0:
                     information_order = self.spec.objective.mutual_information.order
                     r_ND = distributed.gather(r).flatten(0, 1)
                     measured = measure_representations(r_ND, z_ND, order=information_order, computed_in=dtype)
-        if ranks:
-            mean_rank = distributed.broadcast_float(torch.stack(ranks).mean().item(), self.device)
-            self._alpha_policy.observe(mean_rank, n=batch_size, d=self.spec.model.projector.out)
+        if due:
+            found = distributed.broadcast_float(rank.value().item(), self.device)
+            self._alpha_policy.observe(found, n=rank.n, d=self.spec.model.projector.out, epoch=epoch)
         if measured is not None:
             alpha, beta = self._weights()
             values = self._reports.watched(self.step, {**measured.values(), "alpha": alpha, "beta": beta})
@@ -319,6 +318,7 @@ class Trainer:
             self._model,
             self._training.optimizer,
             self._alpha_policy,
+            self._training.balance,
             self._reports.collapse,
             self._probe,
             {

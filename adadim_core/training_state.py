@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adadim_core import distributed
+from adadim_core.balancing import LossBalance
 from adadim_core.checkpoint import CheckpointError, DataChangedError, read_latest_checkpoint
 from adadim_core.collapse import CollapseWatch
 from adadim_core.optimizers import load_optimizer_state
@@ -28,6 +29,7 @@ class Parts:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     alpha_policy: AlphaPolicy
+    balance: LossBalance
     collapse: CollapseWatch
     probe: OnlineProbe | None
     data: Mapping[str, int | str]
@@ -52,6 +54,7 @@ def state_of(parts: Parts, position: Position) -> dict[str, Any]:
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "alpha_policy": parts.alpha_policy.state_dict(),
+        "balance": parts.balance.state_dict(),
         "collapse": parts.collapse.state_dict(),
         "probe": None if parts.probe is None else parts.probe.training_state(),
         "last": dict(position.last),
@@ -73,6 +76,8 @@ def restore(parts: Parts, state: Mapping[str, Any]) -> Position:
         load_optimizer_state(parts.optimizer, state["optimizer"])
         parts.model.load_state_dict(state["model"])
         parts.alpha_policy.load_state_dict(state["alpha_policy"])
+        if "balance" in state:  # states of earlier versions have none, and nothing to balance
+            parts.balance.load_state_dict(state["balance"])
         parts.collapse.load_state_dict(state["collapse"])
         if parts.probe is not None and state["probe"] is not None:
             parts.probe.load_training_state(state["probe"])

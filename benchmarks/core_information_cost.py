@@ -27,6 +27,7 @@ from adadim_core.weighting import AlphaPolicy
 
 DEFAULT_CADENCE = 10
 NEVER = 10**9
+POOLED_ROWS = 4096
 
 
 def main() -> None:
@@ -55,11 +56,18 @@ def main() -> None:
         f"adaptive weighting: a measured batch takes {batch_s / step_s:.1%} of a step, so measuring takes "
         f"{batch_s / (20 * step_s):.2%} of an epoch of 20 steps or more, {batch_s / (5 * step_s):.2%} of one of 5"
     )
+    _, pooled_s = adaptive_cost(document, **run, rows=POOLED_ROWS)
+    print(
+        f"one rank of {POOLED_ROWS:,} pooled rows takes {pooled_s:.1f} s, {pooled_s / step_s:.1f} steps: "
+        f"{pooled_s / (195 * step_s):.1%} of an epoch of 195 steps (CIFAR-10)"
+    )
 
 
-def adaptive_cost(document: dict[str, Any], *, device: str, pairs: int) -> tuple[int, float]:
-    """Batches and seconds of what adaptive weighting measures before an epoch."""
-    made = Trainer(validate_spec({**document, "objective": {"weighting": {"policy": "adaptive"}}}), device=device)
+def adaptive_cost(document: dict[str, Any], *, device: str, pairs: int, rows: int | None = None) -> tuple[int, float]:
+    """Batches and seconds of what adaptive weighting measures before an epoch, with pooled rows if given."""
+    weighting = AdaptiveWeighting(rows=rows)
+    objective = {"weighting": weighting.model_dump()}
+    made = Trainer(validate_spec({**document, "objective": objective}), device=device)
     made.train_steps(1)  # at step 0 there is more to measure
     seconds = []
     for _ in range(pairs):
@@ -68,9 +76,9 @@ def adaptive_cost(document: dict[str, Any], *, device: str, pairs: int) -> tuple
         made._measure_before_epoch(1)
         _wait(made)
         seconds.append(time.perf_counter() - began)
-    return AlphaPolicy(AdaptiveWeighting()).measurement_batches(1, steps=made.steps_per_epoch), statistics.median(
-        seconds
-    )
+    size = made.spec.training.batch_size
+    batches = AlphaPolicy(weighting).measurement_batches(1, steps=made.steps_per_epoch, batch_size=size)
+    return batches, statistics.median(seconds)
 
 
 @dataclass(frozen=True)

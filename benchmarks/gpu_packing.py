@@ -25,13 +25,13 @@ from adadim_core.batch_norm import frozen_statistics
 from adadim_core.batches import Batches
 from adadim_core.building import build_model, load_images
 from adadim_core.data import ImageDataset
-from adadim_core.information import effective_rank
 from adadim_core.measurement import measure_step
 from adadim_core.optimizers import learning_rate
+from adadim_core.rank import RankMeter
 from adadim_core.replay import ReplayedStep
 from adadim_core.spec import ExperimentSpec, validate_spec
 from adadim_core.step import EmbeddedBatch, StepSettings, TrainingStep
-from adadim_core.weighting import AlphaPolicy, mutual_information_weight
+from adadim_core.weighting import AlphaPolicy, weights_at
 
 OWN = (
     "name",
@@ -138,19 +138,20 @@ class Pack:
         """The order of the epoch, and the rank of Z of the members whose weighting follows it."""
         self._wait()
         self._order = self._batches.order(epoch)
-        due = {m: m.policy.measurement_batches(epoch, steps=self.steps_per_epoch) for m in self.members}
-        ranks: dict[Member, list[Tensor]] = {m: [] for m in self.members}
-        if batches := min(max(due.values()), self.steps_per_epoch):
+        steps, size = self.steps_per_epoch, self._batches.size
+        due = {m: m.policy.measurement_batches(epoch, steps=steps, batch_size=size) for m in self.members}
+        meters = {m: RankMeter(m.policy.pooled_rows, computed_in=m.dtype) for m in self.members}
+        if batches := min(max(due.values()), steps):
             order = self._batches.order(epoch, "measurement")
             for batch in range(batches):
                 view = self._views(order, batch, "measurement", epoch, batch, views=1)
                 for member in self.members:
                     if batch < due[member]:
-                        ranks[member].append(member.rank(view, self.step, batch))
-        for member, measured in ranks.items():
-            if measured:
-                mean = torch.stack(measured).mean().item()
-                member.policy.observe(mean, n=self._batches.size, d=member.spec.model.projector.out)
+                        meters[member].take(member.embed(view, self.step, batch))
+        for member, meter in meters.items():
+            if due[member]:
+                rank = meter.value().item()
+                member.policy.observe(rank, n=meter.n, d=member.spec.model.projector.out, epoch=epoch)
 
     def _train_step(self, *, last_of_epoch: bool) -> None:
         views = self._views(self._order, self.step % self.steps_per_epoch, "step", self.step)
@@ -191,27 +192,27 @@ class Member:
         """Losses and information quantities of the last step of the last epoch."""
         self.model = build_model(spec, data, device, backbone=None)
         self._step = TrainingStep(spec, self.model, device)
+        self.dtype = self._step.dtype
         self._run: Callable[..., EmbeddedBatch] = self._step.run
         self.replayed = ReplayedStep(self._step) if graphs else None
         if self.replayed is not None:
             self._run, self.stream, self.done = self.replayed.run, self.replayed.stream, torch.cuda.Event()
 
     @torch.no_grad()
-    def rank(self, view: Tensor, step: int, batch: int) -> Tensor:
-        """Effective rank of Z of one view, without a trace in the running statistics."""
+    def embed(self, view: Tensor, step: int, batch: int) -> Tensor:
+        """Z of one view, without a trace in the running statistics."""
         self.model.train()
         with frozen_statistics(self.model):
             _, z = self._step.embed_in_parts(view, step, batch)
-        return effective_rank(z, computed_in=self._step.dtype)
+        return z
 
     def train(self, views: Tensor, step: int, steps_per_epoch: int, total_steps: int, *, last_of_epoch: bool) -> None:
         """One step, with the weights and the learning rate that the spec asks for then."""
         training = self.spec.training
         warmup_steps = training.warmup * steps_per_epoch
         lr = learning_rate(step, peak=training.lr, warmup_steps=warmup_steps, total_steps=total_steps)
-        alpha = self.policy.alpha(step / max(total_steps - 1, 1))
-        information = self.spec.objective.mutual_information
-        beta = mutual_information_weight(information, alpha=alpha, epoch=step // steps_per_epoch)
+        epochs, information = total_steps // steps_per_epoch, self.spec.objective.mutual_information
+        alpha, beta = weights_at(step, self.spec.objective, self.policy, steps_per_epoch=steps_per_epoch, epochs=epochs)
         settings = StepSettings(alpha, beta, lr)
         batch = self._run(views, settings, step=step)
         if last_of_epoch and batch.r1 is not None:

@@ -38,9 +38,10 @@ def _problems(spec: ExperimentSpec) -> Iterator[Problem]:
             "/evaluation/knn_k",
             f"{spec.evaluation.knn_k} neighbours are more than the {images} training images of {spec.data.dataset}",
         )
-    if term.gamma > 0 and term.start_epoch >= training.epochs:
+    joins = "start_epoch" if term.start_epoch >= term.lag_epochs else "lag_epochs"
+    if term.gamma > 0 and max(term.start_epoch, term.lag_epochs) >= training.epochs:
         yield Problem(
-            "/objective/mutual_information/start_epoch",
+            f"/objective/mutual_information/{joins}",
             f"the term never joins the loss: training ends after {training.epochs} epochs. Give a smaller one, or "
             "gamma: 0 to leave the term out",
         )

@@ -6,17 +6,31 @@ from pydantic import Field, model_validator
 
 from adadim_core.spec.base import Kind, Probability
 
+Normalizer = Literal["min", "dim", "log", "gain"]
+
 
 class AdaptiveWeighting(Kind):
     """alpha follows the effective rank of Z: alpha = clamp(ER(Z) / normaliser, floor, ceiling)."""
 
     title = "adaptive"
-    labelled = frozenset({"normalizer"})
+    labelled = frozenset({"normalizer", "rows"})
     policy: Literal["adaptive"] = "adaptive"
     normalizer: Annotated[
-        Literal["min", "dim", "log"],
-        Field(description="min: min(N-1, D). dim: D. log: log ER / log min(N-1, D)."),
+        Normalizer,
+        Field(
+            description="min: ER / min(N-1, D). dim: ER / D. log: log ER / log min(N-1, D). gain: what ER gained over "
+            "its lowest so far, of what it could gain."
+        ),
     ] = "min"
+    rows: Annotated[
+        int | None,
+        Field(
+            ge=4,
+            le=65_536,
+            description="Measure one rank over this many embeddings pooled from several batches (at most an epoch's), "
+            "whose N is larger than a batch. Default: the mean of the ranks of `batches` batches.",
+        ),
+    ] = None
     batches: Annotated[
         int,
         Field(
@@ -39,7 +53,8 @@ class AdaptiveWeighting(Kind):
         return self
 
     def label(self) -> str:
-        return self.title if self.normalizer == "min" else f"{self.title} ({self.normalizer})"
+        said = [*([] if self.normalizer == "min" else [self.normalizer]), *([f"{self.rows} rows"] if self.rows else [])]
+        return f"{self.title} ({', '.join(said)})" if said else self.title
 
 
 class FixedWeighting(Kind):

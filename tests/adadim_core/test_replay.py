@@ -94,11 +94,11 @@ def assert_same(points: Points, expected: Points, *, rel: float) -> None:
             assert ours[key] == pytest.approx(theirs[key], rel=rel, abs=rel), (step, key)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
-def test_a_replayed_run_is_the_run(tiny_spec, device, optimizer):
+@pytest.mark.parametrize(("optimizer", "balancing"), [("adamw", "none"), ("sgd", "initial"), ("lars", "gradient")])
+def test_a_replayed_run_is_the_run(tiny_spec, device, optimizer, balancing):
     spec = tiny_spec(
         training={"optimizer": optimizer, "epochs": 2, "log_every_steps": 1, "clip_norm": 5.0},
-        objective={"mutual_information": {"gamma": 0.5, "start_epoch": 1}},
+        objective={"mutual_information": {"gamma": 0.5, "start_epoch": 1}, "balancing": balancing},
     )
     plain, expected, _ = recorded(spec, device, replayed=False)
     plain.fit()

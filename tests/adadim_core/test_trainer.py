@@ -114,11 +114,16 @@ STOPPED_ANYWHERE = {
     "adaptive, online probe, clipped": {
         "evaluation": {"linear_probe": "online"},
         "training": {"clip_norm": 1.0},
-        "objective": {"weighting": {"policy": "adaptive", "smoothing": 0.5}},
+        "objective": {
+            "weighting": {"policy": "adaptive", "normalizer": "gain", "rows": 60, "smoothing": 0.5},
+            "balancing": "initial",
+            "mutual_information": {"lag_epochs": 1},
+        },
     },
     "collapsing, in parts": {
         "training": {"accumulate": 3, "collapse": {"share": 0.95, "stop": False}, "optimizer": "lars", "lr": 0.3},
         "evaluation": {"linear_probe": "offline", "every_epochs": 2},
+        "objective": {"balancing": "gradient"},
     },
 }
 
