@@ -14,8 +14,10 @@ from service.attempts.direct import DirectReports
 from service.attempts.inbox import Inbox
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
+from service.auth.open_requests import EndWhenRevoked, OpenRequests
 from service.auth.recognised import Recognised
 from service.auth.service import ensure_admin_token
+from service.browsers import AllowedHosts, SecurityHeaders
 from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
@@ -71,9 +73,12 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         docs_url=None,  # dashboard/endpoints.py serves it without a third party's scripts
         redoc_url=None,
     )
+    app.add_middleware(EndWhenRevoked)
     app.add_middleware(BodyLimits)
     install_problems(app)
     app.add_middleware(DirectReports)
+    app.add_middleware(AllowedHosts, settings=settings, url=url)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestRecords, on_bug=on_bug)
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
@@ -133,6 +138,7 @@ def attach(app: FastAPI, context: Context) -> None:
     """Attach what routes ask the application for: the context, and the run-time state of single nouns."""
     app.state.context = context
     app.state.recognised = Recognised()
+    app.state.open_requests = OpenRequests(context.database)
     app.state.reporting = Reporting(Inbox(context.database))
     app.state.feeds = Feeds(context.database, context.listener)
     app.state.storage_space = StorageSpace(context.settings.storage_root)

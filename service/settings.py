@@ -50,6 +50,14 @@ class Settings(BaseModel):
     ]
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8080
+    allowed_hosts: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]+(\s*,\s*[A-Za-z0-9._-]+)*$",
+            description="more names the service may be called by, with commas between them ([security](security.md))",
+            json_schema_extra=_unset("addresses, names without a dot, this machine's, `ADADIM_PUBLIC_URL`'s"),
+        ),
+    ] = None
     public_url: Annotated[
         str | None,
         Field(

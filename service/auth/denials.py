@@ -6,7 +6,7 @@ from typing import Literal
 from service.errors import NotAllowedError, NotAuthenticatedError, TooManyError
 from service.telemetry.counters import DENIED
 
-Reason = Literal["no_token", "bad_token", "attempt_token", "role", "owner", "cross_site"]
+Reason = Literal["no_token", "bad_token", "attempt_token", "role", "owner", "cross_site", "session"]
 
 
 def unauthorized(reason: Reason, detail: str) -> NotAuthenticatedError:

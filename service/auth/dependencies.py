@@ -8,14 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.auth import service
+from service.auth import cookies, service
 from service.auth.denials import forbidden, too_many, unauthorized
+from service.auth.open_requests import OpenRequests
 from service.auth.recognised import Recognised
 from service.auth.service import Principal
 from service.context import Context, get_context
 from service.secret import hash_token
-
-SESSION_COOKIE = "adadim_session"
 
 
 def bearer_token(request: Request) -> str | None:
@@ -43,8 +42,9 @@ async def _principal(
     _: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)],  # for the API's documentation
 ) -> Principal:
     token = bearer_token(request)
-    if token is None:
-        token = request.cookies.get(SESSION_COOKIE)
+    of_browser = token is None
+    if of_browser:
+        token = cookies.read(request)
         if token is not None:
             refuse_cross_site(request)
     if token is None:
@@ -55,14 +55,16 @@ async def _principal(
     hashed = hash_token(token)
     if wait := context.request_rates.take(hashed):
         raise too_many(wait, context.request_rates.rate, "access")
-    if (principal := recognised.find(hashed)) is not None:
-        return principal
-    remember = recognised.begin()
-    async with context.database.transaction() as session:
-        principal = await service.authenticate(session, token)
-    if principal is None:
-        raise unauthorized("bad_token", service.NOT_VALID)
-    remember(hashed, principal)
+    principal = recognised.find(hashed)
+    if principal is None or (principal.session_id is not None) != of_browser:
+        remember = recognised.begin()
+        async with context.database.transaction() as session:
+            principal = await service.authenticate(session, token, of_browser=of_browser)
+        if principal is None:
+            raise unauthorized("bad_token", service.NOT_VALID)
+        remember(hashed, principal)
+    open_requests: OpenRequests = request.app.state.open_requests
+    open_requests.follow(request.scope, principal)
     return principal
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from service.auth import service
+from service.auth import cookies, service
 from service.auth.denials import too_many, unauthorized
-from service.auth.dependencies import SESSION_COOKIE, CurrentRecognised, Viewer, refuse_cross_site
+from service.auth.dependencies import CurrentRecognised, Viewer, refuse_cross_site
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
 from service.secret import hash_token
@@ -41,15 +41,7 @@ async def log_in(login: Login, request: Request, response: Response, context: Cu
         if principal is None:
             raise unauthorized("bad_token", service.NOT_VALID)
         cookie = await service.open_session(session, principal)
-    response.set_cookie(
-        SESSION_COOKIE,
-        cookie,
-        max_age=int(service.SESSION_LIFE.total_seconds()),
-        httponly=True,
-        samesite="strict",
-        # Behind a proxy that ends TLS only the browser knows.
-        secure=request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://"),
-    )
+    cookies.write(request, response, cookie, seconds=int(service.SESSION_LIFE.total_seconds()))
 
 
 @router.get("")
@@ -61,10 +53,10 @@ async def who_am_i(principal: Viewer) -> SessionRead:
 @router.delete("", status_code=204)
 async def log_out(request: Request, response: Response, context: CurrentContext, recognised: CurrentRecognised) -> None:
     """Close the browser session. Does nothing if there is none."""
-    cookie = request.cookies.get(SESSION_COOKIE)
+    cookie = cookies.read(request)
     if cookie is not None:
         refuse_cross_site(request)
         async with context.database.transaction() as session:
             await service.close_session(session, cookie)
         recognised.forget_all()
-        response.delete_cookie(SESSION_COOKIE)
+        cookies.delete(request, response)

@@ -1,9 +1,9 @@
 """Queries on tokens. A browser session is a token too, with the token that opened it as its parent."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Interval, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import Boolean, ColumnElement, Interval, Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -27,13 +27,29 @@ async def add(
     return token
 
 
-async def find_valid(session: AsyncSession, token_hash: bytes, used_within: timedelta) -> tuple[Token, bool] | None:
+async def find_valid(
+    session: AsyncSession, token_hash: bytes, used_within: timedelta, *, of_browser: bool
+) -> tuple[Token, bool] | None:
     """The token with this hash, unless it, or the token that opened the session, has expired or was revoked.
+
+    Only browser sessions are found with `of_browser`, only tokens that people hold without.
 
     The second value says whether its last use is not yet written down, or longer ago than `used_within`.
     """
-    row = (await session.execute(_FIND_VALID, {"hash": token_hash, "used_within": used_within})).one_or_none()
+    parameters = {"hash": token_hash, "used_within": used_within, "of_browser": of_browser}
+    row = (await session.execute(_FIND_VALID, parameters)).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+async def still_valid(session: AsyncSession, ids: Collection[int]) -> set[int]:
+    """Which of these tokens and browser sessions have neither expired nor been revoked."""
+    parent = aliased(Token)
+    query = (
+        select(Token.id)
+        .outerjoin(parent, parent.id == Token.parent_id)
+        .where(Token.id.in_(ids), _valid(Token), or_(Token.parent_id.is_(None), _valid(parent)))
+    )
+    return set(await session.scalars(query))
 
 
 async def exists(session: AsyncSession, token_hash: bytes) -> bool:
@@ -100,7 +116,12 @@ def _find_valid() -> Select[Token, bool]:
     return (
         select(Token, or_(used_at.is_(None), used_at < func.now() - bindparam("used_within", type_=Interval)))
         .outerjoin(parent, parent.id == Token.parent_id)
-        .where(Token.hash == bindparam("hash"), _valid(Token), or_(Token.parent_id.is_(None), _valid(parent)))
+        .where(
+            Token.hash == bindparam("hash"),
+            Token.parent_id.is_not(None) == bindparam("of_browser", type_=Boolean),
+            _valid(Token),
+            or_(Token.parent_id.is_(None), _valid(parent)),
+        )
     )
 
 

@@ -38,6 +38,13 @@ class Principal:
     role: Role
     expires_at: datetime | None = None
     """When the token ends; None for never."""
+    session_id: int | None = None
+    """The browser session the request came with; None for one that carried a token."""
+
+    @property
+    def holds(self) -> int:
+        """What the request stands on: the browser session, or else the token."""
+        return self.token_id if self.session_id is None else self.session_id
 
     def may_change(self, owner: str) -> bool:
         """Whether this caller may change what belongs to `owner`."""
@@ -48,13 +55,18 @@ class Principal:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-async def authenticate(session: AsyncSession, token: str) -> Principal | None:
-    """Who this token belongs to, or None if it is not valid."""
-    found = await repository.find_valid(session, hash_token(token), _USED_WITHIN)
+async def authenticate(session: AsyncSession, token: str, *, of_browser: bool = False) -> Principal | None:
+    """Who this token belongs to, or None if it is not valid.
+
+    Args:
+        of_browser: it came as a cookie. Browser sessions are valid there and nowhere else, and tokens are not.
+    """
+    found = await repository.find_valid(session, hash_token(token), _USED_WITHIN, of_browser=of_browser)
     if found is None:
         return None
     row, note_use = found
-    principal = Principal(row.parent_id or row.id, row.name, _role(row.role), row.expires_at)
+    session_id = None if row.parent_id is None else row.id
+    principal = Principal(row.parent_id or row.id, row.name, _role(row.role), row.expires_at, session_id)
     if note_use:
         await repository.mark_used(session, principal.token_id)
     return principal

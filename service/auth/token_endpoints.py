@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from service.auth import repository, service
+from service.auth.denials import forbidden
 from service.auth.dependencies import Admin, CurrentRecognised
 from service.auth.schemas import TokenCreate, TokenCreated, TokenPage, TokenRead
 from service.context import CurrentContext
@@ -16,7 +17,9 @@ router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"], responses=PROBLEM_R
 
 @router.post("", status_code=201)
 async def create_token(new: TokenCreate, principal: Admin, response: Response, context: CurrentContext) -> TokenCreated:
-    """Make a token. Its value is in this answer and nowhere else."""
+    """Make a token. Its value is in this answer and nowhere else. A browser session makes none: it would outlive it."""
+    if principal.session_id is not None:
+        raise forbidden("session", "A browser session makes no tokens; use `adadim token create`.")
     life = None if new.expires_in_days is None else timedelta(days=new.expires_in_days)
     async with context.database.transaction() as session:
         token, value = await service.create(session, name=new.name, role=new.role, life=life, by=principal)

@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
         logger.info("listening on %s, token in %s", bound, self._token_path)
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         if console.is_terminal:
-            # The link signs in. It is for the person at the terminal; a log would keep the token for others.
+            # The link holds the token. It is for the person at the terminal; a log would keep it for others.
             console.print(f"\n  Dashboard  [bold]{self._url}/#token={self._token_path.read_text().strip()}[/]")
             console.print(f"  API        {self._url}/docs")
             console.print(f"  Token      in {self._token_path}\n")

@@ -12,6 +12,9 @@ LATENCY = Histogram(
     "adadim_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"], registry=REGISTRY
 )
 DENIED = Counter("adadim_denied_requests", "Requests turned away.", ["status", "reason"], registry=REGISTRY)
+REVOKED = Counter(
+    "adadim_requests_revoked", "Open requests ended because their token was revoked or expired.", registry=REGISTRY
+)
 DISPATCH_SECONDS = Histogram(
     "adadim_dispatch_seconds",
     "Time from a queued experiment's turn to Ray having its job.",

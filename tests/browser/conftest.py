@@ -74,5 +74,6 @@ def blank(browser: Browser, console: Console) -> Iterator[Page]:
 def page(blank: Page, lab: Lab) -> Page:
     """Signed in as admin, by the link that `adadim serve` prints."""
     blank.goto(f"{lab.client.url}/#token={lab.service.token}")
+    blank.get_by_role("button", name="Sign in as admin").click()
     expect(blank.get_by_text("Sign out")).to_be_visible()
     return blank

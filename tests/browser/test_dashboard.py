@@ -97,6 +97,7 @@ def test_it_works_below_a_path_of_a_proxy(blank: Page, lab: Lab, below_a_path: s
     number, worker = lab.start(sweep(epochs=2))
     worker.report(series=[worker.points(0, range(1, 4), h_r=1.0)], trials=[{"number": 0, "state": "running"}])
     blank.goto(f"{below_a_path}/#token={lab.service.token}")
+    blank.get_by_role("button", name="Sign in as admin").click()
     blank.locator(f"a.row-link[href='/adadim/experiments/{number}']").click()
     expect(blank).to_have_url(f"{below_a_path}/experiments/{number}")
     expect(row(blank, 0)).to_contain_text("running")
@@ -129,6 +130,30 @@ def test_a_token_is_what_opens_it(blank: Page, lab: Lab, console: Console) -> No
     blank.reload()
     expect(blank.get_by_label("Access token")).to_be_visible()
     console.expect_failed_requests()  # 401
+
+
+def test_a_link_with_a_token_asks_before_it_signs_anybody_in(blank: Page, lab: Lab, console: Console) -> None:
+    mine = lab.client.create_token("carol", "viewer")["token"]
+    blank.goto(f"{lab.client.url}/#token={mine}")
+    expect(blank.get_by_role("heading", name="Sign in as carol to this service?")).to_be_visible()
+    expect(blank).to_have_url(f"{lab.client.url}/")  # the token is gone from the address
+    assert blank.context.cookies() == []
+    blank.get_by_role("button", name="Sign in as carol").click()
+    expect(blank.locator("#account")).to_contain_text("carol")
+    # A link that somebody else sent, while one is signed in: whatever is not the button leaves all as it was.
+    blank.goto(f"{lab.client.url}/#token={lab.service.token}")
+    expect(blank.get_by_role("heading", name="Sign in as admin to this service?")).to_be_visible()
+    blank.get_by_role("button", name="Do not sign in").click()
+    expect(blank.locator("#account")).to_contain_text("carol")
+    blank.goto(f"{lab.client.url}/#token={lab.service.token}")
+    expect(blank.get_by_role("button", name="Sign in as admin")).to_be_visible()
+    blank.reload()
+    expect(blank.locator("#account")).to_contain_text("carol")
+
+
+def test_the_documentation_of_the_api_runs_under_its_policy(blank: Page, lab: Lab) -> None:
+    blank.goto(f"{lab.client.url}/docs")
+    expect(blank.get_by_text("/api/v1/experiments", exact=True).first).to_be_visible()
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ async def test_a_browser_session_reads_and_writes_from_its_own_pages_only(servic
         signed_out = await browser.delete("/api/v1/session", headers={"Origin": service.url})
         assert signed_out.status_code == 204
         assert (await browser.get("/api/v1/session")).status_code == 401
-        browser.cookies.set("adadim_session", opened.cookies["adadim_session"])
+        browser.cookies.update(opened.cookies)
         assert (await browser.get("/api/v1/session")).status_code == 401
 
 

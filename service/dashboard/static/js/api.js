@@ -18,6 +18,8 @@ export function onUnauthorized(callback) {
 }
 
 export const getSession = () => request("GET", "/session");
+/** Whose a token is, without signing in with it. */
+export const getOwner = (token) => request("GET", "/session", { token, quiet: true });
 export const signIn = (token) => request("POST", "/session", { body: { token }, quiet: true });
 export const signOut = () => request("DELETE", "/session", { quiet: true }).catch(() => {});
 
@@ -54,8 +56,9 @@ function query(values) {
   return new URLSearchParams(present).toString();
 }
 
-async function request(method, path, { body, signal, text = false, quiet = false } = {}) {
+async function request(method, path, { body, signal, token, text = false, quiet = false } = {}) {
   const options = { method, signal, headers: { Accept: text ? "text/plain" : "application/json" } };
+  if (token !== undefined) options.headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);

@@ -1,11 +1,11 @@
 // Starts the dashboard: signs in, picks the view for the address, swaps views.
 // Owns the top bar. Views own everything inside <main>.
 
-import { getSession, onUnauthorized, signIn, signOut } from "./api.js";
+import { getOwner, getSession, onUnauthorized, signOut } from "./api.js";
 import { el } from "./dom.js";
 import { mountExperiment } from "./experiment.js";
 import { mountList } from "./list.js";
-import { mountLogin } from "./login.js";
+import { mountLinkQuestion, mountLogin } from "./login.js";
 import { notice, problemNotice } from "./notice.js";
 import { fixAddresses, followLinks, matchRoute } from "./router.js";
 import { loadWords } from "./words.js";
@@ -29,6 +29,7 @@ const page = {
 let session = null;
 let refusal = ""; // why the token in the address did not serve
 let unmount = () => {};
+let turn = 0; // of those who wait for an answer before they show something the last one does
 
 function show(mount) {
   unmount();
@@ -63,34 +64,42 @@ function showLogin() {
   refusal = "";
 }
 
-async function takeTokenFromAddress() {
+/** The token that a link brought, if one did. It leaves the address bar and the history whether it is good or not. */
+function takeTokenFromAddress() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token === null) return;
-  // The token leaves the address bar and the history whether it is good or not.
-  history.replaceState(null, "", location.pathname + location.search);
-  await signIn(token);
+  if (token !== null) history.replaceState(null, "", location.pathname + location.search);
+  return token;
 }
 
 async function start() {
+  const mine = ++turn;
+  let found;
   try {
-    session = await getSession();
+    found = await getSession();
     await loadWords();
   } catch (problem) {
-    if (problem.status !== 401) show((root) => root.replaceChildren(problemNotice(problem, start)));
+    if (mine === turn && problem.status !== 401) show((root) => root.replaceChildren(problemNotice(problem, start)));
     return;
   }
+  if (mine !== turn) return;
+  session = found;
   showAccount();
   showRoute();
 }
 
 async function enter() {
+  const token = takeTokenFromAddress();
+  if (token === null) return start();
+  const mine = ++turn;
+  show(() => {});
   try {
-    await takeTokenFromAddress();
+    const owner = await getOwner(token);
+    if (mine === turn) show((root) => mountLinkQuestion(root, token, owner, start));
   } catch (problem) {
     // An older session may still be good; without one the form appears and tells.
     refusal = problem.detail || problem.title;
+    if (mine === turn) start();
   }
-  start();
 }
 
 onUnauthorized(showLogin);

@@ -1,4 +1,5 @@
-// The sign-in form: a token pasted once becomes an HttpOnly session cookie.
+// Signing in: a token, pasted once or brought by a link, becomes an HttpOnly session cookie.
+// A link signs nobody in by itself: anyone may send one, and what is done then is done as its sender.
 
 import { signIn } from "./api.js";
 import { el } from "./dom.js";
@@ -45,9 +46,44 @@ export function mountLogin(root, onSignedIn, refusal = "") {
         el("code", {}, "adadim token create"),
         "). On your own machine ",
         el("code", {}, "adadim serve"),
-        " says where the token lies, and the link it prints signs you in at once.",
+        " says where the token lies, and prints a link with it.",
       ),
     ),
   );
   token.focus();
+}
+
+/** Ask before the token of a link signs in. `onDone` is called either way. */
+export function mountLinkQuestion(root, token, { name, role }, onDone) {
+  const failure = el("p", { class: "failure", role: "alert" });
+  const yes = el("button", { type: "submit", class: "primary" }, `Sign in as ${name}`);
+
+  async function submit(event) {
+    event.preventDefault();
+    yes.disabled = true;
+    try {
+      await signIn(token);
+      onDone();
+    } catch (problem) {
+      failure.textContent = problem.detail || problem.title;
+      yes.disabled = false;
+    }
+  }
+
+  root.replaceChildren(
+    el(
+      "form",
+      { class: "login", onsubmit: submit },
+      el("h1", {}, `Sign in as ${name} to this service?`),
+      el(
+        "p",
+        {},
+        `The link you followed holds the token of ${name} (${role}). If you did not expect that, do not sign in: what you do then is done as ${name}.`,
+      ),
+      failure,
+      yes,
+      el("button", { type: "button", onclick: onDone }, "Do not sign in"),
+    ),
+  );
+  yes.focus();
 }

@@ -1,0 +1,132 @@
+"""A revoked token ends what it has open: streams, followed logs, exports, slow reads, at every replica."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_harness import Running, add_token, client, make_settings, parts, serving, until
+from sqlalchemy import text
+
+from service.app import attach, create_app
+from service.auth import repository as tokens
+from service.auth.open_requests import OpenRequests
+from service.metrics import endpoints as metrics
+from service.secret import hash_token
+
+WITHIN_S = 1.0
+
+
+@pytest.fixture
+async def replica(service: Running, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of another replica on the same database."""
+    url = service.context.database.url.render_as_string(hide_password=False)
+    async with parts(url, tmp_path) as context:
+        app = create_app(make_settings(tmp_path), "http://127.0.0.1:1")
+        attach(app, context)
+        async with serving(app, lifespan=False) as address:
+            yield address
+
+
+async def _broken_off(http: httpx.AsyncClient, path: str, opened: asyncio.Event) -> float:
+    """Read a stream until it is broken off; when that was."""
+    async with http.stream("GET", path) as response:
+        assert response.status_code == 200
+        opened.set()
+        with pytest.raises(httpx.RemoteProtocolError):  # not ended as if it were whole
+            async for _ in response.aiter_bytes():
+                pass
+    return time.monotonic()
+
+
+@pytest.mark.parametrize("path", ["events", "logs?follow=true"])
+async def test_a_stream_ends_with_its_token_wherever_that_is_revoked(service: Running, replica: str, path: str) -> None:
+    number = (await service.submit())["id"]
+    path = f"/api/v1/experiments/{number}/{path}"
+    async with client(service.url, await add_token(service.context.database, "admin", "root")) as admin:
+        made = (await admin.post("/api/v1/tokens", json={"name": "carol", "role": "viewer"})).json()
+        readers, opened = [], []
+        async with contextlib.AsyncExitStack() as stack:
+            for url in (service.url, replica):
+                http = await stack.enter_async_context(client(url, made["token"]))
+                opened.append(asyncio.Event())
+                readers.append(asyncio.create_task(_broken_off(http, path, opened[-1])))
+            others = await stack.enter_async_context(service.http.stream("GET", f"/api/v1/experiments/{number}/events"))
+            for event in opened:
+                await event.wait()
+            revoked = time.monotonic()
+            assert (await admin.delete(f"/api/v1/tokens/{made['id']}")).status_code == 204
+            ended = await asyncio.wait_for(asyncio.gather(*readers), 30)
+            assert max(ended) - revoked < WITHIN_S
+            await service.http.post(f"/api/v1/experiments/{number}/cancel")
+            async for line in others.aiter_lines():  # another's stream goes on
+                if "cancel" in line:
+                    break
+
+
+async def test_a_stream_ends_with_the_browser_session_it_was_opened_in(service: Running) -> None:
+    path = f"/api/v1/experiments/{(await service.submit())['id']}/events"
+    async with client(service.url, None) as one, client(service.url, None) as other:
+        for browser in (one, other):
+            await browser.post("/api/v1/session", json={"token": service.token})
+        opened, stays = asyncio.Event(), asyncio.Event()
+        reader = asyncio.create_task(_broken_off(one, path, opened))
+        staying = asyncio.create_task(_broken_off(other, path, stays))
+        await asyncio.gather(opened.wait(), stays.wait())
+        signed_out = time.monotonic()
+        assert (await one.delete("/api/v1/session", headers={"Origin": service.url})).status_code == 204
+        assert await asyncio.wait_for(reader, 30) - signed_out < WITHIN_S
+        assert not staying.done()
+        staying.cancel()
+
+
+async def test_a_stream_ends_when_its_token_expires(service: Running) -> None:
+    path = f"/api/v1/experiments/{(await service.submit())['id']}/events"
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    token = await add_token(service.context.database, "viewer", "guest", expires_at=soon)
+    async with client(service.url, token) as http:
+        await asyncio.wait_for(_broken_off(http, path, asyncio.Event()), 30)
+    assert datetime.now(UTC) >= soon
+
+
+async def test_a_read_that_is_not_answered_yet_is_refused(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = (await service.submit())["id"]
+    reading = asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(metrics, "compressed", slow)
+    token = await add_token(service.context.database, "viewer", "carol")
+    async with client(service.url, token) as http:
+        request = asyncio.create_task(http.get(f"/api/v1/experiments/{number}/metrics/last"))
+        await reading.wait()
+        async with service.context.database.transaction() as session:
+            await session.execute(
+                text("UPDATE tokens SET revoked_at = now() WHERE hash = :h"), {"h": hash_token(token)}
+            )
+        assert (await asyncio.wait_for(request, 30)).status_code == 401
+
+
+async def test_while_the_database_is_away_nothing_ends(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/api/v1/experiments/{(await service.submit())['id']}/events"
+    asked = 0
+
+    async def away(*_: Any) -> set[int]:
+        nonlocal asked
+        asked += 1
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(tokens, "still_valid", away)
+    async with service.http.stream("GET", path) as response:
+        await until(lambda: asked >= 2, "two looks")
+        assert not response.is_closed
+        open_requests: OpenRequests = service.app.state.open_requests
+        assert len(open_requests._open) == 1
+    await until(lambda: not open_requests._open, "the request to be forgotten")
