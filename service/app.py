@@ -24,10 +24,10 @@ from service.cluster.local import LocalRay
 from service.context import Context
 from service.curves import endpoints as curves
 from service.dashboard import endpoints as dashboard
+from service.database.check import check_database
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.notify import Listener
-from service.database.programs import DatabaseNotStarted
 from service.dispatch.closing import interrupt_in_flight, keep_logs
 from service.dispatch.dispatcher import Dispatcher
 from service.dispatch.repository import release_all
@@ -43,6 +43,7 @@ from service.metrics.merger import Merger
 from service.problems import install as install_problems
 from service.problems import on_bug
 from service.settings import Settings
+from service.starting import CANNOT_START, why_not
 from service.streams import endpoints as streams
 from service.streams.feed import Feeds
 from service.telemetry.http_metrics import HttpMetrics
@@ -61,8 +62,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 await _start(app, settings, url, stack)
-            except DatabaseNotStarted as error:
-                app.state.cannot_start = str(error)  # for who runs the application: uvicorn keeps the exception
+            except CANNOT_START as error:
+                app.state.cannot_start = why_not(error)  # for who runs the application: uvicorn keeps the exception
                 raise
             yield
 
@@ -99,6 +100,7 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
         database_url = await embedded.start()
     database = Database(database_url)
     stack.push_async_callback(database.close)
+    await check_database(database.address)
     claim = Claim(database_url, shared=settings.ray_address is not None)
     stack.push_async_callback(claim.release)
     await claim.take()

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from adadim.place import LOOPBACK, default_state_dir
 from adadim_core.spec.search import MAX_TRIALS
+from service.database.address import read_address
 
-_HTTP, _POSTGRES = r"^https?://", r"^postgres(ql)?(\+asyncpg)?://"
-_BEGINNINGS = {_HTTP: "http:// or https://", _POSTGRES: "postgresql://"}
+_HTTP = r"^https?://"
 
 
 class SettingsError(ValueError):
@@ -70,7 +70,7 @@ class Settings(BaseModel):
         str | None,
         Field(
             alias="DATABASE_URL",
-            pattern=_POSTGRES,
+            repr=False,
             description="`postgresql://user:password@host/database`",
             json_schema_extra=_unset("embedded PostgreSQL"),
         ),
@@ -146,7 +146,10 @@ class Settings(BaseModel):
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. Raises SettingsError naming the variable that is wrong."""
+        # An empty one is as good as none, but of the database: whoever lost its address means no other.
         values = {name: environ[name] for name in variables() if environ.get(name)}
+        if "DATABASE_URL" in environ:
+            values["DATABASE_URL"] = environ["DATABASE_URL"]
         try:
             if _variable("state_dir") not in values:
                 values[_variable("state_dir")] = str(default_state_dir())
@@ -156,10 +159,17 @@ class Settings(BaseModel):
             name = f"{detail['loc'][0]}: " if detail["loc"] else ""
             message = detail["msg"].removeprefix("Value error, ")
             if detail["type"] == "string_pattern_mismatch":
-                message = f"should begin with {_BEGINNINGS[detail['ctx']['pattern']]}"
+                message = "should begin with http:// or https://"
             raise SettingsError(name + message) from None
         except ValueError as error:  # no state directory
             raise SettingsError(str(error)) from None
+
+    @field_validator("database_url")
+    @classmethod
+    def _readable_database(cls, url: str | None) -> str | None:
+        if url is not None:
+            read_address(url)
+        return url
 
     @model_validator(mode="after")
     def _remote_cluster_can_reach_us(self) -> Self:

@@ -10,21 +10,21 @@ import email.utils
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
 
 from adadim_core.storage.address import in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import running_head, trouble_of_head
+from service.database.address import read_address
+from service.database.check import DatabaseUnusable, Facts, check_database
+from service.database.connection import CONNECT_ERRORS, connect, first_line
 from service.database.embedded import EmbeddedPostgres
-from service.database.engine import DATABASE_ERRORS, Database, alembic_config
+from service.database.programs import DatabaseNotStarted
 from service.settings import Settings
 
 _MAX_SKEW_S = 5.0
@@ -46,10 +46,7 @@ class Finding:
 async def examine(settings: Settings) -> list[Finding]:
     """Run every check, one after the other; none stops the ones after it."""
     findings = [_state_dir(settings)]
-    async with _database(settings) as (database, finding):
-        findings.append(finding)
-        if database is not None:
-            findings += [await _migrations(database), await _database_clock(database)]
+    findings += await _database(settings)
     findings += await _cluster(settings)
     findings.append(await _storage(settings))
     findings.append(await _service(settings))
@@ -62,24 +59,31 @@ def _state_dir(settings: Settings) -> Finding:
     return Finding("state", problem is None, problem or f"{settings.state_dir} is writable", remedy)
 
 
-@contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[tuple[Database | None, Finding]]:
+async def _database(settings: Settings) -> list[Finding]:
+    """The database, its schema and its clock."""
     if settings.database_url is None and not (settings.state_dir / "postgres").exists():
-        yield None, Finding("database", True, "none yet; `adadim serve` makes one")
-        return
+        return [Finding("database", True, "none yet; `adadim serve` makes one")]
     async with contextlib.AsyncExitStack() as stack:
         try:
             url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
-            database = Database(url, pool_size=1)
-            stack.push_async_callback(database.close)
-            await database.ping(timeout_s=10.0)
-            async with database.connect() as connection:
-                version = (await connection.execute(text("SHOW server_version"))).scalar_one()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the user has to hear
+            address = read_address(url)
+            facts = await check_database(address)
+            connection = await connect(address)
+            stack.callback(connection.terminate)
+            before = time.time()
+            theirs = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+            ours = (before + time.time()) / 2
+        except DatabaseUnusable as error:
+            return [Finding("database", False, error.trouble.text, error.trouble.remedy)]
+        except (DatabaseNotStarted, *CONNECT_ERRORS) as error:
             remedy = "check DATABASE_URL" if settings.database_url else f"see {settings.state_dir / 'postgres' / 'log'}"
-            yield None, Finding("database", False, f"no answer ({_first_line(error)})", remedy)
-            return
-        yield database, Finding("database", True, f"PostgreSQL {version} answers at {database.url.host or 'a socket'}")
+            return [Finding("database", False, f"no answer ({first_line(error)})", remedy)]
+    idle = f"; without effect: {', '.join(address.without_effect)}" if address.without_effect else ""
+    return [
+        Finding("database", True, f"PostgreSQL {facts.version} answers at {address.place}{idle}"),
+        _migrations(facts),
+        _skew("database", float(theirs) - ours),
+    ]
 
 
 async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
@@ -92,29 +96,13 @@ async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
     return url
 
 
-async def _migrations(database: Database) -> Finding:
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    try:
-        async with database.connect() as connection:
-            found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
-    except DATABASE_ERRORS:
+def _migrations(facts: Facts) -> Finding:
+    if facts.revision is None:
         return Finding("migrations", True, "the database is empty; `adadim serve` makes its tables")
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if found not in known:
-        remedy = "install the version of adadim that wrote it, or a later one"
-        return Finding("migrations", False, f"the schema ({found}) is newer than this version knows ({head})", remedy)
-    if found != head:
-        return Finding("migrations", False, f"the schema is at {found}, this version wants {head}",
+    if facts.revision != facts.newest:
+        return Finding("migrations", False, f"the schema is at {facts.revision}, this version wants {facts.newest}",
                        "start `adadim serve`: it migrates; make a backup before")  # fmt: skip
-    return Finding("migrations", True, f"the schema is up to date ({head})")
-
-
-async def _database_clock(database: Database) -> Finding:
-    async with database.connect() as connection:
-        before = time.time()
-        theirs = (await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8"))).scalar_one()
-        ours = (before + time.time()) / 2
-    return _skew("database", float(theirs) - ours)
+    return Finding("migrations", True, f"the schema is up to date ({facts.newest})")
 
 
 async def _cluster(settings: Settings) -> list[Finding]:
@@ -132,7 +120,7 @@ async def _cluster(settings: Settings) -> list[Finding]:
         async with asyncio.timeout(10):
             version = await jobs.version()
     except (ClusterUnavailable, TimeoutError) as error:
-        return [Finding("cluster", False, _first_line(error) or f"no answer from Ray at {address}", remedy)]
+        return [Finding("cluster", False, first_line(error) or f"no answer from Ray at {address}", remedy)]
     finally:
         await jobs.close()
     findings = [Finding("cluster", True, f"Ray {version} answers at {address}")]
@@ -160,7 +148,7 @@ async def _storage(settings: Settings) -> Finding:
             await asyncio.to_thread(lambda: ObjectStore(settings.storage_root).check())
         except OSError as error:
             remedy = "check ADADIM_STORAGE and the keys in the environment, here and on every node"
-            return Finding("storage", False, f"{place} cannot be used ({_first_line(error)})", remedy)
+            return Finding("storage", False, f"{place} cannot be used ({first_line(error)})", remedy)
         return Finding("storage", True, f"{place} answers")
     folder = Path(settings.storage_root)
     problem = _unwritable(folder)
@@ -185,7 +173,7 @@ async def _service(settings: Settings) -> Finding:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             status = (await http.get(f"{url}/readyz")).status_code
     except httpx.HTTPError as error:
-        return Finding("service", False, f"no answer at {url} ({_first_line(error) or type(error).__name__})",
+        return Finding("service", False, f"no answer at {url} ({first_line(error) or type(error).__name__})",
                        "start `adadim serve`; if it runs, workers on the cluster cannot reach this either")  # fmt: skip
     return Finding("service", status == 200, f"{url}/readyz answers {status}", "see its log")
 
@@ -213,7 +201,3 @@ def _existing(folder: Path) -> Path:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -49,8 +49,8 @@ SpecArgument = Annotated[
 def serve() -> None:
     """Run the service: REST API, dashboard, dispatcher; settings come from environment variables."""
     # Imported here: the other commands are clients and need none of it.
-    from service.cli.serve import ServeError
     from service.cli.serve import serve as run
+    from service.starting import ServeError
 
     with readable_errors():
         try:

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -23,11 +22,14 @@ from rich.console import Console
 
 from adadim_core.storage.atomic import write_text
 from service.app import create_app
-from service.cluster.claim import Claim, DatabaseInUse
+from service.cluster.claim import Claim
 from service.context import Context
-from service.database.engine import DATABASE_ERRORS, Database, is_away
+from service.database.address import Address, read_address
+from service.database.check import DatabaseUnusable, check_database
+from service.database.connection import CONNECT_ERRORS, Trouble, trouble
 from service.http_limits import BoundedHead
 from service.settings import Settings
+from service.starting import CANNOT_START, ServeError, why_not
 from service.telemetry import records, tracing
 
 _GRACE_S = 10
@@ -42,26 +44,26 @@ _DATABASE_WAIT_S = 60.0
 _DATABASE_PAUSE_S = 0.5
 
 
-class ServeError(Exception):
-    """The service cannot start here. The text says why and what to do."""
-
-
 def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises ServeError."""
-    os.umask(0o077)  # logs, results and sockets are this user's, as the token is
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        _serve(settings)
+    except CANNOT_START as error:
+        raise ServeError(why_not(error)) from None
+
+
+def _serve(settings: Settings) -> None:
     records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
     if settings.database_url is not None:
         asyncio.run(_check_database(settings.database_url, shared=settings.ray_address is not None))
+    os.umask(0o077)  # logs, results and sockets are this user's, as the token is
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
         write_text(record, json.dumps({"url": url, "pid": os.getpid()}))
-        try:
-            tracer = tracing.configure()
-        except tracing.TracingUnavailable as error:
-            raise ServeError(str(error)) from None
+        tracer = tracing.configure()
         app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
             app,
@@ -137,35 +139,32 @@ class _Server(uvicorn.Server):
 
 
 async def _check_database(url: str, *, shared: bool) -> None:
-    """One line now instead of a trace later. A database that is not there yet is waited for."""
-    database, claim = Database(url), Claim(url, shared=shared)
-    place = f"{database.url.host or 'local socket'}/{database.url.database}"
-    deadline = time.monotonic() + _DATABASE_WAIT_S
-    told = False
+    """One line before anything is started or written. A database that is not there yet is waited for."""
+    address, claim = read_address(url), Claim(url, shared=shared)
+    if address.without_effect:
+        logger.warning("DATABASE_URL: without effect on this client: %s", ", ".join(address.without_effect))
+    deadline, told = time.monotonic() + _DATABASE_WAIT_S, False
     try:
-        while (trouble := await _trouble(database, claim)) is not None:
-            error, may_come = trouble
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if not may_come or time.monotonic() >= deadline:
-                raise ServeError(f"no answer from the database at {place} ({reason}); check DATABASE_URL") from None
+        while (found := await _trouble(address, claim)) is not None:
+            if not found.may_pass or time.monotonic() >= deadline:
+                raise ServeError(str(found))
             if not told:
-                logger.info("waiting up to %.0f s for the database at %s (%s)", _DATABASE_WAIT_S, place, reason)
+                logger.info("waiting up to %.0f s: %s", _DATABASE_WAIT_S, found)
                 told = True
             await asyncio.sleep(_DATABASE_PAUSE_S)
-    except DatabaseInUse as error:
-        raise ServeError(f"{error}; set it, or give this service a DATABASE_URL of its own") from None
     finally:
         await claim.release()
-        await database.close()
 
 
-async def _trouble(database: Database, claim: Claim) -> tuple[BaseException, bool] | None:
-    """Why the database cannot be used now, and whether waiting may help; None: it can be used."""
+async def _trouble(address: Address, claim: Claim) -> Trouble | None:
+    """Why the database cannot be used now; None: it can be."""
     try:
-        await database.ping(timeout_s=10.0)  # a first connection may take long
+        await check_database(address)
         await claim.take()
-    except DATABASE_ERRORS as error:
-        return error, is_away(error) and not isinstance(error, ssl.SSLError)
+    except DatabaseUnusable as error:
+        return error.trouble
+    except CONNECT_ERRORS as error:
+        return trouble(error, address)
     return None
 
 

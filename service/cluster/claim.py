@@ -9,7 +9,8 @@ import logging
 
 import asyncpg
 
-from service.database.engine import plain_dsn
+from service.database.address import read_address
+from service.database.connection import CONNECT_ERRORS, connect
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Claim:
     """The claim of one service on its database. Services with RAY_ADDRESS share it, one without has it alone."""
 
     def __init__(self, database_url: str, *, shared: bool) -> None:
-        self._dsn = plain_dsn(database_url)
+        self._address = read_address(database_url)
         self._function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
         self._connection: asyncpg.Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +53,7 @@ class Claim:
         self._close()
 
     async def _try(self) -> bool:
-        self._connection = await asyncpg.connect(self._dsn, timeout=10)
+        self._connection = await connect(self._address)
         taken: bool = await self._connection.fetchval(f"SELECT {self._function}($1)", _LOCK)
         if not taken:
             self._close()
@@ -67,7 +68,7 @@ class Claim:
                     await self._connection.execute("SELECT 1", timeout=5)
                 elif not await self._try():
                     logger.error("another service claims this database; stop one of the two")
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except CONNECT_ERRORS:
                 self._close()
 
     def _close(self) -> None:

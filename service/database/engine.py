@@ -9,25 +9,32 @@ from typing import Any
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from asyncpg.exceptions import InternalClientError
 from sqlalchemy import Connection, event, text
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 
+from service.database.address import read_address
+from service.database.connection import CONNECT_ERRORS, connect
 from service.telemetry import tracing
 
+_DIALECT = "postgresql+asyncpg://"  # where to is `connect`'s: it knows more parameters, and no text has the password
+_SESSION = {"jit": "off"}
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _AUTOCOMMIT_CONNECTIONS = 8
 """At most, beside those of transactions."""
 _MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one after the other
 
 # SQLAlchemy lets the driver's own errors through while it connects: a server that starts or shuts down answers so.
-DATABASE_ERRORS = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a statement raises when the database is away, or refuses it: `is_away` tells which."""
+DATABASE_ERRORS = (*CONNECT_ERRORS, SQLAlchemyError)
+"""What a statement raises when the database is away, or refuses it: `is_away` tells which.
+
+Of a database that is opened for the first time check.py says more, and whether it is worth waiting for.
+"""
 _AWAY = (
     *(OSError, TimeoutError, NoConnectionFree, OperationalError, InterfaceError),
-    *(asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError),
+    *(asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, InternalClientError),
 )
 
 
@@ -39,38 +46,24 @@ def is_away(error: BaseException) -> bool:
     return str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")[:2] in ("08", "53", "57")
 
 
-def normalize_url(url: str) -> URL:
-    """A PostgreSQL URL of any spelling, with the driver this service uses."""
-    normalized = make_url(url).set(drivername="postgresql+asyncpg")
-    if "sslmode" in normalized.query:  # libpq's name for what asyncpg calls ssl
-        mode = normalized.query["sslmode"]
-        normalized = normalized.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return normalized
-
-
-def plain_dsn(url: str) -> str:
-    """The same URL for asyncpg itself, which reads it as libpq does."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
 class Database:
     """A pool of connections. `transaction()` is the only way in; no network call belongs inside one."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self.url = normalize_url(url)
+        self.address = read_address(url)
         self._engine = create_async_engine(
-            self.url,
+            _DIALECT,
             pool_size=pool_size,
             max_overflow=pool_size,
-            connect_args=_connect_args(),
+            async_creator=lambda: connect(self.address, _SESSION),
         )
         self._autocommit = create_async_engine(
-            self.url,
+            _DIALECT,
             isolation_level="AUTOCOMMIT",
             pool_size=2,
             max_overflow=_AUTOCOMMIT_CONNECTIONS - 2,
             # Planning them for the lengths of their arrays, as PostgreSQL would each time, costs more than doing them.
-            connect_args=_connect_args(plan_cache_mode="force_generic_plan"),
+            async_creator=lambda: connect(self.address, {**_SESSION, "plan_cache_mode": "force_generic_plan"}),
         )
         for engine in (self._engine, self._autocommit):
             event.listen(engine.sync_engine, "checkout", _refuse_closed)
@@ -123,10 +116,6 @@ class Database:
         """Close every connection."""
         await self._engine.dispose()
         await self._autocommit.dispose()
-
-
-def _connect_args(**settings: str) -> dict[str, Any]:
-    return {"timeout": 10, "server_settings": {"application_name": "adadim", "jit": "off", **settings}}
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:

@@ -10,11 +10,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 
-import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.engine import plain_dsn
+from service.database.address import read_address
+from service.database.connection import CONNECT_ERRORS, connect
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Listener:
     """Receives notifications and sets the events of those who wait for them."""
 
     def __init__(self, url: str) -> None:
-        self._dsn = plain_dsn(url)
+        self._address = read_address(url)
         self._waiters: dict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
@@ -75,7 +75,7 @@ class Listener:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=10)
+                connection = await connect(self._address)
                 try:
                     for channel in (EVENTS, DISPATCH):
                         await connection.add_listener(channel, self._on_notification)
@@ -86,7 +86,7 @@ class Listener:
                         await connection.execute("SELECT 1", timeout=5)
                 finally:
                     connection.terminate()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except CONNECT_ERRORS as error:
                 logger.warning("lost the notification connection, trying again: %s", error)
             await asyncio.sleep(_RECONNECT_S)
 

@@ -77,9 +77,8 @@ def test_a_storage_that_cannot_be_used_is_refused_at_the_start(storage: str) -> 
 
 
 def test_an_address_that_is_none_is_refused_in_words() -> None:
-    for name, beginning in (("RAY_ADDRESS", "http:// or https://"), ("DATABASE_URL", "postgresql://")):
-        with pytest.raises(SettingsError, match=f"^{name}: should begin with {beginning}$"):
-            Settings.from_environ({name: "head:8265"})
+    with pytest.raises(SettingsError, match=r"^RAY_ADDRESS: should begin with http:// or https://$"):
+        Settings.from_environ({"RAY_ADDRESS": "head:8265"})
 
 
 async def test_deleting_an_experiment_empties_its_part_of_the_bucket(

@@ -21,7 +21,9 @@ async def test_a_database_that_comes_later_is_waited_for(database_url: str, capl
     checking = asyncio.create_task(
         serve._check_database(f"postgresql://postgres@127.0.0.1:{port}{parts.path}", shared=True)
     )
-    await until(lambda: f"waiting up to 60 s for the database at 127.0.0.1{parts.path}" in caplog.text)
+    await until(
+        lambda: f"waiting up to 60 s: no answer from the database at 127.0.0.1:{port}{parts.path}" in caplog.text
+    )
     assert not checking.done()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,9 +46,9 @@ async def test_a_database_that_refuses_is_not_waited_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     missing = database_url.replace(urlsplit(database_url).path, "/no_such_database")
-    with pytest.raises(ServeError, match=r"at .*/no_such_database \(.*does not exist.*\); check DATABASE_URL"):
+    with pytest.raises(ServeError, match=r"/no_such_database is not there \(.*does not exist.*\)"):
         await serve._check_database(missing, shared=True)
     assert "waiting" not in caplog.text
     monkeypatch.setattr(serve, "_DATABASE_WAIT_S", 0.0)
-    with pytest.raises(ServeError, match=r"no answer from the database at 127\.0\.0\.1/x"):
+    with pytest.raises(ServeError, match=r"no answer from the database at 127\.0\.0\.1:\d+/x"):
         await serve._check_database(f"postgresql://127.0.0.1:{free_ports(1)[0]}/x", shared=True)

@@ -57,7 +57,7 @@ async def test_connections_that_are_killed_delay_nothing_but_the_next_try(
             async with Database(postgres).connect() as admin:
                 await admin.execute(
                     text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-                    {"name": context.database.url.database},
+                    {"name": context.database.address.database},
                 )
             await asyncio.sleep(0.02)
         for experiment_id in ids:

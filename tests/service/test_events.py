@@ -149,7 +149,7 @@ async def test_the_stream_goes_on_when_the_notification_connection_is_killed(
     experiment_id = (await service.submit())["id"]
     stream = asyncio.create_task(sse(service.http, experiment_id, count=3, after=1))
     await until(lambda: (notify.EVENTS, str(experiment_id)) in service.context.listener._waiters)
-    name = service.context.database.url.database
+    name = service.context.database.address.database
     async with Database(postgres).connect() as admin:
         killed = await admin.execute(
             text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

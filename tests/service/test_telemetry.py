@@ -261,7 +261,7 @@ async def test_every_part_that_is_broken_is_said_with_what_to_do(
     blocked = tmp_path / "file"
     blocked.write_text("")
     found = await diagnose(tmp_path, database_url=database_url, storage=str(blocked / "storage"), **address)
-    assert "newer" in found["migrations"][0][1]
+    assert "newer" in found["database"][0][1]
     assert found["cluster"][0][0] is False
     assert "RAY_AUTH_TOKEN" in found["cluster"][0][1]
     assert found["storage"][0][0] is False
