@@ -5,7 +5,7 @@ Errors carry the service's own words. What stands over it, for notebooks and scr
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -70,9 +70,10 @@ class Client:
             self._words = self._json("GET", "/words")
         return self._words
 
-    def experiments(self, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest experiments."""
-        items: list[dict[str, Any]] = self._json("GET", "/experiments", params={"limit": limit})["items"]
+    def experiments(self, limit: int = 50, labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The newest experiments, with all of these labels: `project=x`, or `project` for any value."""
+        params = {"limit": limit, "label": list(labels)}
+        items: list[dict[str, Any]] = self._json("GET", "/experiments", params=params)["items"]
         return items
 
     def experiment(self, experiment_id: int) -> dict[str, Any]:

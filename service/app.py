@@ -87,7 +87,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         tokens, health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
-    app.mount("/static", dashboard.static_files, name="static")
+    dashboard.install(app)
     return app
 
 

@@ -4,7 +4,7 @@ Owns: pydantic models, parsing, search planning, metric names. Does not own: any
 ray, HTTP or a database. Importing this package never imports torch.
 """
 
-from adadim_core.spec.experiment import ExperimentSpec, json_schema
+from adadim_core.spec.experiment import MAX_LABELS, ExperimentSpec, json_schema
 from adadim_core.spec.intent import unintended
 from adadim_core.spec.labels import trial_label, value_label
 from adadim_core.spec.notation import MAX_SPEC_BYTES
@@ -13,6 +13,7 @@ from adadim_core.spec.plan import TrialPlan, configuration_of, plan_summary, pla
 from adadim_core.spec.problems import Problem, SpecError
 
 __all__ = [
+    "MAX_LABELS",
     "MAX_SPEC_BYTES",
     "ExperimentSpec",
     "Problem",

@@ -16,6 +16,10 @@ from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
 from adadim_core.spec.space import extremes
 
+MAX_LABELS = 16
+LabelKey = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+LabelValue = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
 
 class ExperimentSpec(Section):
     """One experiment: a sweep when it has a `search` section, a single run otherwise."""
@@ -26,6 +30,10 @@ class ExperimentSpec(Section):
         Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", description="Shown in lists."),
     ]
     description: Annotated[str, Field(max_length=2000)] = ""
+    labels: Annotated[
+        dict[LabelKey, LabelValue],
+        Field(max_length=MAX_LABELS, description="What it belongs to, as {project: x}: lists are filtered by it."),
+    ] = {}
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     objective: ObjectiveSpec = ObjectiveSpec()

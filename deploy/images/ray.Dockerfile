@@ -25,6 +25,7 @@ COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
 COPY service ./service
+COPY examples ./examples
 RUN /opt/adadim/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM ${BASE}

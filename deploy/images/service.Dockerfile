@@ -13,6 +13,7 @@ COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
 COPY service ./service
+COPY examples ./examples
 # What nobody loads here is left out: Arrow's Flight, headers, tests, debug symbols (not of libraries that
 # wheels carry in *.libs: their tables were moved, and do not outlive another tool).
 RUN /opt/adadim/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \

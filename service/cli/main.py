@@ -107,26 +107,36 @@ def submit(
 
 
 @app.command("list")
-def list_experiments(limit: Annotated[int, typer.Option(min=1, max=200, help="How many to show.")] = 20) -> None:
+def list_experiments(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many to show.")] = 20,
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="With this label: project=x, or project alone.")
+    ] = None,
+) -> None:
     """List experiments, newest first."""
     with readable_errors(), open_client() as client:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for head in ("id", "name", "state", "trials", "best", "owner", "created"):
+        for head in ("id", "name", "state", "trials", "best", "owner", "created", "labels"):
             table.add_column(head)
-        for e in client.experiments(limit):
+        for e in client.experiments(limit, labels=label or ()):
             value = decode_float(e["best_value"])
             best = "-" if value is None else f"{e['metric']} {value:.3f} (trial {e['best_trial']})"
             created = e["created_at"][:16].replace("T", " ")
             trials = f"{e['trials_done']}/{e['trial_count']}"
-            waiting = e["waiting"]
-            state = f"queued: {waiting['reason']} (place {waiting['position']})" if waiting else _state(e)
-            table.add_row(str(e["id"]), e["name"], state, trials, best, e["owner"], created)
+            if failed := (e["trial_states"] or {}).get("failed"):
+                trials += f", {failed} failed"
+            labels = " ".join(f"{key}={value}" for key, value in e["labels"].items())
+            table.add_row(str(e["id"]), e["name"], _state(e), trials, best, e["owner"], created, labels)
         console.print(table)
 
 
 def _state(experiment: dict[str, Any]) -> str:
-    """The state of an experiment that is not queued, with the beginning of its reason where it has trouble."""
-    state, reason = experiment["state"], experiment["state_reason"]
+    """The state of an experiment with what it waits for, or the beginning of its reason where it has trouble."""
+    state, reason, waiting = experiment["state"], experiment["state_reason"], experiment["waiting"]
+    if waiting:
+        place = "" if waiting["position"] is None else f" (place {waiting['position']})"
+        return f"{state}: {waiting['reason']}{place}"
     if not reason or state not in ("failed", "starting", "running"):
         return str(state)
     words = brief(reason).splitlines()

@@ -1,59 +1,62 @@
-"""HTTP: the dashboard's page and its files, and the API's documentation.
+"""HTTP: the dashboard's pages and their files, and the API's documentation.
 
 Their addresses are relative, so that they hold under any path that a proxy serves them at.
 """
 
-import re
-from base64 import b64encode
-from hashlib import sha256
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
+
+from service.problems import answer
 
 _STATIC = Path(__file__).parent / "static"
 _PAGE = (_STATIC / "index.html").read_text()
-"""With addresses from the root on."""
-_POLICY = (
-    "default-src 'self'{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_DOCS = (_STATIC / "docs.html").read_text()
+"""Both with addresses from the root on."""
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "Cache-Control": "no-cache",
+}
 
 router = APIRouter(include_in_schema=False)
-static_files = StaticFiles(directory=_STATIC)
+static_files = GZipMiddleware(StaticFiles(directory=_STATIC), minimum_size=1024)
+
+
+def install(app: FastAPI) -> None:
+    """Serve the files, and give browsers a page where there is none. After all routers: routes are tried in order."""
+    app.mount("/static", static_files, name="static")
+    app.add_exception_handler(404, _nothing_here)
 
 
 @router.get("/docs")
-async def api_docs() -> HTMLResponse:
+async def api_docs(request: Request) -> HTMLResponse:
     """Swagger UI for /openapi.json, from our own files."""
-    vendor = "static/vendor/swagger-ui"
-    found = get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title="AdaDim Service API",
-        swagger_js_url=f"{vendor}/swagger-ui-bundle.js",
-        swagger_css_url=f"{vendor}/swagger-ui.css",
-        swagger_favicon_url="static/favicon.svg",
-    )
-    return _page(bytes(found.body).decode())
+    return _html(request, _DOCS)
 
 
 @router.get("/")
+@router.get("/new")
+@router.get("/diff")
 @router.get("/experiments")
 @router.get("/experiments/")
 @router.get("/experiments/{experiment_id}")
 @router.get("/experiments/{experiment_id}/")
+@router.get("/experiments/{experiment_id}/trials/{number}")
 async def page(request: Request) -> HTMLResponse:
     """The one page; it reads its own address."""
+    return _html(request, _PAGE)
+
+
+async def _nothing_here(request: Request, error: Exception) -> Response:
+    """A page for people, problem details for programs."""
+    for_people = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+    return _html(request, _PAGE, 404) if for_people else await answer(request, error)
+
+
+def _html(request: Request, text: str, status: int = 200) -> HTMLResponse:
     root = "../" * (request.url.path.count("/") - 1) or "./"
-    return _page(_PAGE.replace('="/', f'="{root}'))
-
-
-def _page(text: str) -> HTMLResponse:
-    """A page that may run our own files and, word for word, the scripts that are in it."""
-    hashes = [b64encode(sha256(script.encode()).digest()).decode() for script in _INLINE_SCRIPT.findall(text)]
-    scripts = "; script-src 'self'" + "".join(f" 'sha256-{one}'" for one in hashes) if hashes else ""
-    headers = {"Content-Security-Policy": _POLICY.format(scripts=scripts), "Cache-Control": "no-cache"}
-    return HTMLResponse(text, headers=headers)
+    return HTMLResponse(text.replace('="/', f'="{root}'), status, _HEADERS)

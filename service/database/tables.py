@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
     Identity,
     Index,
@@ -98,6 +99,10 @@ class Experiment(Base):
     state: Mapped[str] = mapped_column(server_default="queued")
     state_reason: Mapped[str | None]
     desired_state: Mapped[str] = mapped_column(server_default="run")
+    labels: Mapped[dict[str, Any]] = mapped_column(
+        Computed("coalesce(spec -> 'labels', '{}'::jsonb)", persisted=True), nullable=False
+    )
+    """The spec's: lists show them without reading specs."""
     metric: Mapped[str]
     mode: Mapped[str]
     trial_count: Mapped[int]
@@ -209,6 +214,7 @@ class Trial(Base):
     __table_args__ = (
         UniqueConstraint("experiment_id", "number"),
         Index("ix_trials_running", "id", postgresql_where=text("state = 'running'")),
+        Index("ix_trials_states", "experiment_id", "state"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

@@ -4,14 +4,19 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
-from adadim_core.spec import MAX_SPEC_BYTES, json_schema, plan_summary
+from adadim_core.spec import MAX_LABELS, MAX_SPEC_BYTES, json_schema, plan_summary
 from service.auth.dependencies import Submitter, Viewer
 from service.context import CurrentContext
-from service.experiments import repository, service
+from service.experiments import estimates, examples, listing, repository, service
 from service.experiments.dependencies import ExperimentId, IdempotencyKey, allowed_priority
+from service.experiments.listing import Sort
 from service.experiments.schemas import (
+    AttemptPage,
+    AttemptRead,
     DataRead,
+    ExamplesRead,
     ExperimentDetail,
     ExperimentPage,
     ExperimentRead,
@@ -21,10 +26,12 @@ from service.experiments.schemas import (
     TransitionRead,
     TrialPlanRead,
 )
+from service.experiments.states import ExperimentState
 from service.problems import PROBLEM_RESPONSES, Problem
-from service.queue import service as queue
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
+
+_TEXT = r"^[^\x00]*$"
 
 _SPEC_BODY: dict[str, Any] = {
     "requestBody": {
@@ -64,7 +71,9 @@ async def submit_experiment(
         response.status_code = 200
         trials = [TrialPlanRead(number=t.number, params=t.params) for t in submission.trials]
         spec = submission.spec
-        return PlanRead(summary=plan_summary(spec), spec=spec.model_dump(mode="json"), trials=trials)
+        async with context.database.transaction() as session:
+            estimate = await estimates.estimated(session, spec, len(trials))
+        return PlanRead(summary=plan_summary(spec), spec=spec.model_dump(mode="json"), trials=trials, estimate=estimate)
     experiment = await service.submit(
         context.database, submission, owner=principal.name, idempotency_key=idempotency_key, priority=priority
     )
@@ -79,17 +88,26 @@ async def list_experiments(
     _: Viewer,
     context: CurrentContext,
     *,
+    q: Annotated[
+        str | None, Query(max_length=100, pattern=_TEXT, description="In name, description, owner, labels; a number.")
+    ] = None,
+    state: Annotated[list[ExperimentState] | None, Query(description="In one of these states.")] = None,
+    owner: Annotated[str | None, Query(max_length=200, pattern=_TEXT)] = None,
+    label: Annotated[
+        list[Annotated[str, Field(max_length=110, pattern=_TEXT)]] | None,
+        Query(max_length=MAX_LABELS, description="With all of these labels: key=value, or a key alone."),
+    ] = None,
+    sort: Annotated[Sort, Query(description="A column; with a minus the largest first.")] = "-id",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
+    cursor: Annotated[str | None, Query(max_length=1000, pattern=r"^[A-Za-z0-9_=-]+$")] = None,
 ) -> ExperimentPage:
-    """Experiments, newest first."""
+    """Experiments, newest first if nothing else is asked for."""
+    wanted = listing.Filter(text=q, states=state or (), owner=owner, labels=label or ())
     async with context.database.transaction() as session:
-        rows = await repository.page(session, before=int(cursor) if cursor else None, limit=limit + 1)
-        waiting = await queue.waiting(session, context, rows[:limit])
-    items = [ExperimentRead.model_validate(row) for row in rows[:limit]]
-    for item in items:
-        item.waiting = waiting.get(item.id)
-    return ExperimentPage(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
+        rows, next_cursor = await listing.page(session, wanted, sort, cursor, limit)
+        items = [ExperimentRead.model_validate(row) for row in rows]
+        await service.add_states(session, context, items)
+    return ExperimentPage(items=items, next_cursor=next_cursor)
 
 
 @router.get("/experiments/{experiment_id}")
@@ -97,9 +115,8 @@ async def read_experiment(experiment_id: ExperimentId, _: Viewer, context: Curre
     """One experiment with its spec."""
     async with context.database.transaction() as session:
         experiment = await service.find(session, experiment_id)
-        waiting = await queue.waiting(session, context, [experiment])
-    detail = ExperimentDetail.model_validate(experiment)
-    detail.waiting = waiting.get(experiment_id)
+        detail = ExperimentDetail.model_validate(experiment)
+        await service.add_states(session, context, [detail])
     return detail
 
 
@@ -128,6 +145,30 @@ async def read_data(experiment_id: ExperimentId, _: Viewer, context: CurrentCont
         await service.find(session, experiment_id)
         found = await repository.data(session, experiment_id)
     return DataRead(items=[found[name] for name in sorted(found)])
+
+
+@router.get("/experiments/{experiment_id}/attempts")
+async def list_attempts(
+    experiment_id: ExperimentId,
+    _: Viewer,
+    context: CurrentContext,
+    *,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}$")] = None,
+) -> AttemptPage:
+    """The attempts of an experiment, one Ray job each: when they ran and how they ended. In their order."""
+    async with context.database.transaction() as session:
+        await service.find(session, experiment_id)
+        after = int(cursor) if cursor else 0
+        rows = await repository.attempts(session, experiment_id, after=after, limit=limit + 1)
+    items = [AttemptRead.model_validate(row) for row in rows[:limit]]
+    return AttemptPage(items=items, next_cursor=str(items[-1].number) if len(rows) > limit else None)
+
+
+@router.get("/spec/examples")
+async def spec_examples(_: Viewer) -> ExamplesRead:
+    """Specs to start from."""
+    return ExamplesRead(items=examples.EXAMPLES)
 
 
 @router.get("/spec/schema")

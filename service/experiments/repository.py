@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, text, update
+from sqlalchemy import Row, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import defer
 
 from adadim_core.spec import TrialPlan
 from service.database import notify
@@ -90,7 +89,7 @@ async def add(connection: AsyncConnection, new: NewExperiment) -> Experiment:
     stored = {name: value for name, value in row._mapping.items() if name != "pg_notify"}
     return Experiment(
         name=new.name, owner=new.owner, spec=new.spec, spec_text=new.spec_text, priority=new.priority,
-        metric=new.metric, mode=new.mode, **stored,
+        labels=new.spec.get("labels", {}), metric=new.metric, mode=new.mode, **stored,
     )  # fmt: skip
 
 
@@ -112,15 +111,6 @@ async def attempt_open(session: AsyncSession, experiment_id: int) -> bool:
     """Whether an attempt of the experiment may still report."""
     query = select(Attempt.id).where(Attempt.experiment_id == experiment_id, Attempt.ended_at.is_(None)).limit(1)
     return (await session.scalars(query)).first() is not None
-
-
-async def page(session: AsyncSession, *, before: int | None, limit: int) -> Sequence[Experiment]:
-    """Experiments without their specs, newest first, from the one before `before` on."""
-    without = (defer(Experiment.spec, raiseload=True), defer(Experiment.spec_text, raiseload=True))
-    query = select(Experiment).options(*without).order_by(Experiment.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(Experiment.id < before)
-    return (await session.scalars(query)).all()
 
 
 async def count(session: AsyncSession, owner: str, state: str) -> int:
@@ -182,6 +172,45 @@ async def transitions(
     if after is not None:
         query = query.where(Transition.id > after)
     return (await session.scalars(query)).all()
+
+
+async def attempts(session: AsyncSession, experiment_id: int, *, after: int, limit: int) -> Sequence[Attempt]:
+    """The attempts of an experiment by number, from the one after `after` on."""
+    query = select(Attempt).where(Attempt.experiment_id == experiment_id, Attempt.number > after)
+    return (await session.scalars(query.order_by(Attempt.number).limit(limit))).all()
+
+
+_PACE = """
+    WITH recent AS (
+        SELECT id, spec, started_at, ended_at FROM experiments ORDER BY id DESC LIMIT :looked_at
+    ), like_it AS (
+        SELECT id, started_at, ended_at FROM recent WHERE spec -> 'data' ->> 'dataset' = :dataset
+            AND spec -> 'model' ->> 'backbone' = :backbone
+            AND (spec -> 'model' ->> 'width')::int IS NOT DISTINCT FROM CAST(:width AS int)
+            AND NOT EXISTS (
+                SELECT FROM jsonb_object_keys(spec -> 'search' -> 'space') AS path WHERE path ~ '^(model|data)'
+            )
+        ORDER BY id DESC LIMIT :experiments
+    ), trained AS (
+        SELECT experiment_id, epoch, extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM trials
+        WHERE experiment_id IN (SELECT id FROM like_it) AND state = 'succeeded' AND epoch > 0 AND started_at < ended_at
+    ), together AS (
+        SELECT sum(seconds) / extract(epoch FROM min(e.ended_at) - min(e.started_at))::float8 AS at_once
+        FROM trained JOIN like_it AS e ON e.id = experiment_id WHERE e.started_at < e.ended_at GROUP BY e.id
+    )
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / epoch) AS seconds_per_epoch, count(*) AS trials,
+        (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY at_once) FROM together) AS at_once
+    FROM trained
+"""
+
+
+async def pace(session: AsyncSession, *, backbone: str, width: int | None, dataset: str) -> Row[Any]:
+    """How fast a network trained lately: median seconds an epoch, of how many trials, how many of them at once.
+
+    The first is null where it never did, the last where no experiment of it has ended.
+    """
+    values = {"backbone": backbone, "width": width, "dataset": dataset, "looked_at": 1000, "experiments": 20}
+    return (await session.execute(text(_PACE), values)).one()
 
 
 async def remove(session: AsyncSession, experiment_id: int) -> None:

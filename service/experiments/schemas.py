@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from adadim_core.spec.report import JsonFloat
+from adadim_core.spec.report import JsonFloat, TrialState
 from adadim_core.spec.search import MAX_TRIALS
 from service.experiments.lifecycle import OfferName, offered
-from service.experiments.states import DesiredState, ExperimentState
+from service.experiments.states import AttemptState, DesiredState, ExperimentState
 from service.queue.schemas import WaitingRead
 
 MIN_PRIORITY, USUAL_PRIORITY, MAX_PRIORITY = -100, 0, 100
@@ -32,8 +32,13 @@ class ExperimentRead(BaseModel):
     """While it is queued: its place and what it waits for. Not in events."""
     desired_state: DesiredState
     priority: int
+    labels: dict[str, str]
+    """The spec's."""
     trial_count: int
     trials_done: int
+    """Trials that will not run any more, whether they succeeded, were stopped early or failed."""
+    trial_states: dict[TrialState, int] | None = None
+    """How many trials are in which state. Not in events."""
     attempt: int
     """Number of the current attempt; 0 before the first."""
     metric: str
@@ -120,7 +125,7 @@ class HistoryPage(BaseModel):
 
 
 class ExperimentPage(BaseModel):
-    """A page of experiments, newest first."""
+    """A page of experiments."""
 
     items: list[ExperimentRead]
     next_cursor: str | None
@@ -132,6 +137,60 @@ class DataRead(BaseModel):
 
     items: list[dict[str, Any]]
     """One a data set, known once a trial has trained on it for an epoch; `lines` says it for people."""
+
+
+class AttemptRead(BaseModel):
+    """One execution of an experiment as one Ray job."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    """From 1."""
+    state: AttemptState
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    """When its worker first reported."""
+    ended_at: datetime | None
+
+
+class AttemptPage(BaseModel):
+    """A page of an experiment's attempts, in their order."""
+
+    items: list[AttemptRead]
+    next_cursor: str | None
+
+
+class ExampleRead(BaseModel):
+    """A spec to start from."""
+
+    name: str
+    """Its own."""
+    about: str
+    """What it does, in a sentence."""
+    text: str
+    """It as YAML."""
+
+
+class ExamplesRead(BaseModel):
+    """Specs to start from."""
+
+    items: list[ExampleRead]
+
+
+class EstimateRead(BaseModel):
+    """How long a plan may take, by what the same network took before."""
+
+    seconds: float
+    """All trials; of searches that end some early: at most."""
+    seconds_per_trial: float
+    """The longest trial: the median time an epoch took, times its epochs."""
+    at_once: float
+    """Trials that ran at the same time, as the median of those experiments."""
+    network: str
+    """What was compared, as "conv_small, width 16, on digits"."""
+    trials: int
+    """How many trials that succeeded it is from."""
 
 
 class TrialPlanRead(BaseModel):
@@ -148,3 +207,5 @@ class PlanRead(BaseModel):
     """How much it would run, as "12 configurations x 5 seeds = 60 trials"."""
     spec: dict[str, Any]
     trials: list[TrialPlanRead]
+    estimate: EstimateRead | None
+    """null where the network has never trained here, or where the plan varies it."""

@@ -18,12 +18,15 @@ from adadim_core.spec import (
     unintended,
     validate_spec,
 )
+from service.context import Context
 from service.database.engine import Database
 from service.database.tables import Experiment
 from service.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from service.events import repository as events
-from service.experiments import repository
+from service.experiments import listing, repository
 from service.experiments.lifecycle import Facts, check_transition
+from service.experiments.schemas import ExperimentRead
+from service.queue import service as queue
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,18 @@ async def find(session: AsyncSession, experiment_id: int, *, lock: bool = False)
     if experiment is None:
         raise NotFoundError.of("experiment", experiment_id)
     return experiment
+
+
+async def add_states(session: AsyncSession, context: Context, items: Sequence[ExperimentRead]) -> None:
+    """Add what only a look at trials and queue tells: how many trials are in which state, and what is waited for."""
+    counts = await listing.trial_states(session, [item.id for item in items])
+    for item in items:
+        item.trial_states = counts[item.id]
+    waiting = await queue.waiting(session, context, [item for item in items if item.state == "queued"])
+    idle = [item.id for item in items if item.state == "running" and not counts[item.id].get("running")]
+    waiting |= await queue.waiting_for_room(session, idle)
+    for item in items:
+        item.waiting = waiting.get(item.id)
 
 
 async def change_state(

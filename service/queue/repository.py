@@ -7,14 +7,14 @@ nothing waits for ever behind what is more urgent; only the first, so that many 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database.tables import Attempt, Experiment, QueueTurn
+from service.database.tables import Attempt, Experiment, QueueTurn, Trial
 
 AGING = timedelta(hours=1)
 LOCK = 0x_ADAD_1_0002
@@ -120,3 +120,20 @@ async def waiting(session: AsyncSession, ids: Sequence[int]) -> dict[int, Waitin
         {"aging": AGING.total_seconds(), "ids": list(ids), "depth": 2**31},
     )
     return {row.id: Waiting(row.position, row.owner_in_flight, row.due_at, row.held, row.due) for row in rows}
+
+
+async def holders(session: AsyncSession) -> Sequence[int]:
+    """The experiments whose trials train now, by number."""
+    query = select(Trial.experiment_id).where(Trial.state == "running").distinct().order_by(Trial.experiment_id)
+    return (await session.scalars(query)).all()
+
+
+async def idle(session: AsyncSession, ids: Sequence[int], least: timedelta) -> dict[int, dict[str, Any]]:
+    """What a trial takes, of those of the given experiments whose attempt has reported for so long."""
+    query = (
+        select(Experiment.id, Experiment.spec["resources"])
+        .join(Attempt, (Attempt.experiment_id == Experiment.id) & (Attempt.number == Experiment.attempt))
+        .where(Experiment.id.in_(ids), Attempt.ended_at.is_(None), Attempt.started_at < func.now() - least)
+        .where(Experiment.trials_done < Experiment.trial_count)
+    )
+    return {row[0]: row[1] or {} for row in await session.execute(query)}

@@ -1,7 +1,8 @@
 """Choosing what starts next, and saying what the others wait for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,11 @@ from service.queue import repository
 from service.queue.repository import Waiting
 from service.queue.schemas import WaitingRead
 from service.settings import Settings
+
+_TRIAL_START = timedelta(seconds=20)
+"""A job that runs for longer than this without a trial waits for room on the cluster."""
+_NAMED = 3
+"""Experiments that a reason names at most."""
 
 
 async def lease(session: AsyncSession, settings: Settings, token: UUID, life: timedelta) -> Sequence[Experiment]:
@@ -24,9 +30,18 @@ async def lease(session: AsyncSession, settings: Settings, token: UUID, life: ti
     return await repository.lease_next(session, ids, token, life) if ids else []
 
 
-async def waiting(session: AsyncSession, context: Context, rows: Sequence[Experiment]) -> dict[int, WaitingRead]:
-    """What those of the given experiments that are queued wait for, by number."""
-    queued = {row.id: row.owner for row in rows if row.state == "queued"}
+class Queued(Protocol):
+    """What is asked of an experiment in the queue."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def owner(self) -> str: ...
+
+
+async def waiting(session: AsyncSession, context: Context, rows: Sequence[Queued]) -> dict[int, WaitingRead]:
+    """What queued experiments wait for, by number."""
+    queued = {row.id: row.owner for row in rows}
     if not queued:
         return {}
     used = await repository.in_flight(session)
@@ -35,6 +50,31 @@ async def waiting(session: AsyncSession, context: Context, rows: Sequence[Experi
         number: WaitingRead(position=w.position, reason=_reason(w, queued[number], used, context))
         for number, w in found.items()
     }
+
+
+async def waiting_for_room(session: AsyncSession, ids: Sequence[int]) -> dict[int, WaitingRead]:
+    """What those experiments wait for whose job runs, but none of whose trials: for what others hold, by number."""
+    if not ids:
+        return {}
+    holders = await repository.holders(session)
+    return {
+        number: WaitingRead(position=None, reason=f"waits for {_room(needs)}, held by {_numbered(others)}")
+        for number, needs in (await repository.idle(session, ids, _TRIAL_START)).items()
+        if (others := [holder for holder in holders if holder != number])
+    }
+
+
+def _room(resources: Mapping[str, Any]) -> str:
+    """What one trial takes, as "2 CPUs and 1 GPU"."""
+    processes = resources.get("workers", 1)
+    cpus, gpus = processes * resources.get("cpus_per_worker", 1), resources.get("gpus_per_worker", "auto")
+    words = f"{cpus} CPU{'s' * (cpus != 1)}"
+    return words if gpus in ("auto", 0) else f"{words} and {processes * gpus:g} GPU{'s' * (processes * gpus != 1)}"
+
+
+def _numbered(ids: Sequence[int]) -> str:
+    named = ", ".join(f"#{number}" for number in ids[:_NAMED])
+    return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED} more"
 
 
 def _reason(waiting: Waiting, owner: str, used: int, context: Context) -> str:

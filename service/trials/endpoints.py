@@ -20,7 +20,7 @@ from service.problems import PROBLEM_RESPONSES, Problem
 from service.shares import Shares
 from service.trials import repository, service
 from service.trials.dependencies import StoredTrial, TrialId
-from service.trials.schemas import TrialPage, TrialRead
+from service.trials.schemas import TrialDetail, TrialPage
 
 router = APIRouter(prefix="/api/v1", tags=["trials"], responses=PROBLEM_RESPONSES)
 
@@ -48,14 +48,14 @@ async def list_trials(
 
 
 @router.get("/trials/{trial_id}")
-async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> TrialRead:
-    """One trial."""
+async def read_trial(trial_id: TrialId, _: Viewer, context: CurrentContext) -> TrialDetail:
+    """One trial with its configuration."""
     async with context.database.transaction() as session:
         trial = await repository.get(session, trial_id)
         if trial is None:
             raise NotFoundError.of("trial", trial_id)
         spec = (await experiments.find(session, trial.experiment_id)).spec
-    return service.shown([trial], spec)[0]
+    return service.detailed(trial, spec)
 
 
 @router.get(

@@ -40,6 +40,13 @@ class TrialRead(BaseModel):
     """The value of every metric at its highest step."""
 
 
+class TrialDetail(TrialRead):
+    """One trial with everything it trains with."""
+
+    spec: dict[str, Any]
+    """The experiment's spec with the trial's values in place: its whole configuration."""
+
+
 class TrialPage(BaseModel):
     """A page of trials in the order of the plan."""
 

@@ -147,7 +147,7 @@ async def test_a_pool_without_a_free_connection_asks_to_come_back(
     async def exhausted(*_: object, **__: object) -> None:
         raise NoConnectionFree("QueuePool limit of size 10 overflow 10 reached, connection timed out")
 
-    monkeypatch.setattr("service.experiments.repository.page", exhausted)
+    monkeypatch.setattr("service.experiments.listing.page", exhausted)
     answer = await service.http.get("/api/v1/experiments")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 

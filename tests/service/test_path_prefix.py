@@ -11,7 +11,13 @@ STATIC = Path(__file__).parents[2] / "service" / "dashboard" / "static"
 PREFIX = "http://proxy/adadim"
 
 
-@pytest.mark.parametrize("page", ["/", "/experiments", "/experiments/", "/experiments/7", "/experiments/7/", "/docs"])
+PAGES = [
+    *("/", "/experiments", "/experiments/", "/experiments/7", "/experiments/7/", "/experiments/7/trials/3"),
+    *("/new", "/diff", "/docs"),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 async def test_what_a_page_asks_for_is_below_the_prefix(service: Running, page: str) -> None:
     answer = await service.http.get(page)
     assert answer.status_code == 200

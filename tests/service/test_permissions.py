@@ -36,6 +36,9 @@ PUBLIC: set[Route] = {
     ("GET", "/experiments/"),
     ("GET", "/experiments/{experiment_id}"),
     ("GET", "/experiments/{experiment_id}/"),
+    ("GET", "/experiments/{experiment_id}/trials/{number}"),
+    ("GET", "/new"),
+    ("GET", "/diff"),
     ("GET", "/static"),
     ("GET", "/api/v1/spec/schema"),
     ("POST", "/api/v1/session"),  # takes a token in its body
