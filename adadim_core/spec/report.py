@@ -24,6 +24,8 @@ from adadim_core.spec.metrics import METRICS
 
 MAX_POINTS_PER_REPORT = 50_000
 MAX_TRIALS_PER_REPORT = 1_000
+MAX_METRICS_PER_SERIES = len(METRICS) + 48
+MAX_STEP, MAX_TRIAL_NUMBER, MAX_EPOCH = 2**62, 2**31 - 1, 1e9
 
 TrialState = Literal["pending", "running", "succeeded", "failed", "stopped", "interrupted"]
 OutcomeState = Literal["succeeded", "failed", "interrupted"]
@@ -89,11 +91,12 @@ DataFacts = Annotated[
     dict[Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")], Annotated[dict[str, JsonValue], BeforeValidator(_facts)]],
     Field(max_length=32, description="What was read of each data set the trials train on, by a name of its place."),
 ]
-MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
-TrialNumber = Annotated[int, Field(ge=0, le=2**31 - 1, description="The trial's number within its experiment.")]
+METRIC_NAME = r"^[a-z][a-z0-9_]{0,63}$"
+MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
+TrialNumber = Annotated[int, Field(ge=0, le=MAX_TRIAL_NUMBER, description="The trial's number within its experiment.")]
 # A hostile report is refused at its first mistake, not after listing millions of them.
 _Values = Annotated[list[JsonFloat | None], Field(max_length=MAX_POINTS_PER_REPORT), FailFast()]
-_Step = Annotated[int, Field(ge=0, le=2**62)]
+_Step = Annotated[int, Field(ge=0, le=MAX_STEP)]
 
 
 class _Message(BaseModel):
@@ -106,7 +109,7 @@ class Series(_Message):
     trial: TrialNumber
     steps: Annotated[list[_Step], Field(min_length=1, max_length=MAX_POINTS_PER_REPORT), FailFast()]
     epochs: Annotated[
-        list[Annotated[JsonFloat, Field(ge=0, le=1e9)]],
+        list[Annotated[JsonFloat, Field(ge=0, le=MAX_EPOCH)]],
         Field(max_length=MAX_POINTS_PER_REPORT, description="Epochs done at each step, with the fraction under way."),
         FailFast(),
     ]
@@ -115,7 +118,7 @@ class Series(_Message):
         Field(max_length=MAX_POINTS_PER_REPORT, description="Unix time of each step, in seconds."),
         FailFast(),
     ]
-    values: Annotated[dict[MetricName, _Values], Field(min_length=1, max_length=len(METRICS) + 48)]
+    values: Annotated[dict[MetricName, _Values], Field(min_length=1, max_length=MAX_METRICS_PER_SERIES)]
 
     @model_validator(mode="after")
     def _columns_have_one_length(self) -> Self:

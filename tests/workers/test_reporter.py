@@ -18,6 +18,7 @@ from worker_harness import TOKEN, FakeService, wait_for
 from adadim_core.spec.report import Report
 from workers.reporting.connection import Connection, Superseded, Unavailable
 from workers.reporting.reporter import BATCH_SECONDS, PointReporter, replay
+from workers.storage import spool as spool_module
 from workers.storage.spool import Spool, SpoolReader
 
 
@@ -302,14 +303,14 @@ def test_a_service_that_takes_points_is_given_the_time_it_needs(tmp_path: Path) 
 
 def stale(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Reading this file fails, as on a network file system that is away."""
-    real = Path.open
+    real = spool_module.open_regular
 
-    def open_(self: Path, *arguments: Any, **named: Any) -> Any:
-        if self.name == name:
+    def open_(folder: Path, key: str) -> Any:
+        if key == name:
             raise OSError(errno.ESTALE, "Stale file handle")
-        return real(self, *arguments, **named)
+        return real(folder, key)
 
-    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(spool_module, "open_regular", open_)
 
 
 def test_a_spool_that_cannot_be_read_for_a_while_is_read_again(

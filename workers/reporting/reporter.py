@@ -78,6 +78,11 @@ class PointReporter:
                     logger.warning("cannot deliver (%s); points wait in the spool", error)
                 away, more = True, True
                 self._pause(backoff.next(error.retry_after))
+            except Exception:
+                # Whatever it is, this thread is the only way for points: it goes on, and the spools keep them.
+                logger.exception("delivering points failed; trying again")
+                more = True
+                self._pause(backoff.next())
             else:
                 if away:
                     logger.warning("delivering again, what waited too")

@@ -7,18 +7,35 @@ record after everything in it was delivered.
 
 import json
 import logging
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
-from adadim_core.spec.report import Report, Series, decode_float, encode_float
+from adadim_core.spec.report import (
+    MAX_EPOCH,
+    MAX_METRICS_PER_SERIES,
+    MAX_STEP,
+    MAX_TRIAL_NUMBER,
+    METRIC_NAME,
+    Report,
+    Series,
+    decode_float,
+    encode_float,
+)
 from adadim_core.storage.atomic import write_text
+from adadim_core.storage.reading import open_regular
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 512 * 1024
+"""What is read at a time, and the longest line; a worker's are a hundred times shorter."""
+_LONGEST_OFFSET = 32
+_NAME = re.compile(METRIC_NAME.replace("$", r"\Z"))
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,9 @@ class SpoolReader:
         """Everything before it was delivered."""
         self.cut = False
         """Whether the last `read` left complete lines for the next one."""
+        self.skipped = 0
+        """Lines that are no points."""
+        self._skipped_to = 0
 
     @property
     def pending(self) -> bool:
@@ -98,26 +118,44 @@ class SpoolReader:
         points: list[Point] = []
         end, values = self.offset, 0
         try:
-            if self.path.stat().st_size <= self.offset:
+            if self.path.stat().st_size <= self.offset:  # the usual case
                 return [], self.offset
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                # As much as is asked for and no more: what is read here and not taken is read again the next time.
-                while line := file.readline(_CHUNK_BYTES):
-                    if not line.endswith(b"\n") and len(line) < _CHUNK_BYTES:
-                        break  # its writer is at it, or died; complete lines only
-                    point = self._parse(line)
-                    full = point is not None and values + len(point.values) > max_values
-                    if (points and full) or end - self.offset >= _CHUNK_BYTES:
-                        self.cut = True
-                        break
-                    end += len(line)
-                    if point is not None:
-                        points.append(point)
-                        values += len(point.values)
+            file = open_regular(self.path.parent, self.path.name)
         except FileNotFoundError:
             return [], self.offset
+        with file:
+            within = self._within_a_line(file)
+            # As much as is asked for and no more: what is read here and not taken is read again the next time.
+            while line := file.readline(_CHUNK_BYTES):
+                whole = line.endswith(b"\n")
+                if not whole and len(line) < _CHUNK_BYTES:
+                    break  # its writer is at it, or died; complete lines only
+                point = None if within or not whole else self._parse(line)
+                full = point is not None and values + len(point.values) > max_values
+                if (points and full) or end - self.offset >= _CHUNK_BYTES:
+                    self.cut = True
+                    break
+                if point is not None:
+                    points.append(point)
+                    values += len(point.values)
+                elif not within and not line.isspace():
+                    self._skip(end)
+                end += len(line)
+                within = not whole
         return points, end
+
+    def _within_a_line(self, file: BufferedReader) -> bool:
+        """Go to the offset. Whether it is within a line, one so long that it is passed over in pieces."""
+        file.seek(max(self.offset - 1, 0))
+        return self.offset > 0 and file.read(1) not in (b"\n", b"")
+
+    def _skip(self, offset: int) -> None:
+        """Count a line that is no point, once, however often it is read; tell the first, the tenth and so on."""
+        if offset < self._skipped_to:
+            return
+        self.skipped, self._skipped_to = self.skipped + 1, offset + 1
+        if str(self.skipped).strip("0") == "1":
+            logger.warning("skipped %d broken lines of %s so far: no points of a worker", self.skipped, self.path)
 
     def acknowledge(self, offset: int) -> None:
         """Remember that everything before `offset` was delivered."""
@@ -129,30 +167,49 @@ class SpoolReader:
 
     def _stored_offset(self) -> int:
         try:
-            return int(self._ack.read_text())
+            with open_regular(self._ack.parent, self._ack.name) as file:
+                offset = int(file.read(_LONGEST_OFFSET))
         except (OSError, ValueError):  # points that are delivered twice do no harm
             return 0
+        return max(offset, 0)
 
     def _parse(self, line: bytes) -> Point | None:
-        if line.isspace():
-            return None
+        """The point of a line; None if it is none, whatever it is: others may be able to write here."""
         try:
             fields = json.loads(line)
             values = {str(name): float(decode_float(value)) for name, value in fields["values"].items()}
             epoch, at = float(decode_float(fields["epoch"])), float(fields["time"])
-            return Point(int(fields["trial"]), int(fields["step"]), epoch, at, values)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            logger.warning("skipped a broken line in %s (a process was killed while it wrote)", self.path)
+            point = Point(int(fields["trial"]), int(fields["step"]), epoch, at, values)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
+        return point if _reportable(point) else None
+
+
+def _reportable(point: Point) -> bool:
+    """Whether the service's contract admits the point: one that it does not must not cost those beside it a try."""
+    return (
+        0 <= point.trial <= MAX_TRIAL_NUMBER
+        and 0 <= point.step <= MAX_STEP
+        and not (point.epoch < 0 or point.epoch > MAX_EPOCH)
+        and math.isfinite(point.time)
+        and len(point.values) <= MAX_METRICS_PER_SERIES
+        and all(map(_NAME.match, point.values))
+    )
 
 
 def to_report(points: Iterable[Point]) -> Report:
-    """Points as columns: one series a trial, in the order given."""
-    trials: dict[int, list[Point]] = {}
+    """Points as columns: one series a trial, in the order given; another where it would have too many metrics."""
+    trials: dict[int, list[tuple[set[str], list[Point]]]] = {}
     for point in points:
-        if point.values:
-            trials.setdefault(point.trial, []).append(point)
-    return Report(series=[_series(trial, rows) for trial, rows in trials.items()])
+        if not point.values:
+            continue
+        parts = trials.setdefault(point.trial, [(set(), [])])
+        if len(parts[-1][0] | point.values.keys()) > MAX_METRICS_PER_SERIES:
+            parts.append((set(), []))
+        names, rows = parts[-1]
+        names.update(point.values)
+        rows.append(point)
+    return Report(series=[_series(trial, rows) for trial, parts in trials.items() for _, rows in parts])
 
 
 def _series(trial: int, rows: list[Point]) -> Series:
