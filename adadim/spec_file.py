@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def read_spec_text(spec: Path) -> str:
 
 
 def with_local_data(text: str, folder: Path) -> str:
-    """The spec with its data.path absolute, where that is relative and lies in the spec's folder or in this one.
+    """The spec with the paths of its data absolute, where they are relative and lie in the spec's folder or this one.
 
     Its trials run in folders of Ray's. What is found in neither is left as it is: it may be that of the nodes' data
     roots. So is a spec that does not parse: the service says what is wrong with it.
@@ -67,12 +67,23 @@ def with_local_data(text: str, folder: Path) -> str:
         document = load(text)
     except SpecError:
         return text
+    found = [section for section in _sources(document) if _is_relative(section.get("path"))]
+    before = [section["path"] for section in found]
+    for section in found:
+        places = (place / section["path"] for place in (folder, Path.cwd()))
+        section["path"] = next((str(place.absolute()) for place in places if place.exists()), section["path"])
+    return json.dumps(document) if before != [section["path"] for section in found] else text
+
+
+def _sources(document: Any) -> Iterator[dict[str, Any]]:
+    """The sections that say where images are read from: `data`, and `evaluation.transfer`, the second set."""
     match document:
-        case {"data": {"path": str(path), **others}} if not Path(path).expanduser().is_absolute():
-            pass
-        case _:
-            return text
-    for place in (folder, Path.cwd()):
-        if (place / path).exists():
-            return json.dumps({**document, "data": {**others, "path": str((place / path).absolute())}})
-    return text
+        case {"data": dict(data)}:
+            yield data
+    match document:
+        case {"evaluation": {"transfer": dict(transfer)}}:
+            yield transfer
+
+
+def _is_relative(path: Any) -> bool:
+    return isinstance(path, str) and not Path(path).expanduser().is_absolute()

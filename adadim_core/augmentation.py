@@ -25,10 +25,10 @@ _MAX_LOG_RATIO = math.log(4 / 3)
 _JITTER_PROBABILITY = 0.8
 _BLUR_SIGMA = (0.1, 2.0)
 _NO_BLUR = 0.01
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 # RGB to luma and two chroma axes (NTSC); turning the chroma plane turns the hue and keeps the luma. As flat maps:
 # what keeps the luma, what keeps the chroma, and what turns the chroma by a right angle.
-_TO_YIQ = np.array([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+_TO_YIQ = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _LUMA_PART = (_FROM_YIQ[:, :1] @ _TO_YIQ[:1]).astype(np.float32).ravel()
 _CHROMA_PART = (_FROM_YIQ[:, 1:] @ _TO_YIQ[1:]).astype(np.float32).ravel()
@@ -207,7 +207,7 @@ def _colour(x: Tensor, colour: Tensor) -> Tensor:
         return (x * factors[:, :, None, None] + lifted).clamp_(0, 1)
     flat = x.reshape(n, 3, h * w)
     red, green, blue = flat.mean(dim=2).unbind(dim=1)
-    mean = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    mean = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
     # Colour maps leave grey as it is, so the grey that contrast mixes in need not pass through them.
     x = torch.baddbmm((lift * mean)[:, None, None], factors.reshape(n, 3, 3), flat)
     return x.clamp_(0, 1).view(n, 3, h, w)

@@ -57,6 +57,22 @@ def linear_probe_accuracy(
     return float((scores_MC.argmax(dim=1) == labels).double().mean().item())
 
 
+def few_label_rows(labels: Tensor, share: float) -> Tensor:
+    """Rows of a share of each class, one at least, the same at every call: those a probe with few labels learns from.
+
+    Args:
+        labels: (N,) int64, from 0.
+        share: of the images of a class, in (0, 1].
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(labels.device)
+    # Grouped by class, in random order within each; an image's place in its class decides.
+    order = shuffled[labels[shuffled].sort(stable=True).indices]
+    counts = labels.bincount()
+    first = (counts.cumsum(dim=0) - counts)[labels[order]]
+    wanted = (share * counts).round().clamp(min=1)[labels[order]]
+    return order[torch.arange(len(order), device=order.device) - first < wanted]
+
+
 @torch.enable_grad()
 def _fit(x: Tensor, labels: Tensor, c: float, iterations: int) -> tuple[Tensor, Tensor]:
     classes = int(labels.max()) + 1

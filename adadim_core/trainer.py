@@ -31,6 +31,7 @@ from adadim_core.rank import RankMeter
 from adadim_core.replay import ReplayedStep
 from adadim_core.reports import ReportFn, Reports, ignore
 from adadim_core.scoring import scores
+from adadim_core.second_set import load_second_set
 from adadim_core.spec import ExperimentSpec
 from adadim_core.step import StepSettings, TrainingStep
 from adadim_core.training_state import Parts, Position, restore, restore_from_file, state_of
@@ -84,6 +85,7 @@ class Trainer:
         self.device = pick_device(device)
         self._data = (data or load_images(spec.data)).to(self.device)
         require_same_images(self._data, self.device)
+        self._second = load_second_set(spec.evaluation, self._data)
         self._batches = Batches(spec, self._data, self.device)
 
         self.step = 0
@@ -196,6 +198,7 @@ class Trainer:
             dtype=self._training.dtype,
             probe=self._probe,
             final=self.done,
+            second=self._second,
         )
 
     def evaluate_and_report(self) -> dict[str, float]:

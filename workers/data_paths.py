@@ -7,10 +7,12 @@ A trial runs in a scratch folder of Ray's: a path that a user wrote is his own f
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from adadim_core.data.errors import DataError
 from adadim_core.data.roots import ROOTS_VARIABLE, resolve
 from adadim_core.spec import ExperimentSpec, TrialPlan
+from adadim_core.spec.sections import SourceSpec
 
 
 def is_relative(path: str | None) -> bool:
@@ -34,10 +36,18 @@ def folder_of(paths: Iterable[str], places: Sequence[Path]) -> Path:
 
 
 def absolute(spec: ExperimentSpec, folder: Path) -> ExperimentSpec:
-    """The spec with its data.path from the folder on, if it is relative."""
-    if not is_relative(spec.data.path):
-        return spec
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": str(folder / str(spec.data.path))})})
+    """The spec with the paths of its data, those of a second set too, from the folder on, where they are relative."""
+    transfer = spec.evaluation.transfer
+    second = None if transfer is None else _absolute(transfer, folder)
+    evaluation = spec.evaluation.model_copy(update={"transfer": second})
+    return spec.model_copy(update={"data": _absolute(spec.data, folder), "evaluation": evaluation})
+
+
+_Source = TypeVar("_Source", bound=SourceSpec)
+
+
+def _absolute(source: _Source, folder: Path) -> _Source:
+    return source.model_copy(update={"path": str(folder / str(source.path))}) if is_relative(source.path) else source
 
 
 def places(paths: Iterable[str], folder: Path) -> list[str]:
@@ -45,12 +55,19 @@ def places(paths: Iterable[str], folder: Path) -> list[str]:
     return [str(folder / path) if is_relative(path) else path for path in paths]
 
 
-def unseen(paths: Iterable[str]) -> list[str]:
+def second_path(spec: ExperimentSpec) -> list[str]:
+    """The path of the second data set, if every trial is judged on it."""
+    source = spec.evaluation.transfer
+    searched = spec.search is not None and any(path.startswith("evaluation") for path in spec.search.space)
+    return [source.path] if source is not None and source.path is not None and not searched else []
+
+
+def unseen(paths: Iterable[str], field: str = "data.path") -> list[str]:
     """What is wrong with paths as this process sees them: they do not exist, or lead out of the data roots."""
     problems = []
     for path in dict.fromkeys(paths):
         try:
             resolve(path)
         except DataError as error:
-            problems.append(f"data.path: {error}")
+            problems.append(f"{field}: {error}")
     return problems

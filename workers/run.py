@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adadim_core.spec import ExperimentSpec, TrialPlan, plan_summary, plan_trials
 from adadim_core.spec.report import Outcome
 from workers.context import RunContext
-from workers.data_paths import folder_of, paths_of, places, unseen
+from workers.data_paths import folder_of, paths_of, places, second_path, unseen
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
@@ -74,7 +74,7 @@ def run_experiment(
     try:
         if left:
             paths = paths_of(spec, left)
-            data_folder = folder_of(paths, folders)
+            data_folder = folder_of([*paths, *second_path(spec)], folders)
             context = RunContext(spec, storage.location, _run_name(service), service, data_folder, storage)
             _train(context, left, progress, interruption, budget, begun, paths)
     except Interrupted:
@@ -141,9 +141,12 @@ def _train(
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Trials of a local cluster see what this process sees; nodes of another one are asked (nodes.py).
-        problems = [] if os.environ.get("RAY_ADDRESS") else unseen(places(data, context.data_folder))
-        if problems and len(problems) == len(data):
-            raise RunError("; ".join(problems))
+        here = not os.environ.get("RAY_ADDRESS")
+        problems = unseen(places(data, context.data_folder)) if here else []
+        second = places(second_path(context.spec), context.data_folder) if here else []
+        missing = unseen(second, "evaluation.transfer.path")
+        if missing or (problems and len(problems) == len(data)):
+            raise RunError("; ".join([*problems, *missing]))
         for problem in problems:
             logger.warning("%s; trials that need it will fail", problem)
         # Imported here: it takes seconds, and the service gets the first heartbeat before.

@@ -105,7 +105,9 @@ class ImageDataset:
         """Metrics of R that the labels allow; the linear probe's is measured if the spec asks for it."""
         if self.summary.not_evaluated:
             return ()
-        return ("knn_map",) if self.summary.labels == "several" else ("knn_top1", "linear_top1")
+        if self.summary.labels == "several":
+            return ("knn_map",)
+        return "knn_top1", "linear_top1", "few_labels_1", "few_labels_10"
 
     def to(self, device: torch.device) -> "ImageDataset":
         """The same set with its tensors on the device.

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from adadim_core.data.assembly import BadFiles, assemble
 from adadim_core.data.cifar import load_cifar10, load_cifar100
@@ -39,7 +40,8 @@ _LOADERS: dict[str, Loader] = {
 }
 
 _Key = tuple[str, Path | None, int | None, int, str | None, str]
-_last: tuple[_Key, ImageDataset] | None = None
+Role = Literal["trained on", "transferred to"]
+_last: dict[Role, tuple[_Key, ImageDataset]] = {}
 
 
 def dataset_names() -> list[str]:
@@ -48,7 +50,12 @@ def dataset_names() -> list[str]:
 
 
 def load_dataset(
-    name: str, *, path: str | Path | None = None, image_size: int | None = None, bad_files: BadFiles = "fail"
+    name: str,
+    *,
+    path: str | Path | None = None,
+    image_size: int | None = None,
+    bad_files: BadFiles = "fail",
+    role: Role = "trained on",
 ) -> ImageDataset:
     """The data set of that name, on the CPU. Treat its tensors as read-only: they are shared.
 
@@ -57,20 +64,20 @@ def load_dataset(
         path: file or folder of the data, inside the data roots if there are any; see docs/data.md for each set.
         image_size: side in pixels of the central square that images are resized to. None: as they are.
         bad_files: what to do about image files that cannot be decoded: fail, or skip at most 1 % of them.
+        role: what the set is for; the last set of each role is kept.
 
     Raises:
         DataError: no set has that name, or its files are missing, truncated or malformed.
     """
-    global _last  # noqa: PLW0603 - the one set that is kept
     with _naming_set(name):
         about = DATASETS[name]
         place = _place(about, path)
         key = (name, place, image_size, _changed(place), os.environ.get(MEMORY_VARIABLE), bad_files)
-        if _last is None or _last[0] != key:
-            _last = None  # before the next is read: there may be no room for both
+        if role not in _last or _last[role][0] != key:
+            _last.pop(role, None)  # before the next is read: there may be no room for both
             raw = _LOADERS[name](place or Path(), image_size)
-            _last = key, assemble(raw, path=str(place) if place else None, bad_files=bad_files)
-        return _last[1]
+            _last[role] = key, assemble(raw, path=str(place) if place else None, bad_files=bad_files)
+        return _last[role][1]
 
 
 def read_raw(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> RawDataset:

@@ -62,8 +62,9 @@ class ExperimentSpec(Section):
 
     @model_validator(mode="after")
     def _search_metric_is_measured(self) -> Self:
-        if self.search is not None and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "off":
-            raise ValueError("search.metric linear_top1 needs evaluation.linear_probe: online or offline")
+        lacking = self.evaluation.lacking(self.search.metric) if self.search is not None else None
+        if self.search is not None and lacking and not any(path.startswith("evaluation") for path in self.search.space):
+            raise ValueError(f"search.metric {self.search.metric} needs {lacking}")
         if self.search is not None and self.search.metric == "knn_map" and self._images_have_one_label():
             raise ValueError(
                 f"search.metric knn_map needs several labels per image, and {self.data.dataset} has one: use knn_top1"
@@ -75,10 +76,11 @@ class ExperimentSpec(Section):
         if self.search is None:
             return self
         early = self.search.scheduler.decides or self.stop.plateau is not None
-        if early and self.search.metric == "linear_top1" and self.evaluation.linear_probe == "offline":
+        if early and self.evaluation.known_at_the_end(self.search.metric):
+            other = "evaluation.linear_probe: online" if self.search.metric == "linear_top1" else "another metric"
             raise ValueError(
-                "search.metric linear_top1 is known only after the last epoch with evaluation.linear_probe: offline; "
-                "a scheduler and stop.plateau need it while trials train: use online"
+                f"search.metric {self.search.metric} is known only after the last epoch; a scheduler and stop.plateau "
+                f"need it while trials train: use {other}"
             )
         self.search.scheduler.check_experiment(self)
         return self

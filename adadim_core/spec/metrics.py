@@ -43,7 +43,7 @@ class Metric:
     label_free: bool = False
     """Whether it estimates the quality of a representation without labels, to be compared with the one by labels."""
     share_of_images: bool = False
-    """Whether it is a number of test images over the number of all of them."""
+    """Whether it is a number of the data set's test images over the number of all of them."""
     of_all_images: bool = False
     """Whether it is measured on a fixed set of images without labels, not on a training batch."""
     chart: bool = False
@@ -111,6 +111,38 @@ _TABLE = (
         ranks=True,
         needs_labels=True,
         share_of_images=True,
+    ),
+    *(
+        Metric(
+            name=f"few_labels_{percent}",
+            title=f"Linear probe, {percent} % of labels",
+            description=f"share of held-out images that a linear probe on R, fitted on {percent} % of the labels, "
+            "classifies correctly",
+            decimals=3,
+            higher_is_better=True,
+            ranks=True,
+            needs_labels=True,
+            share_of_images=True,
+        )
+        for percent in (1, 10)
+    ),
+    Metric(
+        name="transfer_knn_top1",
+        title="Transfer, k-NN accuracy",
+        description="k-NN accuracy in R on the second data set",
+        decimals=3,
+        higher_is_better=True,
+        ranks=True,
+        needs_labels=True,
+    ),
+    Metric(
+        name="transfer_linear_top1",
+        title="Transfer, linear probe accuracy",
+        description="accuracy of a linear probe on R on the second data set",
+        decimals=3,
+        higher_is_better=True,
+        ranks=True,
+        needs_labels=True,
     ),
     Metric(
         name="knn_map",

@@ -43,8 +43,8 @@ class AugmentationSpec(Section):
         return self
 
 
-class DataSpec(Section):
-    """Which images to train on."""
+class SourceSpec(Section):
+    """Where images and their labels are read from."""
 
     dataset: Annotated[
         DatasetName,
@@ -54,10 +54,6 @@ class DataSpec(Section):
         str | None,
         Field(min_length=1, max_length=1000, description="File or folder of the data, as the workers see it."),
     ] = None
-    image_size: Annotated[
-        int | None,
-        Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: no resizing."),
-    ] = None
     bad_files: Annotated[
         Literal["fail", "skip"],
         Field(
@@ -65,7 +61,6 @@ class DataSpec(Section):
             "those out and name them; more than 1 % of the files, and more than ten, still fail."
         ),
     ] = "fail"
-    augmentation: AugmentationSpec = AugmentationSpec()
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:
@@ -77,6 +72,16 @@ class DataSpec(Section):
         if self.path is not None and ".." in self.path.replace("\\", "/").split("/"):
             raise ValueError("path must not contain '..'")
         return self
+
+
+class DataSpec(SourceSpec):
+    """Which images to train on."""
+
+    image_size: Annotated[
+        int | None,
+        Field(ge=4, le=1024, description="Side in pixels that images are resized to. Default: no resizing."),
+    ] = None
+    augmentation: AugmentationSpec = AugmentationSpec()
 
 
 class ProjectorSpec(Section):
@@ -200,6 +205,35 @@ class EvaluationSpec(Section):
             "offline: fitted to convergence after the last epoch."
         ),
     ] = "off"
+    few_labels: Annotated[
+        bool,
+        Field(description="few_labels_1 and few_labels_10: the offline probe fitted on 1 % and on 10 % of the labels."),
+    ] = False
+    transfer: Annotated[
+        SourceSpec | None,
+        Field(
+            description="A second data set, each image with one label, on which R is judged after the last epoch: "
+            "transfer_knn_top1 and transfer_linear_top1."
+        ),
+    ] = None
+
+    def lacking(self, metric: str) -> str | None:
+        """The setting without which a metric is not measured, in words; None: it is measured."""
+        asked = {
+            "linear_top1": (self.linear_probe != "off", "linear_probe: online or offline"),
+            "few_labels_1": (self.few_labels, "few_labels: true"),
+            "few_labels_10": (self.few_labels, "few_labels: true"),
+            "transfer_knn_top1": (self.transfer is not None, "transfer, a second data set"),
+            "transfer_linear_top1": (self.transfer is not None, "transfer, a second data set"),
+        }
+        given, setting = asked.get(metric, (True, ""))
+        return None if given else f"evaluation.{setting}"
+
+    def known_at_the_end(self, metric: str) -> bool:
+        """Whether a metric is measured after the last epoch only."""
+        return metric.startswith(("few_labels_", "transfer_")) or (
+            metric == "linear_top1" and self.linear_probe == "offline"
+        )
 
 
 class ResourcesSpec(Section):

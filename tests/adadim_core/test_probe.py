@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adadim_core.probe import OnlineProbe, linear_probe_accuracy
+from adadim_core.probe import OnlineProbe, few_label_rows, linear_probe_accuracy
 from adadim_core.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -76,3 +76,22 @@ def test_a_probe_changes_nothing_but_itself(tiny_spec):
         assert reported[22] > 0.4
         keys = points[-1][1].keys() | {"linear_top1"}
         assert probed[-1][1].keys() == keys
+
+
+def test_few_labels_are_a_share_of_each_class_and_one_at_least():
+    labels = torch.tensor([0] * 300 + [1] * 40 + [3] * 5)[torch.randperm(345)]
+    for share, counts in ((0.01, [3, 1, 0, 1]), (0.1, [30, 4, 0, 1])):  # 0.5 rounds to even, and one is the least
+        rows = few_label_rows(labels, share)
+        assert labels[rows].bincount().tolist() == counts
+        assert len(rows.unique()) == len(rows)
+        assert torch.equal(rows, few_label_rows(labels, share)), "the same at every call"
+    first_of_each = [labels.tolist().index(c) for c in (0, 1, 3)]
+    assert sorted(few_label_rows(labels, 0.001).tolist()) != sorted(first_of_each), "not the first ones of a file"
+
+
+def test_few_labels_are_judged_after_the_last_epoch(tiny_spec):
+    points = []
+    spec = tiny_spec(training={"epochs": 2}, evaluation={"few_labels": True, "linear_probe": "offline"})
+    Trainer(spec, device="cpu", report=lambda s, e, v: points.append((s, dict(v)))).fit()
+    (found,) = [values for _, values in points if "few_labels_10" in values]
+    assert 0.1 < found["few_labels_1"] < found["few_labels_10"] < found["linear_top1"]

@@ -24,6 +24,14 @@ def test_it_is_that_of_the_spec_s_folder_else_of_the_caller_s(tmp_path: Path, mo
     assert parse_spec(with_local_data(SPEC % "dogs", specs)).training.lr == 1e-3
 
 
+def test_the_second_data_set_is_found_alike(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    text = SPEC % "/cats" + "evaluation: {transfer: {dataset: image_folder, path: birds}}\n"
+    transfer = parse_spec(with_local_data(text, tmp_path)).evaluation.transfer
+    assert transfer is not None
+    assert transfer.path == str(tmp_path / "birds")
+
+
 @pytest.mark.parametrize("text", [SPEC % "nowhere", SPEC % "/cats", SPEC % "~/cats", "name: x", "[", "- x", "data: 3"])
 def test_everything_else_is_left_as_it_is_written(text: str, tmp_path: Path) -> None:
     assert with_local_data(text, tmp_path) == text

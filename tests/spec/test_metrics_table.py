@@ -21,7 +21,7 @@ def test_a_spec_ranks_by_the_metrics_that_the_table_lets_rank_and_by_no_other():
         text = f"""
             name: ranked
             data: {{dataset: image_folder, path: /images}}
-            evaluation: {{linear_probe: online}}
+            evaluation: {{linear_probe: online, few_labels: true, transfer: {{dataset: digits}}}}
             search: {{metric: {name}, trials: 1, space: {{training.lr: {{uniform: [0.1, 0.2]}}}}}}
         """
         if metric.ranks:

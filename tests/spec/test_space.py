@@ -177,7 +177,7 @@ def test_a_scheduler_needs_a_metric_that_is_measured_while_training(problems: Pr
     assert validate_spec(document).search is not None
     for early in ({"search": document["search"] | {"scheduler": {"name": "median"}}}, {"stop": {"plateau": {}}}):
         (problem,) = problems(document | early)
-        assert "use online" in problem.message
+        assert "use evaluation.linear_probe: online" in problem.message
 
 
 @pytest.mark.parametrize("dataset", ["digits", "cifar10", "npz", "medmnist", "image_folder"])

@@ -11,7 +11,7 @@ from worker_harness import tiny_spec
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
 from workers.__main__ import main
 from workers.context import RunContext
-from workers.data_paths import absolute, folder_of, paths_of, places, unseen
+from workers.data_paths import absolute, folder_of, paths_of, places, second_path, unseen
 
 
 def folder_spec(path: str, **sections: object) -> ExperimentSpec:
@@ -29,6 +29,18 @@ def test_a_relative_path_is_that_of_the_spec_s_folder_else_of_the_caller_s(tmp_p
     assert absolute(folder_spec("there"), beside).data.path == f"{beside}/there"
     assert absolute(folder_spec("/data"), beside).data.path == "/data"
     assert absolute(validate_spec(tiny_spec()), beside).data.path is None
+
+
+def test_a_second_set_is_found_like_the_first(tmp_path: Path) -> None:
+    transfer = {"dataset": "image_folder", "path": "birds"}
+    spec = folder_spec("cats", evaluation={"transfer": transfer})
+    found = absolute(spec, tmp_path).evaluation.transfer
+    assert found is not None
+    assert found.path == f"{tmp_path}/birds"
+    assert second_path(spec) == ["birds"]
+    assert second_path(folder_spec("cats")) == []
+    (problem,) = unseen(places(second_path(spec), tmp_path), "evaluation.transfer.path")
+    assert problem.startswith(f"evaluation.transfer.path: there is no {tmp_path}/birds")
 
 
 def test_where_there_are_data_roots_it_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

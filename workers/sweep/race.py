@@ -100,7 +100,7 @@ def _step(spec: ExperimentSpec) -> float:
     """Resolution of the ranking metric, where it is known before any value is: one image of the test set."""
     metric = spec.search.metric if spec.search is not None else ""
     images = None if spec.context["own_data"] else DATASETS[spec.data.dataset].test_images
-    return 1 / images if images and METRICS[metric].needs_labels else 0.0
+    return 1 / images if images and METRICS[metric].share_of_images else 0.0
 
 
 def _finite(value: float | None) -> float:

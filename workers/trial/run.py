@@ -252,7 +252,8 @@ class TrialRun:
                 f"{known['fingerprint']}), now {now} (fingerprint {images.summary.fingerprint}); {REMEDY}"
             )
         metric = decisive_metric(self._context.spec)
-        if metric and METRICS[metric].needs_labels and metric not in images.accuracy_metrics:
+        of_these = metric and METRICS[metric].needs_labels and not metric.startswith("transfer_")
+        if of_these and metric not in images.accuracy_metrics:
             why = images.summary.not_evaluated or f"its images have {images.summary.labels}"
             other = "h_r, i_rz, ..." if images.summary.not_evaluated else f"{images.accuracy_metrics[0]}, h_r, ..."
             raise DataError(f"search.metric {metric} cannot be measured on these images: {why}; take {other}")
