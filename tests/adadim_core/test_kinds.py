@@ -16,7 +16,7 @@ def test_every_data_set_of_the_spec_can_be_read_and_no_other() -> None:
 
 
 def test_every_backbone_of_the_spec_can_be_built_and_no_other() -> None:
-    assert set(BACKBONES) == encoder._BUILT_IN
+    assert set(BACKBONES) == encoder.BUILT_IN
 
 
 def test_every_algorithm_that_learns_has_a_sampler_and_no_other() -> None:
