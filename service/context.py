@@ -11,6 +11,7 @@ from service.database.notify import Listener
 from service.rate import RateLimiter
 from service.reception import Reception
 from service.settings import Settings
+from service.spec_checks import SpecChecks
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Context:
     """The service is stopping: streams end themselves."""
     reception: Reception = field(default_factory=Reception)
     """Since when workers' silence means something."""
+    spec_checks: SpecChecks = field(default_factory=SpecChecks)
+    """Where specs are checked."""
     request_rates: RateLimiter = field(init=False)
     report_rates: RateLimiter = field(init=False)
 

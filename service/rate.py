@@ -21,14 +21,25 @@ class RateLimiter:
         """Key to the time at which its bucket is full again."""
         self._remember = self._sweep_at = remember
 
-    def take(self, key: bytes) -> float:
-        """Count one request. Returns 0.0, or the seconds to wait if it is one too many."""
+    def take(self, key: bytes, count: float = 1.0) -> float:
+        """Count one request, or what is worth so many. Returns 0.0, or the seconds to wait if it is too much.
+
+        With `count` 0 it only asks.
+        """
         now = self._clock()
-        full_at = max(self._full_at.get(key, now), now) + self._step
+        full_at = max(self._full_at.get(key, now), now) + count * self._step
         if full_at > now + BURST_S + 1e-9:
             return full_at - now - BURST_S
+        self._keep(key, full_at, now)
+        return 0.0
+
+    def charge(self, key: bytes, count: float) -> None:
+        """Count what has been done already, however much it was: `take` waits for it."""
+        now = self._clock()
+        self._keep(key, max(self._full_at.get(key, now), now) + count * self._step, now)
+
+    def _keep(self, key: bytes, full_at: float, now: float) -> None:
         self._full_at[key] = full_at
         if len(self._full_at) > self._sweep_at:
             self._full_at = {k: at for k, at in self._full_at.items() if at > now}
             self._sweep_at = max(self._remember, 2 * len(self._full_at))
-        return 0.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adadim_core.spec.halton import halton
+from adadim_core.spec.halton import coordinate
 from adadim_core.spec.space import assign, combinations, distribution_names
 
 Assignments = Callable[[Mapping[str, Any], int], Iterator[dict[str, Any]]]
@@ -48,8 +48,10 @@ def _random(space: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
 def _quasi_random(space: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     axes = {name: axis for axis, name in enumerate(distribution_names(space))}
     for index in itertools.count():
-        u = halton(index, len(axes), seed=seed)
-        yield assign(space, lambda name, distribution, u=u: distribution.at(u[axes[name]]))  # type: ignore[misc]
+        yield assign(
+            space,
+            lambda name, distribution, index=index: distribution.at(coordinate(index, axes[name], seed=seed)),  # type: ignore[misc]
+        )
 
 
 def _open(_space: Mapping[str, Any], _seed: int) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """The experiment spec as a whole, and how a trial's values are set in it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, model_validator
 
 from adadim_core.spec.backbones import BACKBONES
 from adadim_core.spec.base import KIND_FIELDS, Section
@@ -110,9 +110,23 @@ class ExperimentSpec(Section):
             pydantic.ValidationError: the values do not fit the spec.
             KeyError: a path does not exist.
         """
-        fields = self.model_dump(mode="json", exclude={"search"})
-        set_paths(fields, params)
-        return type(self).model_validate(fields, context=self.context)
+        return type(self).model_validate(with_paths(self.trial_fields(params), params), context=self.context)
+
+    def trial_fields(self, paths: Iterable[str]) -> dict[str, Any]:
+        """The fields that a trial has, to be varied by `with_paths` along these paths: all but the search.
+
+        Sections that no path leads through are as they are: pydantic takes them for valid, so that a trial costs what
+        it changes.
+        """
+        fields = {name: value for name, value in self if name != "search"}
+        for path in paths:
+            section: Any = fields
+            for parent in path.split(".")[:-1]:
+                below = section.get(parent)
+                if isinstance(below, BaseModel):
+                    section[parent] = below = dict(below)
+                section = below if isinstance(below, dict) else {}
+        return fields
 
 
 def set_paths(fields: dict[str, Any], params: dict[str, Any]) -> None:
@@ -125,6 +139,28 @@ def set_paths(fields: dict[str, Any], params: dict[str, Any]) -> None:
         if not isinstance(section, dict) or leaf not in section:
             raise KeyError(path)
         section[leaf] = copy.deepcopy(value)
+
+
+def with_paths(fields: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with dotted paths set: what the paths lead through is copied into dictionaries, the rest is shared.
+
+    Raises KeyError for a path that does not exist.
+    """
+    copied: dict[str, dict[str, Any]] = {"": dict(fields)}
+
+    def section(path: str) -> dict[str, Any]:
+        if path not in copied:
+            parent, _, name = path.rpartition(".")
+            below = section(parent)[name]
+            copied[path] = section(parent)[name] = dict(below) if isinstance(below, dict | BaseModel) else {}
+        return copied[path]
+
+    for path, value in params.items():
+        parent, _, leaf = path.rpartition(".")
+        if leaf not in section(parent):
+            raise KeyError(path)
+        section(parent)[leaf] = value
+    return copied[""]
 
 
 def dotted_paths(fields: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -49,7 +49,8 @@ def continues(before: ExperimentSpec, after: ExperimentSpec) -> bool:
             new["search"]["seeds"]["most"] = before.search.seeds.most
         else:
             new["search"]["seeds"] = old["search"]["seeds"]
-    return new == old and _rows(after)[: len(_rows(before))] == _rows(before)
+    rows = _rows(before)
+    return new == old and _rows(after)[: len(rows)] == rows
 
 
 def _rows(spec: ExperimentSpec) -> list[tuple[int, int, dict[str, Any]]]:

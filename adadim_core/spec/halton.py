@@ -6,38 +6,49 @@ sequence is strongly correlated in its higher dimensions. Without numpy, which t
 
 import functools
 import itertools
+import math
+import operator
 import random
 
 
 def halton(index: int, dimensions: int, *, seed: int) -> list[float]:
     """Point number `index` of the sequence of a seed: `dimensions` numbers in [0, 1)."""
-    return [_permuted_inverse(index, base, f"{seed}/{base}") for base in _primes(dimensions)]
+    return [coordinate(index, dimension, seed=seed) for dimension in range(dimensions)]
 
 
-def _permuted_inverse(index: int, base: int, key: str) -> float:
-    value, place = 0.0, 1.0
+def coordinate(index: int, dimension: int, *, seed: int) -> float:
+    """One number of that point: of dimension 0 the first."""
+    base, places, zeros = _places(dimension, seed)
+    value, position = 0.0, 0
+    while index and position < len(places):
+        index, digit = divmod(index, base)
+        value += places[position][digit]
+        position += 1
+    return min(functools.reduce(operator.add, zeros[position:], value), 1.0 - 2.0**-53)
+
+
+@functools.lru_cache(maxsize=256)
+def _places(dimension: int, seed: int) -> tuple[int, list[list[float]], list[float]]:
+    """The base of a dimension; what each digit adds in each of its places; what 0 adds in each."""
+    base = _prime(dimension)
+    places: list[list[float]] = []
+    place = 1.0
     for position in itertools.count():
         place /= base
         if place < 2.0**-53:  # further digits are beyond what a float holds
-            return min(value, 1.0 - 2.0**-53)
-        index, digit = divmod(index, base)
-        value += _permutation(base, f"{key}/{position}")[digit] * place
-    raise AssertionError("unreachable")
-
-
-@functools.lru_cache(maxsize=4_096)
-def _permutation(size: int, key: str) -> list[int]:
-    order = list(range(size))
-    random.Random(key).shuffle(order)
-    return order
-
-
-@functools.lru_cache(maxsize=64)
-def _primes(count: int) -> list[int]:
-    found: list[int] = []
-    for candidate in itertools.count(2):
-        if len(found) == count:
             break
-        if all(candidate % prime for prime in found):
-            found.append(candidate)
-    return found
+        permutation = list(range(base))
+        random.Random(f"{seed}/{base}/{position}").shuffle(permutation)
+        places.append([digit * place for digit in permutation])
+    return base, places, [digits[0] for digits in places]
+
+
+@functools.cache
+def _prime(number: int) -> int:
+    """A prime by its number, 2 having number 0."""
+    if number == 0:
+        return 2
+    return next(
+        candidate for candidate in itertools.count(_prime(number - 1) + 1)
+        if all(candidate % divisor for divisor in range(2, math.isqrt(candidate) + 1))
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from adadim_core.spec.algorithms import ALGORITHMS
 from adadim_core.spec.datasets import DATASETS
-from adadim_core.spec.experiment import ExperimentSpec
+from adadim_core.spec.experiment import ExperimentSpec, with_paths
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.plan import configuration_of, plan_trials
 from adadim_core.spec.problems import Problem
@@ -25,10 +25,16 @@ def unintended(spec: ExperimentSpec) -> list[Problem]:
         return [*_problems(spec), *_search_problems(spec)]
     if ALGORITHMS[search.algorithm].learns:  # what it will choose is not known
         return list(_search_problems(spec))
-    plans = {plan.configuration: configuration_of(plan.params) for plan in plan_trials(spec)}
-    found = [{problem.pointer: problem for problem in _problems(spec.with_params(params))} for params in plans.values()]
-    everywhere = set.intersection(*map(set, found))
-    return [*_search_problems(spec), *(problem for pointer, problem in found[0].items() if pointer in everywhere)]
+    fields = spec.trial_fields(search.space)
+    everywhere: dict[str, Problem] | None = None
+    for plan in plan_trials(spec):
+        values = configuration_of(plan.params)
+        trial = ExperimentSpec.model_validate(with_paths(fields, values), context=spec.context)
+        found = {problem.pointer: problem for problem in _problems(trial)}
+        everywhere = found if everywhere is None else {p: everywhere[p] for p in everywhere if p in found}
+        if not everywhere:
+            break
+    return [*_search_problems(spec), *(everywhere or {}).values()]
 
 
 def _problems(spec: ExperimentSpec) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ from adadim_core.spec.problems import MAX_PROBLEMS, Problem, SpecError, escape
 
 MAX_SPEC_BYTES = 64 * 1024
 MAX_DEPTH = 32
+MAX_VALUES = 8_000
+"""Fields and values of a spec together: a thousand sections of three fields, and as much again."""
+MAX_NAME = 200
+"""Characters of a field's name; the longest path of the spec has a fifth of it."""
 
 Syntax = Literal["yaml", "json"]
 
@@ -82,28 +87,43 @@ def check_document(document: Any) -> None:
     """Whether values may make up a spec at all: they are bounded, and a database and other programs can take them.
 
     Raises:
-        SpecError: they are nested too deeply, are not a mapping, or hold text or numbers that cannot be stored.
+        SpecError: they are nested too deeply or too many, are not a mapping, or hold text or numbers that cannot be
+            stored.
     """
-    if _depth(document) > MAX_DEPTH:
-        raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels")])
+    _check_extent(document)
     if not isinstance(document, dict):
         raise SpecError([Problem("", "a spec is a mapping of fields; the smallest is {name: my-experiment}")])
     if unstorable := list(itertools.islice(_unstorable(document), MAX_PROBLEMS)):
         raise SpecError(unstorable)
 
 
-def _depth(document: Any) -> int:
-    """Nesting depth, measured without recursion, up to just above the limit."""
-    level, depth = [document], 0
-    while level and depth <= MAX_DEPTH:
+def _check_extent(document: Any) -> None:
+    """Whether values are few and flat enough to be looked at, found without recursion.
+
+    Raises:
+        SpecError: there are too many, or they are nested too deeply.
+    """
+    level, depth, count = [document], 0, 1
+    while level:
         depth += 1
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return depth
+        if depth > MAX_DEPTH:
+            raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels")])
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                if long := next((name for name in node if isinstance(name, str) and len(name) > MAX_NAME), None):
+                    text = f"{long[:40]}... has {len(long)} characters; the name of a field has at most {MAX_NAME}"
+                    raise SpecError([Problem("", text)])
+                count += len(node)
+                below += node.values()
+            elif isinstance(node, list):
+                below += node
+        level, count = below, count + len(below)
+        if count > MAX_VALUES:
+            raise SpecError([Problem("", _TOO_MANY)])
+
+
+_TOO_MANY = f"a spec has at most {MAX_VALUES} fields and values"
 
 
 def _unstorable(node: Any, pointer: str = "") -> Iterator[Problem]:
@@ -143,8 +163,8 @@ def _load_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) < len(pairs):
-            twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-            raise ValueError(f"{twice!r} is set twice")
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise ValueError(f"{_shown(twice)} is set twice")
         return fields
 
     def refuse(constant: str) -> Any:
@@ -154,68 +174,106 @@ def _load_json(text: str) -> Any:
 
 
 def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _SpecLoader)  # noqa: S506 - safe, and stricter than SafeLoader
+    """The values of a YAML text: safe, and without tags, duplicate keys, and aliases, a few lines of which expand to
+    gigabytes.
+
+    libyaml, which every wheel of PyYAML brings, reads the text; its events become values here, one by one.
+    """
+    parser = yaml.cyaml.CParser(text)  # type: ignore[attr-defined]  # the stubs leave it out
+    try:
+        return _Yaml(parser).document()
+    finally:
+        parser.dispose()
 
 
 # What word processors and web pages put where a space was typed. To YAML they are letters of the field's name.
 _ODD_SPACES = frozenset("\u00a0\u2002\u2003\u2007\u2009\u200b\u202f\u3000\ufeff")
 
-_Events: Any = yaml.cyaml.CParser  # type: ignore[attr-defined]  # the stubs leave it out
-
-
-class _SpecLoader(yaml.composer.Composer, _Events, yaml.constructor.SafeConstructor, yaml.resolver.Resolver):  # type: ignore[misc]
-    """Safe YAML without tags, without duplicate keys, and without aliases, a few lines of which expand to gigabytes.
-
-    libyaml, which every wheel of PyYAML brings, reads the text: five times as fast as the parser in Python.
-    """
-
-    def __init__(self, stream: str) -> None:
-        _Events.__init__(self, stream)
-        yaml.composer.Composer.__init__(self)
-        yaml.constructor.SafeConstructor.__init__(self)
-        yaml.resolver.Resolver.__init__(self)
-        self._depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        mark = event.start_mark
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed in a spec", mark)
-        if event.tag is not None:
-            raise yaml.composer.ComposerError(None, None, f"tags, as {event.tag}, are not allowed in a spec", mark)
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise yaml.constructor.ConstructorError(None, None, "field names must be text", key.start_mark)
-            if odd := next((character for character in key.value if character in _ODD_SPACES), None):
-                name = unicodedata.name(odd).lower()
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a {name} (U+{ord(odd):04X}) stands where a space is needed", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is set twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 # The core schema of YAML 1.2. PyYAML follows YAML 1.1, where 1e-3 is text, 010 is 8, 1:30 is 90 and `no` is false.
 # JSON's types only: a date in a spec is a mistake, and stays the text it looks like. Every pattern takes linear time.
-_SpecLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    _SpecLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-_SpecLoader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value))
+_CONSTANTS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _scalar(text: str) -> Any:
+    """The value of a scalar without quotes."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if text[0] not in "-+.0123456789":
+        return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if not _FLOAT.fullmatch(text):
+        return text
+    return float(text.replace(".", "") if text[-1] in "fFnN" else text)  # Python's "inf" is YAML's ".inf"
+
+
+class _Yaml:
+    """Values from the events of one text."""
+
+    def __init__(self, events: Any) -> None:
+        self._next = events.get_event
+        self._depth = self._count = 0
+
+    def document(self) -> Any:
+        """The one document of the text; None if it has none."""
+        self._next()  # the stream begins
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            return None
+        value = self._value(self._next())
+        self._next()  # the document ends
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise yaml.composer.ComposerError(None, None, "but found another document", event.start_mark)
+        return value
+
+    def _value(self, event: Any) -> Any:
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise ValueError(_TOO_MANY)
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal("aliases are not allowed in a spec", event)
+        if event.tag is not None:
+            raise _refusal(f"tags, as {event.tag[:MAX_NAME]}, are not allowed in a spec", event)
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event.value) if event.implicit[0] else event.value
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _refusal(f"nested deeper than {MAX_DEPTH} levels", event)
+        value = self._sequence() if isinstance(event, yaml.SequenceStartEvent) else self._mapping()
+        self._depth -= 1
+        return value
+
+    def _sequence(self) -> list[Any]:
+        found: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            found.append(self._value(event))
+        return found
+
+    def _mapping(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            is_scalar = isinstance(event, yaml.ScalarEvent | yaml.AliasEvent)
+            key = self._value(event) if is_scalar else None
+            if not isinstance(key, str):
+                raise _refusal("field names must be text", event)
+            if odd := next((character for character in key if character in _ODD_SPACES), None):
+                name = unicodedata.name(odd).lower()
+                raise _refusal(f"a {name} (U+{ord(odd):04X}) stands where a space is needed", event)
+            if key in found:
+                raise _refusal(f"{_shown(key)} is set twice", event)
+            found[key] = self._value(self._next())
+        return found
+
+
+def _refusal(what: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=event.start_mark)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_NAME else text[:40] + "...")

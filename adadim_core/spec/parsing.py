@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from adadim_core.spec.algorithms import ALGORITHMS
-from adadim_core.spec.experiment import ExperimentSpec, dotted_paths, kind_section, set_paths
+from adadim_core.spec.experiment import ExperimentSpec, dotted_paths, kind_section, with_paths
 from adadim_core.spec.notation import MAX_SPEC_BYTES, Syntax, check_document, load
 from adadim_core.spec.plan import plan_trials
 from adadim_core.spec.problems import (
@@ -27,9 +27,12 @@ from adadim_core.spec.problems import (
     spelt,
 )
 from adadim_core.spec.search import MAX_TRIALS, SearchSpec
-from adadim_core.spec.space import Choice, combinations, extremes
+from adadim_core.spec.seeds import SEED_PATH
+from adadim_core.spec.space import Choice, check_size, combinations, extremes
 
 _TPE_SAMPLES = 100
+_CORNERS = MAX_TRIALS
+"""Values of a path that are checked before any trial: every alternative, and every bound of every range in it."""
 
 
 def parse_spec(text: str | bytes, *, syntax: Syntax = "yaml", own_data: bool = False) -> ExperimentSpec:
@@ -54,6 +57,7 @@ def validate_spec(document: Any, *, own_data: bool = False) -> ExperimentSpec:
         SpecError: it is not a valid spec.
     """
     check_document(document)
+    _check_space(document)
     try:
         spec = ExperimentSpec.model_validate(document, context={"own_data": own_data})
     except ValidationError as error:
@@ -66,6 +70,14 @@ def validate_spec(document: Any, *, own_data: bool = False) -> ExperimentSpec:
     return spec
 
 
+def _check_space(document: Mapping[str, Any]) -> None:
+    search = document.get("search")
+    try:
+        check_size(search.get("space") if isinstance(search, dict) else None)
+    except ValueError as error:
+        raise SpecError([Problem("/search/space", str(error))]) from None
+
+
 def compact(fields: Mapping[str, Any]) -> str:
     """A spec's fields as the JSON text that its job gets: the one whose size is bounded."""
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
@@ -74,31 +86,39 @@ def compact(fields: Mapping[str, Any]) -> str:
 def _check_search(spec: ExperimentSpec, search: SearchSpec) -> None:
     """Every path exists, every bound and choice validates where it goes, and so does every planned trial."""
     problems: list[Problem] = []
+    fields = spec.trial_fields([*search.space, SEED_PATH])
     for path, distribution in search.space.items():
-        problems += _path_problems(spec, path, distribution)
+        problems += _path_problems(spec, fields, path, distribution)
         if len(problems) >= MAX_PROBLEMS:
             raise SpecError(problems[:MAX_PROBLEMS])
     if not problems:
         for name, params in _candidates(spec, search):
-            problems += _trial_problems(spec, params, "/search/space", f"{name}: ")
+            problems += _trial_problems(spec, fields, params, "/search/space", f"{name}: ")
             if len(problems) >= MAX_PROBLEMS:
                 break
     if problems:
         raise SpecError(problems[:MAX_PROBLEMS])
 
 
-def _path_problems(spec: ExperimentSpec, path: str, distribution: Any) -> list[Problem]:
+def _path_problems(spec: ExperimentSpec, fields: dict[str, Any], path: str, distribution: Any) -> list[Problem]:
     """What is wrong with one path of a space: it does not exist, or a bound or a choice is not allowed there."""
     pointer = "/search/space/" + escape(path)
     missing = _missing_path(spec, path)
     if missing is not None:
         return [Problem(pointer, missing)]
     problems: list[Problem] = []
-    for value in itertools.islice(extremes(distribution), MAX_TRIALS):
-        # What contradicts another field only (warm-up longer than training) the trials decide.
-        section = kind_section(path)
-        within = "/" + (section or path).replace(".", "/")
-        found = _trial_problems(spec, {path: value}, pointer, within=within)
+    section = kind_section(path)
+    within = "/" + (section or path).replace(".", "/")
+    top, _, below = path.partition(".")
+    for value in itertools.islice(extremes(distribution), _CORNERS):
+        # What contradicts another field only (warm-up longer than training) the trials decide: most values fit, and
+        # the part of the spec that the path is in says so ten times sooner than all of it.
+        part = with_paths(fields[top], {below: value}) if below else value
+        try:
+            type(getattr(spec, top)).model_validate(part)
+            continue
+        except ValidationError:
+            found = _trial_problems(spec, fields, {path: value}, pointer, within=within)
         if found and section is not None:
             return [Problem(pointer, _whole_section(section, path, distribution))]
         problems += found
@@ -128,18 +148,22 @@ def _candidates(spec: ExperimentSpec, search: SearchSpec) -> Iterator[tuple[str,
 
 
 def _trial_problems(
-    spec: ExperimentSpec, params: dict[str, Any], pointer: str, prefix: str = "", within: str = ""
+    spec: ExperimentSpec,
+    fields: dict[str, Any],
+    params: dict[str, Any],
+    pointer: str,
+    prefix: str = "",
+    within: str = "",
 ) -> list[Problem]:
     """What is wrong with a trial; `within` keeps only problems at or below that pointer."""
-    fields = spec.model_dump(mode="json", exclude={"search"})  # a search lists thousands of values, this runs for each
-    set_paths(fields, params)
+    trial = with_paths(fields, params)
     try:
-        ExperimentSpec.model_validate(fields, context=spec.context)
+        ExperimentSpec.model_validate(trial, context=spec.context)
     except ValidationError as error:
         values = ", ".join(f"{path} = {shorten(value)}" for path, value in params.items())
         return [
             Problem(pointer, f"{prefix}{values} is not allowed: {p.message}")
-            for p in problems_of(error, fields)
+            for p in problems_of(error, trial)
             if p.pointer.startswith(within)
         ]
     return []

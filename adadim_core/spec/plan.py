@@ -34,7 +34,7 @@ def plan_trials(spec: ExperimentSpec) -> list[TrialPlan]:
     search = spec.search
     if search is None:
         return [TrialPlan(0, {})]
-    found = list(search.assignments())
+    found = search.configurations
     if SEED_PATH in search.space:
         known: dict[str, int] = {}
         places = [known.setdefault(_text(configuration_of(params)), len(known)) for params in found]
@@ -80,7 +80,7 @@ def plan_summary(spec: ExperimentSpec) -> str:
     each, rest = divmod(len(plans), count)
     text = f"{configurations}, {trials}" if rest else f"{configurations} x {_counted(each, 'seed')} = {trials}"
     asked = spec.search.trials
-    if asked is not None and len(list(spec.search.assignments())) < asked:
+    if asked is not None and len(spec.search.configurations) < asked:
         text += f" (trials asks for {asked}; the space has no more that differ)"
     return text
 
@@ -89,5 +89,4 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _text(params: dict[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True)
+_text = json.JSONEncoder(sort_keys=True).encode

@@ -5,6 +5,7 @@ Owns the problems and how pydantic's errors become problems. Does not own what i
 
 import difflib
 import functools
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -103,9 +104,20 @@ def _nested_distribution(path: str, value: Any) -> str | None:
 
 def spelt(value: Any) -> str:
     """A value as it may stand in a spec, in one line."""
-    shown = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    shown = yaml.safe_dump(
+        _beginning(value), default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
     shown = shown.removesuffix("...\n").strip()
     return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _beginning(value: Any) -> Any:
+    """As much of a value as a line can show, and a little more: writing YAML is slow."""
+    if isinstance(value, dict):
+        return {name: _beginning(value[name]) for name in itertools.islice(value, 20)}
+    if isinstance(value, list):
+        return [_beginning(item) for item in value[:20]]
+    return value[:100] if isinstance(value, str) else value
 
 
 def shorten(value: Any) -> str:

@@ -108,7 +108,7 @@ class PopulationBasedTraining(SchedulerKind):
             raise ValueError(
                 f"scheduler pbt changes values while trials train: it takes {', '.join(PBT_PATHS)}, not {fixed[0]}"
             )
-        if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.choice) for d in search.space.values()):
+        if any(isinstance(d, Choice) and any(leaves(v, "") for v in d.alternatives) for d in search.space.values()):
             raise ValueError("scheduler pbt takes ranges and choices of plain numbers")
         if search.seeds != 1:
             raise ValueError(

@@ -5,6 +5,7 @@ submission and has the same number in every attempt. Only TPE leaves values open
 and chooses the values of each when it starts, from the results of earlier ones. The resulting trials are in plan.py.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -18,11 +19,15 @@ from adadim_core.spec.base import Section
 from adadim_core.spec.metrics import METRICS, RankingMetric
 from adadim_core.spec.scheduler import NoScheduler, Scheduler
 from adadim_core.spec.seeds import SEED_PATH, SEED_SECTION, Seeds, seed_count, varies_seed
-from adadim_core.spec.space import Choice, Distribution, Draw, assign, extremes, leaves, locate
+from adadim_core.spec.space import Choice, Distribution, Draw, assign, distribution_names, extreme_count, leaves, locate
 
 MAX_TRIALS = 1_000
 _MOST_REPEATS = 1_000
 """After this many repeated draws in a row, the space is taken to have no others."""
+_MOST_REPEATS_IN_ALL = 8 * _MOST_REPEATS
+"""So many repeats are looked past in all: what is drawn once in hundreds of times is not waited for."""
+_MOST_DRAWS = 10_000
+"""Configurations times distributions: ten ranges with as many configurations as there may be."""
 
 
 class SearchSpec(Section):
@@ -78,6 +83,10 @@ class SearchSpec(Section):
                 raise ValueError(f"the {self.algorithm} has more than {MAX_TRIALS} combinations")
         elif self.trials is None:
             raise ValueError(f"a {self.algorithm} search needs trials, the number of configurations")
+        elif self.trials * (count := len(distribution_names(self.space))) > _MOST_DRAWS:
+            raise ValueError(
+                f"{self.trials} trials of a space of {count} distributions; give at most {_MOST_DRAWS // count} trials"
+            )
         for path in self.space:
             for other in self.space:
                 if other.startswith(path + "."):
@@ -114,15 +123,21 @@ class SearchSpec(Section):
     def _points_are_in_space(self) -> Self:
         if self.trials is not None and len(self.points) > self.trials:
             raise ValueError(f"points has {len(self.points)} configurations, more than trials ({self.trials})")
+        known: set[str] = set()
         for number, point in enumerate(self.points):
             if point.keys() != self.space.keys():
                 paths = ", ".join(sorted(self.space.keys() ^ point.keys()))
                 raise ValueError(f"point {number} must have a value for exactly the paths of space; check {paths}")
+            located: dict[str, Any] = {}
             for path, value in point.items():
-                if locate(self.space[path], value, path) is None:
+                within = locate(self.space[path], value, path)
+                if within is None:
                     raise ValueError(f"point {number}: {path} is not in the space of that path")
-            if point in self.points[:number]:
+                located |= within
+            text = _text(located)
+            if text in known:
                 raise ValueError(f"point {number} is listed twice")
+            known.add(text)
         return self
 
     @model_validator(mode="after")
@@ -138,19 +153,24 @@ class SearchSpec(Section):
             return None
         return min(combination_count(self.space), MAX_TRIALS + 1)
 
-    def assignments(self) -> Iterator[dict[str, Any]]:
+    @functools.cached_property
+    def configurations(self) -> list[dict[str, Any]]:
         """The values of every configuration in order: path to value. None occurs twice; a seed fixes them.
 
         Paths are taken in alphabetical order, not as written: JSONB does not keep the order of an object's keys, and
         trial 3 must be the same trial for the service and for every attempt's worker. They are empty where TPE has yet
         to choose. A space with fewer than `trials` configurations gives fewer.
         """
+        return list(self._configurations())
+
+    def _configurations(self) -> Iterator[dict[str, Any]]:
         points = [dict(sorted(point.items())) for point in self.points]
         yield from points
         algorithm = ALGORITHMS[self.algorithm]
         found = algorithm.assignments(self.space, self.seed)
         if algorithm.exhaustive:
-            yield from (params for params in found if params not in points)
+            listed = {_text(point) for point in points}
+            yield from (params for params in found if not listed or _text(params) not in listed)
         elif algorithm.learns:
             count = min(self.trials or 0, self.size or MAX_TRIALS)
             yield from itertools.islice(found, max(count - len(points), 0))
@@ -178,28 +198,24 @@ class SearchSpec(Section):
 
 
 def combination_count(space: dict[str, Any]) -> int:
-    """Combinations of a space's choices; more than MAX_TRIALS of one path are not counted to their end."""
-    return math.prod(_bounded_count(distribution) for distribution in space.values())
-
-
-def _bounded_count(distribution: Any) -> int:
-    return sum(1 for _ in itertools.islice(extremes(distribution), MAX_TRIALS + 1))
+    """Combinations of a space's choices and of the bounds of its ranges."""
+    return math.prod(map(extreme_count, space.values()))
 
 
 def _without_repeats(found: Iterator[dict[str, Any]], known: set[str]) -> Iterator[dict[str, Any]]:
     """The values of an endless sequence that have not occurred before, until no new ones seem to follow."""
-    repeats = 0
+    in_row = in_all = 0
     for params in found:
         text = _text(params)
         if text not in known:
             known.add(text)
-            repeats = 0
+            in_row = 0
             yield params
             continue
-        repeats += 1
-        if repeats == _MOST_REPEATS:
+        in_row, in_all = in_row + 1, in_all + 1
+        if in_row == _MOST_REPEATS or in_all == _MOST_REPEATS_IN_ALL:
             return
 
 
-def _text(params: dict[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True)
+_text = json.JSONEncoder(sort_keys=True).encode
+"""Values as text: equal ones have equal texts."""

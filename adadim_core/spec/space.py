@@ -16,6 +16,10 @@ from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, Validati
 from adadim_core.spec.base import PositiveFloat, Section
 
 MAX_ALTERNATIVES = 1_000
+"""Of one choice, and of all choices of a space together: no search has more configurations."""
+MAX_DISTRIBUTIONS = 100
+"""Of a space, those within alternatives included."""
+MAX_NESTED_CHOICES = 6
 
 
 class Uniform(Section):
@@ -82,9 +86,28 @@ class Choice(Section):
     def _alternatives_are_values_or_spaces(self) -> Self:
         if len({_canonical(value) for value in self.choice}) < len(self.choice):
             raise ValueError("choice lists a value twice")
-        for value in self.choice:
-            leaves(value, "")  # raises where a distribution within is not valid
+        self.alternatives  # noqa: B018 - raises where a distribution within is not valid
         return self
+
+    @functools.cached_property
+    def alternatives(self) -> list[Any]:
+        """The listed values, every distribution in them as such: built once, however often the space is walked."""
+        return [with_distributions(value) for value in self.choice]
+
+    @functools.cached_property
+    def _plain(self) -> dict[str, int]:
+        """The alternatives that are no spaces, as text, with their numbers."""
+        numbered = enumerate(zip(self.choice, self.alternatives, strict=True))
+        return {_canonical(value): number for number, (value, built) in numbered if not leaves(built, "")}
+
+    def plain(self, value: Any) -> int | None:
+        """The number of the alternative that is this value itself, and no space."""
+        return self._plain.get(_canonical(value))
+
+    @functools.cached_property
+    def holds_spaces(self) -> bool:
+        """Whether an alternative is a space."""
+        return len(self._plain) < len(self.choice)
 
     def at(self, u: float) -> int:
         """The number of an alternative."""
@@ -124,15 +147,15 @@ def resolve(node: Any, name: str, draw: Draw) -> Any:
     """A value of a space: every distribution in it replaced by its draw, outer ones first.
 
     Args:
-        node: a distribution, or a value that may contain some.
+        node: a distribution, or a value that may contain some, as in `Choice.alternatives`.
         name: the name of the node; those within get names that begin with it.
         draw: draws for one distribution.
     """
-    node = _as_distribution(node)
     match node:
         case Choice():
             number = draw(name, node)
-            return resolve(node.choice[number], f"{name}[{number}]", draw)
+            alternative = node.alternatives[number]
+            return resolve(alternative, f"{name}[{number}]", draw) if node.holds_spaces else alternative
         case Uniform() | LogUniform() | Integer():
             return draw(name, node)
         case dict():
@@ -143,14 +166,15 @@ def resolve(node: Any, name: str, draw: Draw) -> Any:
 
 def locate(node: Any, value: Any, name: str) -> dict[str, Any] | None:
     """The draws by which `resolve` gives this value, by name; None if it is not in the space."""
-    node = _as_distribution(node)
     match node:
         case Choice():
-            for number, alternative in enumerate(node.choice):
-                within = locate(alternative, value, f"{name}[{number}]")
-                if within is not None:
-                    return {name: number, **within}
-            return None
+            plain = node.plain(value)
+            if node.holds_spaces:
+                for number, alternative in enumerate(node.alternatives[:plain]):
+                    within = locate(alternative, value, f"{name}[{number}]")
+                    if within is not None:
+                        return {name: number, **within}
+            return None if plain is None else {name: plain}
         case Uniform(uniform=[low, high]) | LogUniform(log_uniform=[low, high]):
             inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
             return {name: float(value)} if inside else None
@@ -173,11 +197,10 @@ def locate(node: Any, value: Any, name: str) -> dict[str, Any] | None:
 
 def leaves(node: Any, name: str) -> dict[str, Uniform | LogUniform | Integer | Choice]:
     """Every distribution of a space by its name, those of all alternatives included, outer ones first."""
-    node = _as_distribution(node)
     match node:
         case Choice():
             found: dict[str, Any] = {name: node}
-            for number, alternative in enumerate(node.choice):
+            for number, alternative in enumerate(node.alternatives):
                 found |= leaves(alternative, f"{name}[{number}]")
             return found
         case Uniform() | LogUniform() | Integer():
@@ -192,10 +215,9 @@ def leaves(node: Any, name: str) -> dict[str, Uniform | LogUniform | Integer | C
 
 def extremes(node: Any) -> Iterator[Any]:
     """Every combination of alternatives and of the bounds of ranges. Without ranges, that is the whole space."""
-    node = _as_distribution(node)
     match node:
         case Choice():
-            for alternative in node.choice:
+            for alternative in node.alternatives:
                 yield from extremes(alternative)
         case Uniform(uniform=bounds) | LogUniform(log_uniform=bounds) | Integer(integer=bounds):
             yield from bounds
@@ -206,6 +228,19 @@ def extremes(node: Any) -> Iterator[Any]:
                 yield dict(zip(node, values, strict=True))
         case _:
             yield node
+
+
+def extreme_count(node: Any) -> int:
+    """How many values `extremes` gives, with no bound on the combinations within a part."""
+    match node:
+        case Choice():
+            return sum(map(extreme_count, node.alternatives))
+        case Uniform() | LogUniform() | Integer():
+            return 2
+        case dict():
+            return math.prod(map(extreme_count, node.values()))
+        case _:
+            return 1
 
 
 def assign(space: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
@@ -231,27 +266,59 @@ def distribution_names(space: Mapping[str, Any]) -> list[str]:
     return [name for path, distribution in sorted(space.items()) for name in leaves(distribution, path)]
 
 
-def _as_distribution(node: Any) -> Any:
-    """A distribution spelt as a dictionary, {uniform: [0, 1]}, as such; anything else as it is.
+def check_size(space: Any) -> None:
+    """Whether a space as it was written is small enough to be looked at. Raises ValueError.
+
+    Each choice costs its validation, each distribution a draw for every trial.
+    """
+    alternatives = distributions = 0
+    level, nested = list(space.values()) if isinstance(space, dict) else [], 0
+    while level:
+        # One round is one choice deeper: what is between two choices is walked within the round.
+        deeper: list[Any] = []
+        while level:
+            node = level.pop()
+            if isinstance(node, list):
+                level += node
+            elif isinstance(node, dict) and len(node) == 1 and _kind(node) is not None:
+                distributions += 1
+                listed = node.get("choice")
+                if isinstance(listed, list):
+                    alternatives += len(listed)
+                    deeper += listed
+            elif isinstance(node, dict):
+                level += node.values()
+        level, nested = deeper, nested + bool(deeper)
+    for found, most, what in (
+        (alternatives, MAX_ALTERNATIVES, "alternatives in its choices"),
+        (distributions, MAX_DISTRIBUTIONS, "distributions, those within alternatives included"),
+        (nested, MAX_NESTED_CHOICES, "choices within each other"),
+    ):
+        if found > most:
+            raise ValueError(f"the space has {found} {what}; at most {most} are taken")
+
+
+def with_distributions(node: Any) -> Any:
+    """A value of a spec with every distribution in it, spelt as a dictionary ({uniform: [0, 1]}), as such.
 
     No field of the spec has the name of a distribution, so that a section cannot be mistaken for one.
+
+    Raises:
+        ValueError: one is not valid.
     """
-    if not isinstance(node, dict) or len(node) != 1 or _kind(node) is None:
+    if not isinstance(node, dict):
         return node
-    return _parsed(json.dumps(node))
-
-
-@functools.lru_cache(maxsize=2_000)  # a space is walked for every trial, and deep ones would be parsed at every level
-def _parsed(text: str) -> Uniform | LogUniform | Integer | Choice:
+    if len(node) != 1 or _kind(node) is None:
+        return {key: with_distributions(value) for key, value in node.items()}
     try:
-        return _distribution.validate_python(json.loads(text))
+        return _distribution.validate_python(node)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise ValueError(f"{text[:80]}: {reason}") from None
+        raise ValueError(f"{json.dumps(node)[:80]}: {reason}") from None
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+_canonical = json.JSONEncoder(sort_keys=True).encode
+"""A value as text: equal values have equal texts."""
 
 
 def _clamp(value: float, low: float, high: float) -> float:

@@ -1,9 +1,9 @@
 """HTTP: what users do to experiments that exist."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.actions import service
@@ -11,7 +11,7 @@ from service.auth.dependencies import Submitter
 from service.auth.service import Principal
 from service.context import Context, CurrentContext
 from service.experiments import service as experiments
-from service.experiments.dependencies import ExperimentId, IdempotencyKey, Owner, allowed_priority
+from service.experiments.dependencies import ExperimentId, IdempotencyKey, Owner, allowed_priority, checked
 from service.experiments.lifecycle import ActionName
 from service.experiments.schemas import (
     USUAL_PRIORITY,
@@ -64,14 +64,13 @@ async def retry_experiment(experiment_id: ExperimentId, principal: Owner, contex
 
 @router.post("/experiments/{experiment_id}/extend")
 async def extend_experiment(
-    experiment_id: ExperimentId, extension: ExtendRequest, principal: Owner, context: CurrentContext
+    experiment_id: ExperimentId, extension: ExtendRequest, request: Request, principal: Owner, context: CurrentContext
 ) -> ActionRead:
     """Queue an ended sweep again with more seeds or more configurations: only the trials it lacks run."""
     async with context.database.transaction() as session:
         source = await experiments.find(session, experiment_id)
-    more = await asyncio.to_thread(
-        service.extended, source, extension.seeds, extension.trials, context.settings.max_trials
-    )
+    check = partial(service.extended, source, extension.seeds, extension.trials, context.settings.max_trials)
+    more = await checked(request, context, principal.name, check)
     async with context.database.transaction() as session:
         done = await service.extend(session, experiment_id, source.spec, more, by=principal.name)
         return await _shown(session, done)
@@ -81,6 +80,7 @@ async def extend_experiment(
 async def clone_experiment(
     experiment_id: ExperimentId,
     clone: CloneRequest,
+    request: Request,
     response: Response,
     principal: Submitter,
     context: CurrentContext,
@@ -93,7 +93,8 @@ async def clone_experiment(
     async with context.database.transaction() as session:
         source = await experiments.find(session, experiment_id)
     usual = source.priority if principal.may("admin") else min(source.priority, USUAL_PRIORITY)
-    submission = await asyncio.to_thread(service.cloned, source, clone.changes, context.settings.max_trials)
+    check = partial(service.cloned, source, clone.changes, context.settings.max_trials)
+    submission = await checked(request, context, principal.name, check)
     experiment = await experiments.submit(
         context.database,
         submission,

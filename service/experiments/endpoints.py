@@ -1,6 +1,8 @@
 """HTTP: submitting and reading experiments. What is done to those that exist is in service/actions."""
 
-import asyncio
+import functools
+import json
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +12,7 @@ from adadim_core.spec import MAX_LABELS, MAX_SPEC_BYTES, json_schema, plan_summa
 from service.auth.dependencies import Submitter, Viewer
 from service.context import CurrentContext
 from service.experiments import estimates, examples, listing, repository, service
-from service.experiments.dependencies import ExperimentId, IdempotencyKey, allowed_priority
+from service.experiments.dependencies import ExperimentId, IdempotencyKey, allowed_priority, checked
 from service.experiments.listing import Sort
 from service.experiments.schemas import (
     AttemptPage,
@@ -65,8 +67,8 @@ async def submit_experiment(
     """Submit a spec (YAML or JSON). The same Idempotency-Key gives the same experiment."""
     allowed_priority(priority, principal)
     body = await request.body()
-    # In a thread: a spec of the largest size with thousands of choices takes a second to check.
-    submission = await asyncio.to_thread(service.read_spec, body, _syntax(request), context.settings.max_trials)
+    check = partial(service.read_spec, body, _syntax(request), context.settings.max_trials)
+    submission = await checked(request, context, principal.name, check)
     if dry_run:
         response.status_code = 200
         trials = [TrialPlanRead(number=t.number, params=t.params) for t in submission.trials]
@@ -171,10 +173,15 @@ async def spec_examples(_: Viewer) -> ExamplesRead:
     return ExamplesRead(items=examples.EXAMPLES)
 
 
-@router.get("/spec/schema")
-async def spec_schema() -> dict[str, Any]:
+@router.get("/spec/schema", response_model=dict[str, Any])
+async def spec_schema() -> Response:
     """JSON Schema of the spec."""
-    return json_schema()
+    return Response(_schema(), media_type="application/json")
+
+
+@functools.cache  # anyone may ask for it, without a token
+def _schema() -> bytes:
+    return json.dumps(json_schema(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _syntax(request: Request) -> Literal["yaml", "json"]:

@@ -1,14 +1,15 @@
 """HTTP: the start of an import; `python -m workers import` uses it."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from adadim_core.spec import MAX_SPEC_BYTES
 from service.auth.dependencies import Submitter
 from service.context import CurrentContext
+from service.experiments.dependencies import checked
 from service.experiments.service import read_spec
 from service.imports.service import open_import
 from service.problems import PROBLEM_RESPONSES
@@ -36,9 +37,12 @@ class ImportRead(BaseModel):
 
 
 @router.post("/experiments/import", max_body_size=3 * MAX_SPEC_BYTES)
-async def import_experiment(body: ImportRequest, principal: Submitter, context: CurrentContext) -> ImportRead:
+async def import_experiment(
+    body: ImportRequest, request: Request, principal: Submitter, context: CurrentContext
+) -> ImportRead:
     """Begin to import a run's results. The same run gives the same experiment, however often it is imported."""
-    submission = await asyncio.to_thread(read_spec, body.spec.encode(), "json", context.settings.max_trials)
+    check = partial(read_spec, body.spec.encode(), "json", context.settings.max_trials)
+    submission = await checked(request, context, principal.name, check)
     async with context.database.transaction() as session:
         opened = await open_import(session, submission, run_id=body.id, owner=principal.name)
         return ImportRead(experiment_id=opened.experiment.id, attempt_id=opened.attempt_id, token=opened.token)

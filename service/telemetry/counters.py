@@ -31,6 +31,10 @@ POINTS = Counter("adadim_points", "Points committed here.", registry=REGISTRY)
 REPORTS_REFUSED = Counter("adadim_reports_refused", "Reports answered 429 because too much waits.", registry=REGISTRY)
 REPORTS_WAITING = Gauge("adadim_reports_waiting", "Reports taken and not answered yet.", registry=REGISTRY)
 REPORT_BYTES_WAITING = Gauge("adadim_report_bytes_waiting", "Bytes of these reports.", registry=REGISTRY)
+SPEC_CHECK_SECONDS = Counter("adadim_spec_check_seconds", "Processor time of checking specs.", registry=REGISTRY)
+SPEC_CHECKS_REFUSED = Counter(
+    "adadim_spec_checks_refused", "Specs answered 429 because their owner has too many.", registry=REGISTRY
+)
 POINTS_UNMERGED = Gauge("adadim_points_unmerged", "Points in the database not in chunks yet.", registry=REGISTRY)
 PLACES_TAKEN = Gauge("adadim_places_taken", "Work under way that is bounded at once.", ["what"], registry=REGISTRY)
 PLACES_REFUSED = Counter(

@@ -15,7 +15,7 @@ from scipy.stats import qmc
 from adadim_core.spec import Problem, SpecError, parse_spec, plan_trials, trial_label, validate_spec
 from adadim_core.spec.halton import halton
 from adadim_core.spec.search import SearchSpec
-from adadim_core.spec.space import combinations, locate, resolve
+from adadim_core.spec.space import combinations, locate, resolve, with_distributions
 
 Problems = Callable[..., list[Problem]]
 
@@ -82,10 +82,11 @@ def test_what_is_drawn_is_found_again(seed: int, number: int) -> None:
 
 
 def test_a_value_outside_the_space_has_no_draws() -> None:
-    assert locate(CONDITIONAL, {"policy": "fixed", "alpha": 1.5}, "") is None
-    assert locate(CONDITIONAL, {"policy": "fixed"}, "") is None
-    assert locate({"integer": [1, 3]}, True, "") is None
-    assert resolve(CONDITIONAL, "", lambda _, d: 2) == {"policy": "cosine"}
+    built = with_distributions(CONDITIONAL)
+    assert locate(built, {"policy": "fixed", "alpha": 1.5}, "") is None
+    assert locate(built, {"policy": "fixed"}, "") is None
+    assert locate(with_distributions({"integer": [1, 3]}), True, "") is None
+    assert resolve(built, "", lambda _, d: 2) == {"policy": "cosine"}
 
 
 # -- quasi-random -------------------------------------------------------------------------------------------------
