@@ -168,6 +168,17 @@ class Experiment(Mapping[str, Any]):
         summary = [metric["name"] for metric in self._client.words()["metrics"] if metric["summary"]]
         return Trials(self._client, self.id, trials, list(dict.fromkeys([*summary, self["metric"]])))
 
+    def trial(self, number: int) -> Trial:
+        """One of its trials, by its number in the plan.
+
+        Raises:
+            ClientError: it has no such trial.
+        """
+        found = next((trial for trial in self.trials() if trial.number == number), None)
+        if found is None:
+            raise ClientError(f"Experiment {self.id} has no trial {number}.")
+        return found
+
     def metrics(self, *names: str, max_points: int = 1000) -> Metrics:
         """Curves of all its trials.
 

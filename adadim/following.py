@@ -73,11 +73,10 @@ class Following:
             return
         for event in self._client.events(self.experiment["id"], after=self._seq):
             change = self._apply(event)
-            if self.has_ended():  # what happened in between, the stream has said; the last word is the present state
-                self._read_again()
-            yield change
-            if self.has_ended():
+            if self.has_ended():  # an event carries the present state: what the stream has yet to say may be of before
+                yield Change(change.experiment, self._read_again())
                 return
+            yield change
 
     def _share(self, trial: dict[str, Any]) -> float:
         if trial["state"] in self._trial_ended:
@@ -93,12 +92,15 @@ class Following:
             return self._apply_trial(event.data)
         if event.kind == "points":
             return self._apply_points(event.data["series"])
-        self._read_again()  # reset: points were missed, their last values are with the trials
-        return Change()
+        return Change(trials=self._read_again())  # reset: points were missed, their last values are with the trials
 
-    def _read_again(self) -> None:
+    def _read_again(self) -> tuple[int, ...]:
+        """Takes over the present state; returns the trials whose state or values are others than before."""
+        before = {number: (trial["state"], trial["latest"]) for number, trial in self.trials.items()}
         self.experiment |= self._client.experiment(self.experiment["id"])
         self.trials = {trial["number"]: trial for trial in self._client.trials(self.experiment["id"])}
+        now = {number: (trial["state"], trial["latest"]) for number, trial in self.trials.items()}
+        return tuple(number for number in now if now[number] != before.get(number))
 
     def _apply_trial(self, trial: dict[str, Any]) -> Change:
         """It carries the present state, so its values are at least as new as all points streamed before it."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adadim.connection import open_client
-from service.cli.output import console, readable_errors
+from service.cli.output import AsJson, console, print_json, readable_errors
 
 app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
 
@@ -31,9 +31,12 @@ def create(
 
 
 @app.command("list")
-def list_tokens() -> None:
+def list_tokens(*, as_json: AsJson = False) -> None:
     """List tokens, newest first, without their values."""
     with readable_errors(), open_client() as client:
+        if as_json:
+            print_json(client.tokens())
+            return
         table = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("id", "name", "role", "created", "expires", "last used"):
             table.add_column(head)

@@ -1,9 +1,11 @@
 """The live view of one experiment in a terminal, and the answer at its end."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -11,174 +13,207 @@ from rich.table import Table
 from rich.text import Text
 
 from adadim.client import Client
+from adadim.following import Following
 from adadim_core.answers.document import Answer
-from adadim_core.answers.terminal import WIDTH, render
+from adadim_core.answers.terminal import render
+from adadim_core.spec.metrics import short_metric_title
 from adadim_core.spec.report import decode_float
-from service.cli.output import brief
+from service.cli.output import brief, print_json, print_text
+from service.cli.tables import Column, fitted
 
 _COLOURS = {"ok": "green", "busy": "cyan", "bad": "red", "warn": "yellow", "idle": "yellow", "open": "dim"}
 """Of the tones that the service gives to states."""
+_ATTENTION = ("busy", "bad", "warn", "idle", "ok", "open")
+"""Tones in the order in which their trials are shown: what runs, then what has trouble."""
+_ROWS = 20
+"""Trials shown where the output has no height of its own."""
+_FRAME = 6
+"""Lines of a terminal beside those of trials: header, description, headings, the rest in a line, reason, prompt."""
+_LABEL = 12
 
 
-def watch(client: Client, experiment_id: int, console: Console) -> dict[str, Any]:
+def watch(client: Client, experiment_id: int, console: Console, *, as_json: bool = False) -> dict[str, Any]:
     """Show an experiment until it ends; returns it as it ended. Raises ClientError."""
-    view = _View(client, experiment_id)
+    following = Following(client, experiment_id)
+    view = _View(client, following)
+    if as_json:
+        return _watch_as_json(following)
     if console.is_terminal:
-        with Live(view.render(), console=console, refresh_per_second=8, transient=True) as live:
-            for _ in view.follow():
-                live.update(view.render())
+        with Live(
+            view.render(console.width, console.height), console=console, auto_refresh=False, transient=True
+        ) as live:
+            for _ in following.changes():
+                live.update(view.render(console.width, console.height), refresh=True)
     else:  # a log file or a pipe: one line for what changed
-        for line in view.follow():
-            if line:
-                console.print(line, highlight=False)
-    console.print(view.render())
-    if view.has_ended():
+        for line in view.lines(console.width):
+            print_text(line, indent="  ")
+    console.print(view.render(console.width, None))
+    if following.has_ended():
         console.print()
         print_answer(client, experiment_id, console)
-    return view.experiment
+    return following.experiment
 
 
 def print_answer(client: Client, experiment_id: int, console: Console) -> None:
     """Show an experiment's answer: the table by configuration and the statement. Raises ClientError."""
-    width = console.width if console.is_terminal else max(console.width, WIDTH)
     answer = Answer.model_validate(client.answer(experiment_id))
-    console.print(render(answer, width), highlight=False, width=width, soft_wrap=not console.is_terminal)
+    console.print(render(answer, console.width))
+
+
+def _watch_as_json(following: Following) -> dict[str, Any]:
+    """One line a change: the experiment or a trial, as the API shows it."""
+    print_json({"experiment": following.experiment}, in_one_line=True)
+    for change in following.changes():
+        for number in change.trials:
+            print_json({"trial": following.trials[number]}, in_one_line=True)
+        if change.experiment:
+            print_json({"experiment": following.experiment}, in_one_line=True)
+    return following.experiment
 
 
 class _View:
-    """The state of an experiment and its trials, kept up to date by events."""
+    """How an experiment and its trials look."""
 
-    def __init__(self, client: Client, experiment_id: int) -> None:
-        self._client = client
-        # Read first: whatever happens from here on comes with the stream.
-        measured = client.metrics(experiment_id, ["h_r"], max_points=10)
-        self._seq = measured["seq"]
-        self._told = {series["trial"]: math.floor(series["epochs"][-1]) for series in measured["series"]}
-        """Of each trial the epoch last told: that of an H(R), so that both go together."""
-        self._steps: dict[tuple[int, str], int] = {}
-        """Of each trial and metric the step of the value shown."""
-        detail = client.experiment(experiment_id)
-        self._words = client.words()
+    def __init__(self, client: Client, following: Following) -> None:
+        self._following = following
+        words = client.words()
         self._tones = {
-            state["name"]: state["tone"]
-            for kind in ("trial_states", "experiment_states") for state in self._words[kind]
-        }  # fmt: skip
-        self.experiment = detail
-        self._trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
-        titles = {metric["name"]: metric["title"] for metric in self._words["metrics"]}
-        shown = [metric["name"] for metric in self._words["metrics"] if metric["summary"]]
-        self._columns = {name: titles.get(name, name) for name in dict.fromkeys([*shown, detail["metric"]])}
+            state["name"]: state["tone"] for kind in ("trial_states", "experiment_states") for state in words[kind]
+        }
+        summary = [metric["name"] for metric in words["metrics"] if metric["summary"]]
+        ranking = following.experiment["metric"]
+        titles = {metric["name"]: metric["title"] for metric in words["metrics"]}
+        self._metrics = {name: titles.get(name, name) for name in dict.fromkeys([*summary, ranking])}
+        kept = dict.fromkeys([ranking, *summary])
+        self._importance = {name: place for place, name in enumerate(kept)}
+        """Of each metric its place among those that are kept where there is little room."""
 
-    def has_ended(self) -> bool:
-        """Nothing more happens to the experiment by itself."""
-        states = self._words["experiment_states"]
-        return any(state["ended"] for state in states if state["name"] == self.experiment["state"])
-
-    def follow(self) -> Iterator[str | None]:
-        """Apply events until the experiment has ended; yields a line for a log when something notable happened."""
-        if self.has_ended():
+    def lines(self, width: int) -> Iterator[str]:
+        """What happens, a line each, until the experiment has ended."""
+        if self._following.has_ended():
             return
         yield self._state()
-        for event in self._client.events(self.experiment["id"], after=self._seq):
-            line = None
-            if event.kind == "experiment":
-                before = self.experiment["state"], self.experiment["state_reason"]
-                self.experiment |= event.data
-                if before != (event.data["state"], event.data["state_reason"]):
-                    line = self._state()
-            elif event.kind == "trial":
-                line = self._apply_trial(event.data)
-            elif event.kind == "points":
-                line = self._apply_points(event.data["series"])
-            else:  # reset: points were missed, their last values are with the trials
-                self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
-            yield line
-            if self.has_ended():
-                # The stream says what happened in between; the last word is the service's present state.
-                self.experiment |= self._client.experiment(self.experiment["id"])
-                self._trials = {t["number"]: t for t in self._client.trials(self.experiment["id"])}
-                return
+        for change in self._following.changes():
+            yield from (self._line(number, width) for number in change.trials)
+            if change.experiment:
+                yield self._state()
+
+    def render(self, width: int, height: int | None) -> Group:
+        """The whole view, a line a trial; those beyond the height are counted.
+
+        Args:
+            width: columns of a line.
+            height: lines of the terminal; None: it is no terminal, or the view stays above the prompt.
+        """
+        experiment, trials = self._following.experiment, self._ordered()
+        most = _ROWS if height is None else max(height - _FRAME, 1)
+        shown, rest = trials[:most], trials[most:]
+        parts: list[Any] = [self._head(width)]
+        if description := experiment.get("spec", {}).get("description"):
+            parts.append(Text(description, style="dim", no_wrap=True, overflow="ellipsis"))
+        parts.append(self._table(shown, width))
+        if rest:
+            counts = Counter(trial["state"] for trial in rest)
+            parts.append(
+                Text(f"and {len(rest)} more: " + ", ".join(f"{n} {s}" for s, n in counts.items()), style="dim")
+            )
+        if reason := brief(experiment["state_reason"] or ""):
+            in_one_line = height is not None
+            text = " ".join(reason.splitlines()) if in_one_line else reason
+            parts.append(Text(text, style="yellow", no_wrap=in_one_line, overflow="ellipsis"))
+        return Group(*parts)
+
+    def _head(self, width: int) -> Any:
+        experiment, state = self._following.experiment, self._following.experiment["state"]
+        rest = f"#{experiment['id']}  {state}  {self._following.summary()}"
+        head = Text.assemble(
+            (_cut(experiment["name"], max(width - cell_len(rest) - 1, _LABEL)), "bold"),
+            f" #{experiment['id']}  ",
+            (state, self._colour(state)),
+            f"  {self._following.summary()}",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        room = width - cell_len(head.plain) - 8
+        if self._following.has_ended() or room < 10:
+            return head
+        line = Table.grid(padding=(0, 2, 0, 0))
+        share = self._following.progress()
+        line.add_row(head, ProgressBar(total=1.0, completed=share, width=min(room, 30)), f"{share:.0%}")
+        return line
+
+    def _ordered(self) -> list[dict[str, Any]]:
+        order = {tone: place for place, tone in enumerate(_ATTENTION)}
+        trials = self._following.trials.values()
+        return sorted(trials, key=lambda t: (order.get(self._tones.get(t["state"], ""), len(order)), t["number"]))
+
+    def _table(self, trials: list[dict[str, Any]], width: int) -> Table:
+        why = any(_why(trial) for trial in trials)
+        columns = [
+            Column("trial", "right"),
+            Column("label", shrinks_to=_LABEL),
+            Column("state"),
+            Column("epoch", "right"),
+            *(Column(short_metric_title(name), "right", dropped=1 + self._importance[name]) for name in self._metrics),
+            *([Column("", shrinks_to=28, dropped=1)] if why else []),
+        ]
+        rows: list[list[str | Text]] = [
+            [
+                str(trial["number"]),
+                trial["label"],
+                Text(trial["state"], style=self._colour(trial["state"])),
+                _epochs(trial["epoch"], trial),
+                *(_value(trial["latest"].get(name)) for name in self._metrics),
+                *([_why(trial)] if why else []),
+            ]
+            for trial in trials
+        ]
+        return fitted(columns, rows, width)
 
     def _state(self) -> str:
-        number, state, reason = (self.experiment[name] for name in ("id", "state", "state_reason"))
-        resumes = state == "paused" and "resume" in self.experiment["actions"]
+        number, state, reason = (self._following.experiment[name] for name in ("id", "state", "state_reason"))
+        resumes = state == "paused" and "resume" in self._following.experiment["actions"]
         goes_on = f"; `adadim resume {number}` goes on" if resumes else ""
         return f"experiment {number} {state}" + (f": {brief(reason)}" if reason else "") + goes_on
 
-    def _apply_trial(self, trial: dict[str, Any]) -> str | None:
-        before = self._trials.get(trial["number"])
-        # A stream read from its start repeats old states; values already shown are newer than those it carries.
-        values = before["latest"] if before else {}
-        self._trials[trial["number"]] = trial | {"latest": trial["latest"] | values}
-        if before is not None and before["state"] == trial["state"]:
-            return None  # its epochs are told with what was measured in them
+    def _line(self, number: int, width: int) -> str:
+        """One trial in one line, as much as fits: its label is cut last but for the values that matter most."""
+        trial = self._following.trials[number]
         running = trial["state"] == "running"
-        return self._line(trial["number"], self._told.get(trial["number"], 0) if running else trial["epoch"])
+        epoch = self._following.epochs.get(number, 0) if running else trial["epoch"]
+        before, after = f"trial {number} (", f")  {trial['state']}  epoch {_epochs(epoch, trial)}"
+        if why := _why(trial):
+            after += f"  {why}"
+        label = str(trial["label"])
+        room = width - cell_len(before) - cell_len(after) - min(cell_len(label), _LABEL)
+        kept = set()
+        for name in sorted(self._metrics, key=self._importance.__getitem__):
+            room -= cell_len(self._part(trial, name))
+            if room < 0:
+                break
+            kept.add(name)
+        after += "".join(self._part(trial, name) for name in self._metrics if name in kept)
+        line = before + _cut(label, max(width - cell_len(before) - cell_len(after), _LABEL)) + after
+        return _cut(line, width)
 
-    def _apply_points(self, series: list[dict[str, Any]]) -> str | None:
-        completed: dict[int, int] = {}
-        for part in series:
-            number, metric, step = part["trial"], part["metric"], part["steps"][-1]
-            if step < self._steps.get((number, metric), 0):  # from the spool of an earlier attempt
-                continue
-            self._steps[number, metric] = step
-            self._trials[number]["latest"][metric] = part["values"][-1]
-            epoch = math.floor(part["epochs"][-1])
-            if metric == "h_r" and epoch > self._told.get(number, 0):
-                completed[number] = self._told[number] = epoch
-        return "\n".join(self._line(number, epoch) for number, epoch in sorted(completed.items())) or None
-
-    def _line(self, number: int, epoch: int) -> str:
-        trial = self._trials[number]
-        shown = "  ".join(f"{head} {_value(trial['latest'].get(name))}" for name, head in self._columns.items())
-        epochs = f"{epoch}/{trial['epochs']}" if trial["epochs"] else "-"
-        line = f"trial {number} ({trial['label']})  {trial['state']}  epoch {epochs}  {shown}"
-        return f"{line}  ({why})" if (why := _why(trial)) else line
-
-    def render(self) -> Group:
-        """The whole view."""
-        experiment = self.experiment
-        head = Text.assemble(
-            (f"{experiment['name']} ", "bold"),
-            f"#{experiment['id']}  ",
-            (experiment["state"], self._colour(experiment["state"])),
-            f"  {experiment['trials_done']} of {experiment['trial_count']} trials done",
-        )
-        parts: list[Any] = [head, self._table()]
-        if experiment["state_reason"]:
-            parts.append(Text(brief(experiment["state_reason"]), style="yellow"))
-        return Group(*parts)
+    def _part(self, trial: dict[str, Any], name: str) -> str:
+        return f"  {short_metric_title(name)} {_value(trial['latest'].get(name))}"
 
     def _colour(self, state: str) -> str:
         return _COLOURS.get(self._tones.get(state, ""), "")
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("trial", justify="right", no_wrap=True)
-        table.add_column("weighting")
-        table.add_column("state", no_wrap=True)
-        table.add_column("epoch", justify="right", no_wrap=True)
-        table.add_column("", width=16)
-        for head in self._columns.values():
-            table.add_column(head, justify="right", no_wrap=True)
-        table.add_column("")
-        for number, trial in sorted(self._trials.items()):
-            table.add_row(
-                str(number),
-                trial["label"],
-                Text(trial["state"], style=self._colour(trial["state"])),
-                f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "-",
-                ProgressBar(total=trial["epochs"] or 1, completed=trial["epoch"], width=16),
-                *(_value(trial["latest"].get(name)) for name in self._columns),
-                _why(trial),
-            )
-        return table
+
+def _epochs(epoch: int, trial: dict[str, Any]) -> str:
+    return f"{epoch}/{trial['epochs']}" if trial["epochs"] else "-"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def _why(trial: dict[str, Any]) -> str:
     """What ended a trial early, in a line. The whole of an error is in its log."""
-    why = str(trial["reason"] or (trial["error"] or "").partition("\n")[0])
-    return why if len(why) <= 120 else f"{why[:116]} ..."
+    return str(trial["reason"] or (trial["error"] or "").partition("\n")[0])
 
 
 def _value(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -21,6 +22,8 @@ from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.dispatch import dispatcher
 from service.dispatch import service as dispatch
+from service.experiments import artefacts
+from service.experiments import repository as experiments
 
 _numbers = itertools.count()
 
@@ -129,6 +132,22 @@ async def service(api: tuple[str, FastAPI]) -> AsyncIterator[Running]:
     token = await add_token(context.database, "submitter", "ada")
     async with client(url, token) as http:
         yield Running(url, app, context, http, token)
+
+
+@pytest.fixture
+async def run_folder(service: Running) -> AsyncIterator[Callable[[int], Path]]:
+    """Where the files of an experiment's run lie. They go with the test: the next one's experiment has its number."""
+    async with service.context.database.transaction() as session:
+        key = await experiments.installation_key(session)
+    folders: list[Path] = []
+
+    def folder(experiment_id: int) -> Path:
+        folders.append(Path(artefacts.folder(service.context.settings, artefacts.name(key, experiment_id))))
+        return folders[-1]
+
+    yield folder
+    for used in folders:
+        shutil.rmtree(used, ignore_errors=True)
 
 
 @pytest.fixture

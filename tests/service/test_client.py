@@ -1,7 +1,7 @@
 """`import adadim` against a live service: what a notebook does, from submission to the encoder's file."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,6 @@ from test_reports import Reporter
 import adadim
 from adadim_core.storage.atomic import write_atomically
 from service.database.tables import Trial
-from service.experiments import artefacts
-from service.experiments import repository as experiments
 
 SPEC = {"name": "notebook", "search": {"trials": 2, "space": {"training.lr": {"uniform": [0.1, 0.5]}}}}
 
@@ -116,7 +114,11 @@ async def test_text_of_others_is_no_html(service: Running, connection: adadim.Co
 
 
 async def test_an_encoder_is_downloaded_whole_or_not_at_all(
-    service: Running, connection: adadim.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Running,
+    connection: adadim.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_folder: Callable[[int], Path],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     number = (await service.submit("name: a"))["id"]
@@ -124,11 +126,8 @@ async def test_an_encoder_is_downloaded_whole_or_not_at_all(
     with pytest.raises(adadim.ClientError, match="There is no encoder"):
         await asyncio.to_thread(trials[0].download_encoder)
     assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
-    async with service.context.database.transaction() as session:
-        key = await experiments.installation_key(session)
-    folder = Path(artefacts.folder(service.context.settings, artefacts.name(key, number)))
     weights = bytes(range(256)) * 5000
-    write_atomically(folder / "trials/0000/encoder.safetensors", lambda file: file.write(weights))
+    write_atomically(run_folder(number) / "trials/0000/encoder.safetensors", lambda file: file.write(weights))
     written = await asyncio.to_thread(trials[0].download_encoder)
     assert written.name == f"experiment-{number}-trial-0-encoder.safetensors"
     assert written.read_bytes() == weights

@@ -48,6 +48,11 @@ def refused(result: Result, *words: str) -> None:
         assert word in result.stderr
 
 
+def one_line(result: Result) -> str:
+    """What was printed, without the breaks of lines that its width made."""
+    return " ".join(result.output.split())
+
+
 async def test_submit_stores_and_says_where_to_look(adadim: Adadim, service: Running, spec_file: str) -> None:
     result = await adadim("submit", spec_file)
     assert result.exit_code == 0, result.output
@@ -62,7 +67,7 @@ async def test_a_dry_run_shows_the_plan_and_stores_nothing(adadim: Adadim, servi
     result = await adadim("submit", "--dry-run", spec_file)
     assert result.exit_code == 0
     assert "it would run 2 configurations x 1 seed = 2 trials" in result.output
-    assert "{'training.lr': 0." in result.output
+    assert "  1  training.lr=0." in result.output
     assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
 
 
@@ -130,7 +135,7 @@ async def test_text_of_others_is_shown_as_it_is(adadim: Adadim, service: Running
             trial.reason = text
     history = await adadim("history", str(number))
     assert history.exit_code == 0, history.exception
-    assert text in history.output
+    assert text in one_line(history)
     assert "[x]" in history.output
     watched = await adadim("watch", str(number))
     assert watched.exit_code == 1
@@ -176,7 +181,7 @@ async def test_an_ended_sweep_is_extended(adadim: Adadim, service: Running) -> N
         (await session.get_one(Experiment, int(number))).state = "succeeded"
     result = await adadim("extend", number, "--seeds", "3")
     assert "was succeeded; it is queued now" in result.output
-    assert "extended by ada to 2 configurations x 3 seeds = 6 trials" in (await adadim("history", number)).output
+    assert "extended by ada to 2 configurations x 3 seeds = 6 trials" in one_line(await adadim("history", number))
 
 
 @pytest.mark.parametrize(
@@ -399,5 +404,5 @@ async def test_the_list_says_why_an_experiment_failed(adadim: Adadim, service: R
         experiment = await session.get_one(Experiment, 1)
         experiment.state, experiment.state_reason = "failed", reason
     listed = await adadim("list")
-    assert "failed: 2 of 2 failed trials: DataChangedError: the data changed" in " ".join(listed.output.split())
+    assert "failed: 2 of 2 failed trials: DataChangedError: the data changed" in one_line(listed)
     assert "Traceback" not in listed.output
