@@ -69,6 +69,19 @@ def serve() -> None:
 
 
 @app.command()
+def migrate() -> None:
+    """Bring the database of DATABASE_URL to this version's schema; `serve` does so too, in its own time."""
+    from service.cli.serve import migrate as run  # as in serve
+    from service.starting import ServeError
+
+    with readable_errors():
+        try:
+            run(Settings.from_environ())
+        except ServeError as error:
+            raise ClientError(str(error)) from None
+
+
+@app.command()
 def doctor(*, as_json: AsJson = False) -> None:
     """Check database, migrations, cluster, storage and clocks, and say what to do; exit code 1 if one fails."""
     from service.cli.doctor import examine  # as in serve

@@ -27,6 +27,7 @@ from service.context import Context
 from service.database.address import Address, read_address
 from service.database.check import DatabaseUnusable, check_database
 from service.database.connection import CONNECT_ERRORS, Trouble, trouble
+from service.database.engine import Database
 from service.http_limits import BoundedHead
 from service.settings import Settings
 from service.starting import CANNOT_START, ServeError, why_not
@@ -138,29 +139,52 @@ class _Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
 
+def migrate(settings: Settings) -> None:
+    """Bring the database that DATABASE_URL names to this version's schema, as `serve` does. Raises ServeError."""
+    if settings.database_url is None:
+        raise ServeError("DATABASE_URL is not set; the embedded database is migrated by `adadim serve`")
+    records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
+    asyncio.run(_migrate(settings.database_url))
+
+
+async def _migrate(url: str) -> None:
+    await _wait_for(read_address(url), claim=None)
+    database = Database(url)
+    try:
+        await database.migrate()
+    finally:
+        await database.close()
+
+
 async def _check_database(url: str, *, shared: bool) -> None:
     """One line before anything is started or written. A database that is not there yet is waited for."""
     address, claim = read_address(url), Claim(url, shared=shared)
     if address.without_effect:
         logger.warning("DATABASE_URL: without effect on this client: %s", ", ".join(address.without_effect))
-    deadline, told = time.monotonic() + _DATABASE_WAIT_S, False
     try:
-        while (found := await _trouble(address, claim)) is not None:
-            if not found.may_pass or time.monotonic() >= deadline:
-                raise ServeError(str(found))
-            if not told:
-                logger.info("waiting up to %.0f s: %s", _DATABASE_WAIT_S, found)
-                told = True
-            await asyncio.sleep(_DATABASE_PAUSE_S)
+        await _wait_for(address, claim)
     finally:
         await claim.release()
 
 
-async def _trouble(address: Address, claim: Claim) -> Trouble | None:
+async def _wait_for(address: Address, claim: Claim | None) -> None:
+    """Wait until the database can be used, and the claim, if any, is taken. Raises ServeError."""
+    deadline, told = time.monotonic() + _DATABASE_WAIT_S, False
+    while (found := await _trouble(address, claim)) is not None:
+        if not found.may_pass or time.monotonic() >= deadline:
+            raise ServeError(str(found))
+        if not told:
+            logger.info("waiting up to %.0f s: %s", _DATABASE_WAIT_S, found)
+            told = True
+        await asyncio.sleep(_DATABASE_PAUSE_S)
+
+
+async def _trouble(address: Address, claim: Claim | None) -> Trouble | None:
     """Why the database cannot be used now; None: it can be."""
     try:
         await check_database(address)
-        await claim.take()
+        if claim is not None:
+            await claim.take()
     except DatabaseUnusable as error:
         return error.trouble
     except CONNECT_ERRORS as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,6 +11,9 @@ from service_harness import until
 from service.cli import serve
 from service.cli.serve import ServeError
 from service.cluster.ports import free_ports
+from service.database.engine import Database
+from service.settings import Settings
+from tests.service.test_migrations import differences
 
 
 async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -52,3 +56,12 @@ async def test_a_database_that_refuses_is_not_waited_for(
     monkeypatch.setattr(serve, "_DATABASE_WAIT_S", 0.0)
     with pytest.raises(ServeError, match=r"no answer from the database at 127\.0\.0\.1:\d+/x"):
         await serve._check_database(f"postgresql://127.0.0.1:{free_ports(1)[0]}/x", shared=True)
+
+
+async def test_migrate_makes_the_schema_and_needs_an_address(empty_database_url: str, tmp_path: Path) -> None:
+    await asyncio.to_thread(serve.migrate, Settings(state_dir=tmp_path, database_url=empty_database_url))
+    database = Database(empty_database_url)
+    assert await differences(database) == []
+    await database.close()
+    with pytest.raises(ServeError, match="DATABASE_URL is not set"):
+        serve.migrate(Settings(state_dir=tmp_path))
