@@ -173,6 +173,7 @@ def answer(question: Question, trials: Iterable[TrialRow]) -> Answer:
             "selection": words.selection(),
             "notes": words.notes(),
             "fields": fields,
+            "not_comparable": {name: why for name in METRICS if (why := obstacle(name, varied)) is not None},
             "columns": table.columns(result),
             "configurations": [
                 c.model_copy(update={"cells": cells, "fields": values_of[c.number]}) for c, cells in rows_of_table

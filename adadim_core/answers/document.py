@@ -165,6 +165,8 @@ class Answer(_Document):
     method: Method
     fields: list[SweptField] = []
     """What the configurations differ in."""
+    not_comparable: dict[str, str] = {}
+    """Metrics whose values cannot be compared between these configurations, and why."""
     columns: list[str] = []
     """Headings of the table whose rows are the cells of the configurations."""
     configurations: Annotated[list[ConfigurationAnswer], Field(description="The leader first, then by rank.")]

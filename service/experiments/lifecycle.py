@@ -197,8 +197,7 @@ ACTIONS: Mapping[ActionName, Action] = {
 }
 """Every action, complete: each state is in exactly one of moves, already and advice."""
 
-OfferName = Literal["pause", "resume", "retry", "clone", "cancel", "delete"]
-"""What needs a word and nothing else: `extend` takes numbers."""
+OfferName = Literal["pause", "resume", "retry", "extend", "clone", "cancel", "delete"]
 
 
 @dataclass(frozen=True)
@@ -210,12 +209,15 @@ class Offer:
     """What to ask before it is done, with `{name}` for the experiment's; None: it can be undone."""
     owner_only: bool = True
     """Whether it takes the owner or an admin; else anyone who may submit."""
+    takes_numbers: bool = False
+    """Whether it has to be told how many; such an action is for sweeps."""
 
 
 OFFERS: Mapping[OfferName, Offer] = {
     "pause": Offer("Pause"),
     "resume": Offer("Resume"),
     "retry": Offer("Retry"),
+    "extend": Offer("Extend", takes_numbers=True),
     "clone": Offer("Clone", owner_only=False),
     "cancel": Offer("Cancel", "Cancel “{name}”? Its running trials stop; what they have reported stays."),
     "delete": Offer(

@@ -54,6 +54,8 @@ class ActionWords(BaseModel):
     """What to ask before it is done, with `{name}` for the experiment's; null: ask nothing."""
     owner_only: bool
     """Whether it takes the owner or an admin; else anyone who may submit."""
+    takes_numbers: bool
+    """Whether it has to be told how many seeds or configurations; such an action is for sweeps."""
 
 
 class Words(BaseModel):

@@ -43,6 +43,11 @@ def row(page: Page, trial: int) -> Locator:
     return page.locator(".trials tbody tr").filter(has=page.locator(".pick-number", has_text=str(trial)))
 
 
+def plain(value: str) -> str:
+    """A whole number without its point, as the page and its readers write it."""
+    return value.removesuffix(".0")
+
+
 def painted(plot: Locator) -> int:
     """Pixels of the curves."""
     found: int = plot.locator(".layer-data").evaluate(
@@ -240,7 +245,8 @@ def test_page_terminal_and_api_say_the_same_words_and_numbers(page: Page, lab: L
     assert answer["sentence"] in terminal.getvalue()
     for at, configuration in enumerate(answer["configurations"]):
         shown = rows.nth(at).locator("th, td:not(.plot-cell)")
-        expect(shown).to_have_text(configuration["cells"])
+        swept = [str(configuration["fields"].get(field["name"], "")) for field in answer["fields"]]
+        expect(shown).to_have_text([configuration["cells"][0], *map(plain, swept), *configuration["cells"][1:]])
         for cell in configuration["cells"]:
             assert cell in terminal.getvalue()
     expect(rows.first).to_have_attribute("data-standing", "best")

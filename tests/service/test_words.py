@@ -21,7 +21,7 @@ def test_every_state_and_action_has_its_words() -> None:
     assert EXPERIMENT_STATES.keys() == set(get_args(ExperimentState))
     assert TRIAL_STATES.keys() == set(get_args(TrialState))
     assert {state for pair in TRANSITIONS for state in pair if state} == EXPERIMENT_STATES.keys()
-    assert OFFERS.keys() == ACTIONS.keys() - {"extend"} | {"clone"}, "extend takes numbers; clone is no transition"
+    assert OFFERS.keys() == ACTIONS.keys() | {"clone"}, "clone is no transition"
 
 
 @pytest.mark.parametrize("state", get_args(ExperimentState))

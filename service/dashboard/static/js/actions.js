@@ -2,6 +2,7 @@
 
 import { actOn, cloneExperiment, deleteExperiment } from "./api.js";
 import { el, setText } from "./dom.js";
+import { ExtendForm } from "./extend.js";
 import { experimentPath } from "./router.js";
 import { actions } from "./words.js";
 
@@ -16,7 +17,11 @@ export class ActionButtons {
       button.addEventListener("click", () => this.run(action));
       return { action, button };
     });
-    this.node = el("span", { class: "actions" }, ...this.buttons.map(({ button }) => button));
+    this.extend = new ExtendForm((changed) => {
+      this.tell(changed.message, false, changed.state);
+      onExperiment(changed);
+    });
+    this.node = el("span", { class: "actions" }, ...this.buttons.map(({ button }) => button), this.extend.node);
   }
 
   update(experiment) {
@@ -24,12 +29,17 @@ export class ActionButtons {
     if (this.told !== null && experiment.state !== this.told) this.tell("", false); // it has gone on since
     for (const { action, button } of this.buttons) {
       const may = action.owner_only ? this.mayChange(experiment) : this.mayClone(experiment);
-      button.hidden = !may || !experiment.actions.includes(action.name);
+      const fits = !action.takes_numbers || ExtendForm.fits(experiment);
+      button.hidden = !may || !fits || !experiment.actions.includes(action.name);
     }
   }
 
   async run(action) {
     const { id, name } = this.experiment;
+    if (action.takes_numbers) {
+      this.extend.open(this.experiment);
+      return;
+    }
     if (action.asks && !window.confirm(action.asks.replace("{name}", () => name))) return;
     this.tell("", false);
     for (const { button } of this.buttons) button.disabled = true;

@@ -31,9 +31,16 @@ export const getAnswer = (id, signal) => request("GET", `/experiments/${id}/answ
 export const actOn = (id, action) => request("POST", `/experiments/${id}/${action}`);
 export const cloneExperiment = (id) => request("POST", `/experiments/${id}/clone`, { body: {} });
 export const deleteExperiment = (id) => request("DELETE", `/experiments/${id}?confirm=true`);
-/** @param range {by, start, end}: only the points within; null: all */
-export const getMetrics = (id, metrics, maxPoints, signal, range = null) =>
-  request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints, ...range })}`, { signal });
+/** @param trials numbers as "0-3,7", null: all; @param range {by, start, end}: only the points within; null: all */
+export const getMetrics = (id, metrics, maxPoints, trials, signal, range = null) =>
+  request("GET", `/experiments/${id}/metrics?${query({ metrics: metrics.join(","), max_points: maxPoints, trials, ...range })}`, { signal });
+/** Mean and band of every configuration. @param range {by} and perhaps start and end */
+export const getCurves = (id, metrics, points, signal, range) =>
+  request("GET", `/experiments/${id}/curves?${query({ metrics: metrics.join(","), points, ...range })}`, { signal });
+export const getImportance = (id, signal) => request("GET", `/experiments/${id}/importance`, { signal });
+export const getHistory = (id, signal) => request("GET", `/experiments/${id}/history?limit=1000`, { signal });
+/** @param more {seeds} and perhaps {trials}: how many from now on */
+export const extendExperiment = (id, more) => request("POST", `/experiments/${id}/extend`, { body: more });
 export const getLogs = (id, signal) => request("GET", `/experiments/${id}/logs`, { signal, text: true });
 export const getData = (id, signal) => request("GET", `/experiments/${id}/data`, { signal });
 export const eventsUrl = (id, after, metrics) =>

@@ -1,383 +1,283 @@
-// The page of one experiment: reads it, follows it live, and brings changes to header, plots and table in batches.
+// The page of one experiment: lays out its parts and tells each what changed, in batches. What is read and how fresh it
+// is, is the data's; what was chosen (filter, colours, axes, zoom, orders) is in the address.
 
 import { AnswerPanel } from "./answer.js";
-import { getAnswer, getExperiment, getMetrics, getTrials } from "./api.js";
-import { ChartGroup, X_AXES } from "./charts.js";
+import { ChartGroup } from "./charts.js";
+import { Colours } from "./colours.js";
+import { ColumnMenu } from "./columns.js";
+import { Controls } from "./controls.js";
 import { el } from "./dom.js";
+import { ExperimentData } from "./experiment_data.js";
+import { withTerms } from "./filter.js";
 import { FrameBatch } from "./frames.js";
 import { ExperimentHeader } from "./header.js";
-import { LiveStream } from "./live.js";
-import { isEnded, isTrialEnded, metricInfo, metricNames, chartMetrics } from "./words.js";
+import { ImportancePanel } from "./importance.js";
+import { Lines } from "./lines.js";
 import { problemNotice } from "./notice.js";
-import { dataPanel, logsPanel, specPanel } from "./panels.js";
-import { PhasePlot } from "./phase.js";
+import { dataPanel, historyPanel, logsPanel, specPanel } from "./panels.js";
+import { Parallel } from "./parallel.js";
+import { Plane } from "./plane.js";
 import { Selection } from "./selection.js";
-import { SeriesStore } from "./series.js";
 import { onThemeChange } from "./theme.js";
 import { Tooltip } from "./tooltip.js";
 import { TrialTable } from "./trials.js";
+import { ViewState } from "./viewstate.js";
+import { Visible } from "./visible.js";
+import { chartMetrics, isEnded, metricInfo, metricNames } from "./words.js";
 
 const CHOSEN_AT_FIRST = "erank_r";
-const POINTS_AT_ONCE = 24_000; // of one metric over all trials: what a screen can show
-const ANSWER_MS = 3000; // at least, between two answers while trials end
-const QUEUE_MS = 4000; // between two looks at the place in the queue
-const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
+const MOST_FIELD_COLUMNS = 6; // shown at first
+const OPEN_FROM = 12; // configurations from which parallel coordinates are unfolded at first
 
 export function mountExperiment(root, { id, session, page }) {
   const view = new ExperimentPage(root, id, session, page);
-  view.load();
+  view.data.load();
   return () => view.dispose();
 }
 
 class ExperimentPage {
   constructor(root, id, session, page) {
     Object.assign(this, { root, id, session, page });
-    this.closed = new AbortController();
-    this.store = new SeriesStore();
-    this.trials = new Map(); // number -> Trial
-    this.experiment = null;
+    this.view = new ViewState();
+    this.data = new ExperimentData(id, {
+      change: (what) => this.changed(what),
+      live: (status) => this.showLive(status),
+      failed: (problem) => this.failed(problem),
+    });
     this.tooltip = new Tooltip();
-    this.selection = new Selection(() => this.showSelection(), () => this.showFocus());
+    this.selection = new Selection(() => this.chose(), () => this.showFocus());
+    this.selection.picked = new Set(this.view.numbers("pick"));
+    this.selection.opened = new Set(this.view.numbers("open"));
+    this.colours = new Colours();
+    this.visible = new Visible(this.data);
+    this.lines = new Lines(this.data, this.selection, this.colours, this.visible);
     this.batch = new FrameBatch(() => this.render());
-    this.stream = new LiveStream(
-      id,
-      (kind, data) => this.take(kind, data),
-      (status) => this.showLive(status),
-      () => this.look(),
-    );
     this.clock = setInterval(() => this.header?.tick(), 1000);
-    this.queueClock = setInterval(() => this.watchQueue(), QUEUE_MS);
-    const { signal } = this.closed;
-    document.addEventListener("visibilitychange", () => this.lookedAt(!document.hidden), { signal });
-    onThemeChange(() => this.redraw(), signal);
+    const { signal } = this.data;
+    document.addEventListener("visibilitychange", () => this.data.lookedAt(!document.hidden), { signal });
+    onThemeChange(() => this.header && this.render(true), signal);
     page.setTitle(`Experiment ${id}`);
   }
 
   dispose() {
-    this.closed.abort();
+    this.data.dispose();
     clearInterval(this.clock);
-    clearInterval(this.queueClock);
-    clearTimeout(this.lingering);
-    clearTimeout(this.again);
-    clearTimeout(this.answering);
-    this.stream.close();
     this.batch.dispose();
     this.tooltip.dispose();
     this.group?.dispose();
-    this.phase?.dispose();
-  }
-
-  /** Read everything, then follow. Also after the page was hidden: what is there is merged, so nothing flickers. */
-  async load() {
-    const { signal } = this.closed;
-    try {
-      await this.readStates();
-      if (!this.header) this.build();
-      this.render();
-      const { seq, series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), signal);
-      this.store.merge(series);
-      this.readAnswer();
-      // States once more: what changed before `seq` would not come as an event.
-      await this.readStates();
-      this.render();
-      if (!document.hidden) this.stream.open(seq, [...this.store.metrics.keys()]);
-      if (isEnded(this.experiment.state)) this.linger();
-    } catch (problem) {
-      this.failed(problem);
-    }
-  }
-
-  /** A user's action: what had ended may run again, what is deleted will soon not be there. */
-  acted(changed) {
-    this.experiment = { ...this.experiment, ...changed };
-    this.load();
-  }
-
-  /** No event tells when others in the queue move on. */
-  watchQueue() {
-    if (this.experiment?.state === "queued" && !document.hidden) this.look();
-  }
-
-  /** Look at the experiment alone: whether it is still there, and whether we may still see it. */
-  async look() {
-    if (this.asking) return;
-    this.asking = true;
-    try {
-      const { state, waiting } = await getExperiment(this.id, this.closed.signal);
-      // Everything else comes as an event, which may be newer than this answer.
-      if (state === this.experiment.state) this.take("experiment", { waiting });
-    } catch (problem) {
-      if (problem.status === 404) this.failed(problem);
-    } finally {
-      this.asking = false;
-    }
-  }
-
-  /** Points were missed while away: read the series once more; the stream goes on meanwhile, and points merge. */
-  async reload() {
-    try {
-      const { series } = await getMetrics(this.id, [...this.store.metrics.keys()], this.resolution(), this.closed.signal);
-      this.store.merge(series);
-      await this.readStates();
-      this.answerLater();
-      this.batch.request();
-    } catch (problem) {
-      this.failed(problem);
-    }
-  }
-
-  /** The answer is the service's: nothing of it is computed here. */
-  async readAnswer() {
-    try {
-      this.answer.update(await getAnswer(this.id, this.closed.signal));
-    } catch (problem) {
-      if (problem.status === 404) this.failed(problem); // else the one shown stays until the next
-    }
-  }
-
-  answerLater() {
-    this.answering ??= setTimeout(() => {
-      this.answering = null;
-      this.readAnswer();
-    }, ANSWER_MS);
-  }
-
-  async readStates() {
-    const { signal } = this.closed;
-    const [experiment, trials] = await Promise.all([getExperiment(this.id, signal), getTrials(this.id, signal)]);
-    this.experiment = { ...this.experiment, ...experiment };
-    for (const trial of trials) this.trials.set(trial.number, trial);
+    this.plane?.dispose();
+    this.parallel?.dispose();
   }
 
   failed(problem) {
-    if (problem.name === "AbortError" || problem.status === 401) return;
     if (problem.status === 404) {
-      this.dispose(); // it was deleted: nothing more will come
+      this.dispose();
       this.page.setLive(null);
       this.root.replaceChildren(problemNotice(problem, null, true));
-    } else if (!this.header) {
-      this.root.replaceChildren(problemNotice(problem, () => this.load(), true));
-    } else {
-      this.page.setLive("lost", "reconnecting");
-      clearTimeout(this.again);
-      this.again = setTimeout(() => this.load(), 3000);
-    }
+    } else if (!this.header) this.root.replaceChildren(problemNotice(problem, () => this.data.load(), true));
+    else this.page.setLive("lost", "reconnecting");
   }
 
-  /** Points per series worth asking for: the more trials, the fewer. */
-  resolution() {
-    const points = Math.floor(POINTS_AT_ONCE / Math.max(this.trials.size, 1));
-    const limit = Math.min(1000, Math.max(200, points));
-    this.store.limit = (this.group?.zoom ? 4 : 2) * limit; // room for what zooming adds
-    return limit;
+  showLive(status) {
+    if (isEnded(this.data.experiment.state)) this.page.setLive(null);
+    else this.page.setLive(status, status === "live" ? "live" : "reconnecting");
+  }
+
+  changed(what) {
+    if (!this.data.answer) return;
+    if (!this.header) this.build();
+    if (what === "answer") this.importance.changed();
+    if (what === "points") this.batch.request();
+    else if (this.drawn) this.batch.request();
+    else this.render();
+    this.drawn = true;
   }
 
   build() {
-    const { store, selection, tooltip } = this;
-    const { metric, mode } = this.experiment;
-    const label = (number) => this.labelOf(number);
-    const score = (number) => this.trials.get(number)?.latest?.[metric];
+    const { data, selection, colours, visible, view, tooltip, lines } = this;
     const { role, name } = this.session ?? {};
     this.header = new ExperimentHeader({
       mayChange: ({ owner }) => role === "admin" || (role === "submitter" && owner === name),
       mayClone: () => role === "admin" || role === "submitter",
-      onExperiment: (changed) => this.acted(changed),
+      onExperiment: (changed) => data.acted(changed),
     });
-    // The best come first where it is settled who they are: rows that swap places under the pointer are a nuisance.
-    this.table = new TrialTable(selection, metric, mode, isEnded(this.experiment.state));
-    this.answer = new AnswerPanel();
+    const parts = { data, selection, colours, visible, view, shown: () => this.shownColumns() };
+    this.columns = new ColumnMenu((shown) => this.set({ cols: shown }));
+    this.answer = new AnswerPanel(parts);
+    this.table = new TrialTable(parts, [this.columns.node]);
+    this.importance = new ImportancePanel(this.id, data.signal);
+    const facts = () => this.facts();
+    this.group = new ChartGroup({ lines, tooltip, facts });
+    this.parallel = new Parallel({ lines, tooltip, facts, onBrush: (field, terms) => this.set({ q: withTerms(view.get("q"), field, terms) }) });
+    this.controls = new Controls(view, (changes) => this.set(changes), () => this.group.setZoom(null));
     const grid = el("div", { class: "charts" });
     this.root.replaceChildren(
       this.header.node,
       this.answer.node,
-      el("section", { "aria-label": "Curves" }, this.curvesHead(), grid),
+      el("section", { "aria-label": "Curves" }, this.controls.node, grid),
+      el("div", { class: "panels" }, this.parallel.node, this.importance.node),
       this.table.node,
-      el("div", { class: "panels" }, specPanel(this.experiment), dataPanel(this.id, this.closed.signal), logsPanel(this.id, this.closed.signal)),
+      el("div", { class: "panels" }, specPanel(data.experiment), historyPanel(this.id, data.signal), dataPanel(this.id, data.signal), logsPanel(this.id, data.signal)),
     );
+    this.buildCharts(grid);
+    this.restore();
+  }
+
+  buildCharts(grid) {
+    const { group, view } = this;
     const card = (className) => grid.appendChild(el("article", { class: `card chart ${className}` }));
-    this.group = new ChartGroup({ store, selection, tooltip, label });
-    for (const metric of chartMetrics()) this.group.add(metric, card(metric));
-    this.chosen = this.group.add(CHOSEN_AT_FIRST, card("chosen"), this.metricSelect());
-    this.phase = new PhasePlot({ host: card("phase"), group: this.group, store, selection, tooltip, label, score });
-    this.phase.setMetric(metric, mode);
-    this.group.onCursor = () => this.paintPhaseFocus();
-    this.group.onZoom = (range) => this.zoomed(range);
-    for (const name of [...chartMetrics(), CHOSEN_AT_FIRST, metric]) store.of(name);
+    const { metric } = this.data.answer;
+    for (const name of new Set([...chartMetrics(), metric])) group.add(name, card(name));
+    const chosen = metricInfo(view.get("metric")).title === view.get("metric") ? CHOSEN_AT_FIRST : view.get("metric") || CHOSEN_AT_FIRST;
+    this.select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" });
+    this.offerMetrics(chosen);
+    this.select.value = chosen;
+    this.select.addEventListener("change", () => this.choose(this.select.value));
+    this.chosen = group.add(chosen, card("chosen"), this.select);
+    this.plane = new Plane({ host: card("phase"), group, onChange: () => view.set({ plane: this.plane.zoom?.map(shortNumber), paths: this.plane.showsPaths ? 1 : "" }) });
+    group.onCursor = () => this.paintPlaneFocus();
+    group.onZoom = (range) => this.zoomed(range);
+    group.onLog = () => view.set({ log: group.charts.filter(({ isLog }) => isLog).map((chart) => chart.metric) });
   }
 
-  curvesHead() {
-    this.resetZoom = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.group.setZoom(null) }, "Reset zoom");
-    const choices = Object.entries(X_AXES).map(([name, { title }]) =>
-      el(
-        "label",
-        {},
-        el("input", { type: "radio", name: "x-axis", value: name, checked: name === "epoch", onchange: () => this.group.setAxis(name) }),
-        el("span", {}, title),
-      ),
-    );
-    return el(
-      "div",
-      { class: "section-head" },
-      el("h2", {}, "Curves"),
-      el("span", { class: "muted wide-only" }, "drag to zoom, double-click to reset"),
-      this.resetZoom,
-      el("fieldset", { class: "segments" }, el("legend", { class: "visually-hidden" }, "x axis"), ...choices),
-    );
+  /** Bring back what the address says. */
+  restore() {
+    const { view, group, data } = this;
+    if (["step", "time"].includes(view.get("x"))) group.axisName = view.get("x");
+    const zoom = view.numbers("zoom");
+    group.zoom = zoom.length === 2 ? zoom : null;
+    for (const chart of group.charts) if (view.list("log").includes(chart.metric)) chart.setLog(true);
+    if (view.get("paths")) this.plane.setPaths(true);
+    const plane = view.numbers("plane");
+    if (plane.length === 4) this.plane.setZoom(plane);
+    const panels = { parallel: this.parallel.node, importance: this.importance.node };
+    const many = data.answer.configurations.length > OPEN_FROM && data.answer.fields.length > 1;
+    const open = view.values.has("panels") ? view.list("panels") : many ? ["parallel"] : [];
+    for (const [name, node] of Object.entries(panels)) {
+      node.open = open.includes(name);
+      node.addEventListener("toggle", () => view.set({ panels: Object.keys(panels).filter((key) => panels[key].open).join(",") || "none" }));
+    }
   }
 
-  metricSelect() {
-    const select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" });
-    select.addEventListener("change", () => this.choose(select.value));
-    this.select = select;
+  /** Change what was chosen, and show it. */
+  set(changes) {
+    this.view.set(changes);
+    if ("x" in changes) this.group.setAxis(changes.x || "epoch");
+    this.render();
+  }
+
+  /** Configurations were picked or opened. */
+  chose() {
+    const { picked, opened } = this.selection;
+    this.view.set({ pick: [...picked], open: [...opened] });
+    this.render();
+  }
+
+  facts() {
+    const { experiment, answer } = this.data;
+    const ended = isEnded(experiment.state);
+    const why = experiment.state_reason ?? [...this.data.trials.values()].find(({ error }) => error)?.error;
+    return {
+      empty: ended ? `no points: ${why ?? experiment.state}` : "no points yet",
+      fileName: `${experiment.name.replace(/[^\w.-]+/g, "-")}-${experiment.id}`,
+      notComparable: (metric) => answer.not_comparable[metric] ?? "",
+    };
+  }
+
+  /** Bring every part up to date. @param recoloured whether light and dark changed */
+  render(recoloured = false) {
+    const { data, view, selection, group } = this;
+    const { experiment, answer } = data;
+    this.page.setTitle(experiment.name);
+    this.header.update(experiment, [...data.trials.values()]);
+    this.visible.update(view.get("q"));
+    this.colours.update(answer.configurations, answer.fields, view.get("color"));
+    selection.update(this.bestFirst(), this.colours.by !== "");
+    this.parallel.node.hidden = this.importance.node.hidden = answer.configurations.length < 2 || answer.fields.length === 0;
+    const seeds = Math.max(0, ...answer.configurations.map(({ trials }) => trials.length));
+    this.lines.single = view.get("show", seeds > 1 ? "mean" : "trials") === "trials";
+    this.controls.update({ data, visible: this.visible, colours: this.colours, single: this.lines.single, seeds, axis: group.axisName, zoomed: group.zoom !== null });
+    this.columns.update(this.columnsOnOffer(), this.shownColumns());
     this.offerMetrics();
-    select.value = CHOSEN_AT_FIRST;
-    return select;
+    data.need({ metrics: group.metrics, axis: group.axisName, zoom: group.zoom, ...this.lines.needs() });
+    this.answer.update(answer);
+    this.table.update(isEnded(experiment.state));
+    group.refresh();
+    this.plane.refresh();
+    this.parallel.refresh();
+    if (recoloured) for (const { plot } of [...group.charts, this.plane]) plot.redraw();
+    if (isEnded(experiment.state)) this.page.setLive(null);
   }
 
-  /** Any metric may be chosen that is known by name or was reported by a trial. */
-  offerMetrics() {
+  /** Numbers of the shown configurations: in the answer's order, those without a rank by their values. */
+  bestFirst() {
+    const { answer } = this.data;
+    const sign = answer.mode === "min" ? -1 : 1;
+    const score = (configuration) => {
+      const value = Number(this.data.valueOf(configuration, answer.metric) ?? NaN);
+      return Number.isFinite(value) ? sign * value : -Infinity;
+    };
+    const shown = answer.configurations.filter(({ number }) => this.visible.configurations.has(number));
+    const scored = shown.map((configuration) => [configuration, score(configuration)]);
+    scored.sort(([a, x], [b, y]) => (a.rank ?? Infinity) - (b.rank ?? Infinity) || (y === x ? 0 : y - x) || a.number - b.number);
+    return scored.map(([{ number }]) => number);
+  }
+
+  columnsOnOffer() {
+    const swept = this.data.answer.fields.map(({ name }) => ({ key: name, title: name }));
+    const known = new Set(swept.map(({ key }) => key));
+    const metrics = this.metricsOnOffer().filter((name) => !known.has(name));
+    return [...swept, ...metrics.map((name) => ({ key: name, title: metricInfo(name).title }))];
+  }
+
+  shownColumns() {
+    if (this.view.values.has("cols")) return this.view.list("cols");
+    const { answer } = this.data;
+    const swept = answer.fields.slice(0, MOST_FIELD_COLUMNS).map(({ name }) => name);
+    return [...new Set([...swept, ...chartMetrics(), answer.metric])];
+  }
+
+  /** Metrics that are known by name or were reported by a trial. */
+  metricsOnOffer() {
+    const reported = [...this.data.trials.values()].slice(0, 50).flatMap((trial) => Object.keys(trial.latest ?? {}));
+    return [...new Set([...metricNames(), ...reported])];
+  }
+
+  offerMetrics(more) {
     const offered = new Set([...this.select.options].map((option) => option.value));
-    const reported = [...this.trials.values()].flatMap((trial) => Object.keys(trial.latest ?? {}));
-    for (const name of new Set([...metricNames(), ...reported])) {
+    for (const name of new Set([...this.metricsOnOffer(), ...(more ? [more] : [])])) {
       if (!offered.has(name)) this.select.append(el("option", { value: name }, metricInfo(name).title));
     }
   }
 
-  /** A zoomed range is read by itself: of a long series there are more points in it than the whole shows. */
-  async zoomed(range) {
-    this.resetZoom.hidden = range === null;
-    if (range === null) {
-      this.store.thin(this.resolution());
-      return;
-    }
-    const { axisName, origin } = this.group;
-    const [start, end] = range.map((x) => x + origin);
-    const span = { by: axisName, start, end };
-    try {
-      const { series } = await getMetrics(this.id, this.group.metrics, this.resolution(), this.closed.signal, span);
-      this.store.merge(series);
-      this.batch.request();
-    } catch (problem) {
-      if (problem.status === 401 || problem.status === 404) this.failed(problem); // else the coarse curves stay
-    }
-  }
-
-  async choose(metric) {
+  choose(metric) {
     this.chosen.metric = metric;
-    this.store.of(metric);
-    this.group.refresh();
-    try {
-      const { seq, series } = await getMetrics(this.id, [metric], this.resolution(), this.closed.signal);
-      this.store.merge(series);
-      this.group.refresh();
-      if (this.group.zoom) this.zoomed(this.group.zoom);
-      // From where its points are known: of the others some come twice, which changes nothing.
-      if (this.stream.isOpen) this.stream.open(Math.min(seq, this.stream.after), [...this.store.metrics.keys()]);
-    } catch (problem) {
-      this.failed(problem);
-    }
+    this.view.set({ metric: metric === CHOSEN_AT_FIRST ? "" : metric });
+    this.render();
   }
 
-  take(kind, data) {
-    if (kind === "reset") {
-      this.reload();
-      return;
-    }
-    if (kind === "points") this.store.merge(data.series);
-    else if (kind === "trial") this.trials.set(data.number, data);
-    else if (kind === "experiment") this.experiment = { ...this.experiment, ...data };
-    if (this.changesAnswer(kind, data)) this.answerLater();
-    this.batch.request();
-  }
-
-  /** Trials that ended, and last values that came after their end. */
-  changesAnswer(kind, data) {
-    if (kind === "points") return data.series.some(({ trial }) => isTrialEnded(this.trials.get(trial)?.state));
-    return kind === "experiment" ? isEnded(data.state) : isTrialEnded(data.state);
-  }
-
-  render() {
-    const { experiment } = this;
-    this.noteLatest();
-    this.offerMetrics();
-    this.page.setTitle(experiment.name);
-    this.header.update(experiment);
-    this.showSelection();
-    this.group.refresh();
-    this.phase.refresh();
-    if (isEnded(experiment.state)) this.linger();
-    else this.stay();
-  }
-
-  /** Trials come with their last values, but less often than points do. */
-  noteLatest() {
-    for (const [metric, trials] of this.store.metrics) {
-      for (const [number, series] of trials) {
-        const trial = this.trials.get(number);
-        if (trial) trial.latest = { ...trial.latest, [metric]: series.values.at(-1) };
-      }
-    }
-  }
-
-  /** After the end the stream is closed, a little later: browsers allow few connections to one host. */
-  linger() {
-    if (this.lingering || !this.stream.isOpen) return;
-    this.page.setLive(null);
-    this.lingering = setTimeout(() => {
-      this.lingering = null;
-      this.stream.close();
-    }, LINGER_MS);
-  }
-
-  /** What had ended runs again. */
-  stay() {
-    clearTimeout(this.lingering);
-    this.lingering = null;
-  }
-
-  showSelection() {
-    const { metric, mode } = this.experiment;
-    const trials = [...this.trials.values()];
-    const before = [...this.selection.coloured].join();
-    this.selection.update(trials, metric, mode);
-    this.table.update(trials, this.experiment.spec);
-    if (before !== [...this.selection.coloured].join()) {
-      this.group.refresh();
-      this.phase.plot.paint();
-    }
+  /** A zoomed range is read by itself: of a long series there are more points in it than the whole shows. */
+  zoomed(range) {
+    this.view.set({ zoom: range?.map(shortNumber) ?? "" });
+    this.controls.showZoom(range !== null);
+    this.data.need({ zoom: range, axis: this.group.axisName });
   }
 
   showFocus() {
+    this.answer.table.showFocus();
     this.table.showFocus();
     this.group.paintFocus();
-    this.paintPhaseFocus();
+    this.paintPlaneFocus();
   }
 
-  paintPhaseFocus() {
-    if (this.phaseFrame) return;
-    this.phaseFrame = requestAnimationFrame(() => {
-      this.phaseFrame = null;
-      this.phase.paintFocus();
+  paintPlaneFocus() {
+    if (this.planeFrame) return;
+    this.planeFrame = requestAnimationFrame(() => {
+      this.planeFrame = null;
+      this.plane.paintFocus();
+      this.parallel.paintFocus();
     });
   }
-
-  showLive(status) {
-    if (isEnded(this.experiment.state)) this.page.setLive(null);
-    else this.page.setLive(status, status === "live" ? "live" : "reconnecting");
-  }
-
-  /** A hidden page gives its connection back. */
-  lookedAt(visible) {
-    if (!visible) this.stream.close();
-    else if (this.header) this.load();
-  }
-
-  redraw() {
-    this.group?.redraw();
-    this.phase?.plot.redraw();
-  }
-
-  labelOf(number) {
-    return this.trials.get(number)?.label ?? "";
-  }
 }
+
+const shortNumber = (number) => Number(number.toPrecision(5));

@@ -73,6 +73,9 @@ export function trialDetails(params) {
     .join("\n");
 }
 
+/** A value of a swept field; nothing where a configuration has none. */
+export const fieldValue = (value) => (value === undefined || value === null ? "" : paramValue(value));
+
 function paramValue(value) {
   if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(4)));
   return typeof value === "object" ? JSON.stringify(value) : String(value);

@@ -8,7 +8,8 @@ export function scaleOf(rows, numbersOf) {
   const numbers = rows.flatMap(numbersOf).filter(Number.isFinite);
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const span = high - low || 1;
-  return (value) => MARGIN + ((WIDTH - 2 * MARGIN) * (high === low ? 0.5 : (value - low) / span));
+  const scale = (value) => MARGIN + ((WIDTH - 2 * MARGIN) * (high === low ? 0.5 : (value - low) / span));
+  return Object.assign(scale, { domain: [low, high] });
 }
 
 /** @param ends [low, high] or nothing, @param zero where a line marks no difference */

@@ -1,7 +1,8 @@
 // What can be unfolded under an experiment: its spec, its data and its logs.
 
-import { getData, getLogs } from "./api.js";
-import { el, setText } from "./dom.js";
+import { getData, getHistory, getLogs } from "./api.js";
+import { el, setState, setText, stateBadge } from "./dom.js";
+import { absolute, ago } from "./format.js";
 
 const LONGEST_LOG = 400_000; // characters shown; the end matters
 
@@ -33,6 +34,33 @@ export function dataPanel(id, signal) {
     if (node.open) read();
   });
   return node;
+}
+
+/** Every change of state with when, who and why, read when it is unfolded. */
+export function historyPanel(id, signal) {
+  const list = el("ol", { class: "history" });
+
+  async function read() {
+    try {
+      const { items } = await getHistory(id, signal);
+      list.replaceChildren(...items.reverse().map(transition));
+    } catch (problem) {
+      if (problem.name !== "AbortError") list.replaceChildren(el("li", {}, problem.message));
+    }
+  }
+
+  const node = panel("History", null, list);
+  node.addEventListener("toggle", () => {
+    if (node.open) read();
+  });
+  return node;
+}
+
+function transition({ at, target, by, reason, attempt }) {
+  const badge = stateBadge();
+  setState(badge, target);
+  const time = el("time", { datetime: at, title: absolute(at) }, ago(at));
+  return el("li", {}, time, badge, el("span", {}, `by ${by}`), el("span", { class: "muted" }, [attempt ? `attempt ${attempt}` : "", reason ?? ""].filter(Boolean).join(" · ")));
 }
 
 /** The experiment's log, read when it is unfolded and on request. */

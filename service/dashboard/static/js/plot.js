@@ -14,13 +14,15 @@ export class Plot {
   /**
    * @param host element that gives the plot its size
    * @param options paintData(context), paintFocus(context), onPoint({x, y, left, top, event}), onLeave(),
-   *   onSelect(min, max) and onReset() for zooming, xUnit() -> "number" or "seconds"
+   *   onSelect([x0, x1], [y0, y1]) and onReset() for zooming, box: whether a zoom is one in y as well,
+   *   xUnit() -> "number" or "seconds"
    */
   constructor(host, options) {
     this.host = host;
     this.options = options;
     this.x = [0, 1];
     this.y = [0, 1];
+    this.isLog = false;
     this.frame = new uPlot(this.frameOptions(), [[0, 1], [0, 1]], host);
     this.data = this.addLayer("layer-data");
     this.focus = this.addLayer("layer-focus");
@@ -32,16 +34,18 @@ export class Plot {
 
   dispose() {
     this.observer.disconnect();
+    document.removeEventListener("pointerdown", this.away);
     this.frame.destroy();
   }
 
-  /** Show these ranges and paint both layers. */
-  show(x, y) {
+  /** Show these ranges and paint both layers. With `log` the y axis is logarithmic; its range is positive then. */
+  show(x, y, log = false) {
+    this.isLog = log;
     this.x = x;
-    this.y = y;
+    this.y = y.map((value) => this.scaled(value));
     this.frame.batch(() => {
       this.frame.setScale("x", { min: x[0], max: x[1] });
-      this.frame.setScale("y", { min: y[0], max: y[1] });
+      this.frame.setScale("y", { min: this.y[0], max: this.y[1] });
     });
     this.paint();
   }
@@ -55,7 +59,7 @@ export class Plot {
     this.draw(this.focus, this.options.paintFocus);
   }
 
-  /** Let the data stand back while one trial is in focus. */
+  /** Let the data stand back while one line is in focus. */
   subdue(on) {
     this.data.canvas.classList.toggle("subdued", on);
   }
@@ -66,16 +70,31 @@ export class Plot {
     this.paint();
   }
 
+  /** A value in the units of the y axis: itself or its logarithm. */
+  scaled(value) {
+    return this.isLog ? Math.log10(value) : value;
+  }
+
   left(x) {
     return ((x - this.x[0]) / (this.x[1] - this.x[0])) * this.width;
   }
 
   top(y) {
-    return (1 - (y - this.y[0]) / (this.y[1] - this.y[0])) * this.height;
+    return (1 - (this.scaled(y) - this.y[0]) / (this.y[1] - this.y[0])) * this.height;
+  }
+
+  /** The ticks in view, as [position in CSS pixels, text]. */
+  ticks() {
+    const [x, y] = this.frame.axes;
+    const told = (axis, place) => (axis._splits ?? []).map((at, k) => [place(at), axis._values[k]]);
+    return {
+      x: told(x, (at) => this.left(at)),
+      y: told(y, (at) => (1 - (at - this.y[0]) / (this.y[1] - this.y[0])) * this.height),
+    };
   }
 
   frameOptions() {
-    const { xUnit, onSelect, onReset } = this.options;
+    const { xUnit, onSelect, onReset, box } = this.options;
     const axis = (extra) => ({
       font: FONT,
       stroke: () => theme.muted,
@@ -98,13 +117,18 @@ export class Plot {
           incrs: (u, i, min, max) => (seconds() && max - min > 8 ? SECONDS : undefined) ?? decimalSteps(min, max),
           values: (u, splits) => splits.map(seconds() ? timeTick : tick),
         }),
-        axis({ size: 44, space: 30, values: (u, splits) => splits.map(tick) }),
+        axis({
+          size: 44,
+          space: 30,
+          incrs: (u, i, min, max) => (this.isLog && max - min > 2 ? [1, 2, 4, 8, 16] : decimalSteps(min, max)),
+          values: (u, splits) => splits.map((at) => tick(this.isLog ? Number((10 ** at).toPrecision(2)) : at)),
+        }),
       ],
       cursor: {
         x: false,
         y: false,
         points: { show: false },
-        drag: { x: Boolean(onSelect), y: false, setScale: false, dist: 6 },
+        drag: { x: Boolean(onSelect), y: Boolean(box), setScale: false, dist: 6 },
         bind: { dblclick: () => () => onReset?.() },
       },
       hooks: {
@@ -112,10 +136,10 @@ export class Plot {
         setSize: [() => this.data && this.measure()],
         setSelect: [
           (u) => {
-            const { left, width } = u.select;
-            if (width < 6) return;
+            const { left, width, top, height } = u.select;
+            if (width < 6 || (box && height < 6)) return;
             u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-            onSelect(u.posToVal(left, "x"), u.posToVal(left + width, "x"));
+            onSelect([u.posToVal(left, "x"), u.posToVal(left + width, "x")], [u.posToVal(top + height, "y"), u.posToVal(top, "y")]);
           },
         ],
       },
@@ -157,16 +181,21 @@ export class Plot {
     paint(context);
   }
 
+  /** A mouse shows values where it is; a tap shows them until the next tap elsewhere. */
   listen() {
     const { over } = this.frame;
-    over.addEventListener("pointermove", (event) => {
+    const tell = (event) => {
       const box = over.getBoundingClientRect();
       const left = event.clientX - box.left;
       const top = event.clientY - box.top;
       const x = this.x[0] + (left / box.width) * (this.x[1] - this.x[0]);
       this.options.onPoint({ x, left, top, event });
-    });
-    over.addEventListener("pointerleave", () => this.options.onLeave());
+    };
+    over.addEventListener("pointermove", tell);
+    over.addEventListener("pointerdown", tell);
+    over.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && this.options.onLeave());
+    this.away = (event) => event.pointerType === "touch" && !over.contains(event.target) && this.options.onLeave();
+    document.addEventListener("pointerdown", this.away);
   }
 }
 
@@ -216,6 +245,21 @@ export function fillDot(context, x, y, radius, colour) {
   context.beginPath();
   context.arc(x, y, radius, 0, 2 * Math.PI);
   context.fill();
+}
+
+/** Fill between two lines over the same points, piece by piece where both are numbers. */
+export function fillBand(context, count, left, low, high) {
+  for (let start = 0; start < count; start += 1) {
+    let end = start;
+    while (end < count && Number.isFinite(low(end)) && Number.isFinite(high(end))) end += 1;
+    if (end - start > 1) {
+      context.beginPath();
+      for (let i = start; i < end; i += 1) context.lineTo(left(i), high(i));
+      for (let i = end - 1; i >= start; i -= 1) context.lineTo(left(i), low(i));
+      context.fill();
+    }
+    start = end;
+  }
 }
 
 /** A small cross: here a curve stopped being a number. */

@@ -3,6 +3,7 @@
 /** The path under which the service is served: a proxy may put it below one of its own. */
 export const ROOT = new URL("../../", import.meta.url).pathname;
 export const experimentPath = (id) => `${ROOT}experiments/${id}`;
+export const trialPath = (id, number) => `${experimentPath(id)}/trials/${number}`;
 
 export function matchRoute(pathname) {
   if (!`${pathname}/`.startsWith(ROOT)) return { name: "unknown" };

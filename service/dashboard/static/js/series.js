@@ -68,15 +68,6 @@ export class Series {
     }
     this.version += 1;
   }
-
-  /** Index of the point nearest to x in a column, or -1 where x lies outside the series by more than `slack`. */
-  nearest(column, x, slack) {
-    const xs = this[column];
-    const end = xs.length - 1;
-    if (end < 0 || x < xs[0] - slack || x > xs[end] + slack) return -1;
-    const right = Math.min(lowerBound(xs, x), end);
-    return right > 0 && x - xs[right - 1] < xs[right] - x ? right - 1 : right;
-  }
 }
 
 export class SeriesStore {

@@ -1,6 +1,6 @@
 // Colours for the canvases, read from the style sheet so that they are written once, for light and for dark.
 
-const NAMES = ["surface", "text", "muted", "grid", "dim"];
+const NAMES = ["surface", "text", "muted", "grid", "dim", "accent"];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 export const theme = { trials: [], ramp: [] }; // ramp: [red, green, blue] of each stop

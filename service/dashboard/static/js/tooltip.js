@@ -15,18 +15,17 @@ export class Tooltip {
     this.node.remove();
   }
 
-  /** @param rows [{number, label, value, focused}]; without a number a row has no swatch */
+  /** @param rows [{label, value, colour, dash, focused}]; without a colour a row has no swatch */
   show(event, title, rows) {
     this.node.replaceChildren(
       el("div", { class: "tooltip-title" }, title),
-      ...rows.map(({ number, label, value, focused }) =>
+      ...rows.map((row) =>
         el(
           "div",
-          { class: focused ? "tooltip-row focused" : "tooltip-row" },
-          number === null ? null : swatch(number),
-          number === null ? null : el("span", { class: "tooltip-number" }, String(number)),
-          el("span", { class: "tooltip-label" }, label),
-          el("span", { class: "tooltip-value" }, value),
+          { class: row.focused ? "tooltip-row focused" : "tooltip-row" },
+          row.colour ? swatch(row) : null,
+          el("span", { class: "tooltip-label" }, row.label),
+          el("span", { class: "tooltip-value" }, row.value),
         ),
       ),
     );
