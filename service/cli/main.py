@@ -16,6 +16,7 @@ from adadim_core.version import VERSION
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
 from service.cli.files import app as files_app
+from service.cli.init import app as init_app
 from service.cli.lifecycle import app as lifecycle_app
 from service.cli.output import AsJson, console, print_json, print_queued, print_text, readable_errors
 from service.cli.reading import app as reading_app
@@ -28,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(init_app)
 app.add_typer(reading_app)
 app.add_typer(lifecycle_app)
 app.add_typer(files_app)
