@@ -19,7 +19,7 @@ import httpx
 from adadim_core.storage.address import in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore
 from service.cluster.jobs import ClusterUnavailable, RayJobs
-from service.cluster.local import running_head, trouble_of_head
+from service.cluster.local import open_to_others, running_head, trouble_of_head
 from service.database.address import read_address
 from service.database.check import DatabaseUnusable, Facts, check_database
 from service.database.connection import CONNECT_ERRORS, connect, first_line
@@ -124,6 +124,10 @@ async def _cluster(settings: Settings) -> list[Finding]:
     finally:
         await jobs.close()
     findings = [Finding("cluster", True, f"Ray {version} answers at {address}")]
+    if settings.ray_address is None and (wide := await asyncio.to_thread(open_to_others, settings.state_dir)):
+        text = f"it listens beyond loopback, guarded by its token: {', '.join(wide)}"
+        remedy = "an earlier version started it; stop `adadim serve` and start it again"
+        findings.append(Finding("cluster", False, text, remedy))
     with contextlib.suppress(httpx.HTTPError, ValueError, TypeError):
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             date = (await http.get(address)).headers["date"]

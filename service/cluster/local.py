@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,7 +25,7 @@ from adadim_core.cpus import available_cpus
 from adadim_core.interpreter import plain_programs
 from adadim_core.retrying import Backoff
 from adadim_core.storage.atomic import write_text
-from adadim_core.storage.own_folder import own_folder
+from adadim_core.storage.own_folder import SUFFIX_LENGTH, find_own_folder, own_folder
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.ports import free_ports
 from service.cluster.process import identity
@@ -38,8 +40,8 @@ _START_TIMEOUT_S = 120.0
 _CHECK_INTERVAL_S = 2.0
 _STOP_GRACE_S = 5.0
 _LONGEST_PAUSE_S = 60.0
-_LONGEST_TEMPORARY = 22
-"""Of the 107 characters of a socket's path Ray takes 62, this service 22."""
+_LONGEST_TEMPORARY = 22 - SUFFIX_LENGTH
+"""Of the 107 characters of a socket's path Ray takes 62, this service 22 and what makes a name unguessable."""
 _LONGEST_WORDS = 300
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 
@@ -65,7 +67,7 @@ class LocalRay:
         self._trouble_path = state_dir / "ray-trouble"
         # Unix socket paths are limited to about 100 characters, so not under the state directory. Ray opens its
         # folders to everyone, and its logs hold the environment of jobs: the folder above them is closed.
-        self._private_dir = _temporary_folder() / f"adadim-ray-{self._marker[:8]}"
+        self._temporary, self._private_name = _temporary_folder(), f"adadim-ray-{self._marker[:8]}"
         self._jobs = jobs
         self._num_cpus = num_cpus or available_cpus()
         self._task: asyncio.Task[None] | None = None
@@ -81,7 +83,12 @@ class LocalRay:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._jobs.close()
         await asyncio.to_thread(self._end_processes)
-        await asyncio.to_thread(shutil.rmtree, self._private_dir, ignore_errors=True)
+        if (private := self._private_dir()) is not None:
+            await asyncio.to_thread(shutil.rmtree, private, ignore_errors=True)
+
+    def _private_dir(self) -> Path | None:
+        """The folder of the head's files; None: there is none."""
+        return find_own_folder(self._temporary, self._private_name)
 
     async def _supervise(self) -> None:
         backoff = Backoff(_CHECK_INTERVAL_S, _LONGEST_PAUSE_S)
@@ -108,8 +115,9 @@ class LocalRay:
         if not _is_running(head):
             return "the local Ray head ended"
         # Jobs that start write there, and wait for ever where they cannot.
-        if not (self._private_dir / "r").is_dir():
-            return f"the files of the local Ray head in {self._private_dir} were removed"
+        private = self._private_dir()
+        if private is None or not (private / "r").is_dir():
+            return f"the files of the local Ray head in {self._temporary / self._private_name} were removed"
         return None
 
     def _tell(self, trouble: str | None) -> None:
@@ -123,7 +131,7 @@ class LocalRay:
 
     async def _take_over(self) -> _Head | None:
         """The head an earlier service left behind, if it is alive and answers."""
-        head = self._read_record()
+        head = _recorded(self._record.parent)
         if head is None or self._ended(head) is not None:
             await asyncio.to_thread(self._end_processes)
             return None
@@ -143,14 +151,14 @@ class LocalRay:
     async def _launch(self) -> _Head:
         dashboard, *others = free_ports(4)
         token = self._token()
-        own_folder(self._private_dir)
-        programs = plain_programs(self._private_dir)
+        private = own_folder(self._temporary, self._private_name)
+        programs = plain_programs(private)
         command = [
             str(programs / "python"), str(programs / "ray"), "start", "--head", "--block",
             "--node-ip-address=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={others[0]}",
             f"--dashboard-agent-listen-port={others[1]}", f"--ray-client-server-port={others[2]}",
             "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={self._num_cpus}",
-            f"--temp-dir={self._private_dir / 'r'}", "--disable-usage-stats",
+            f"--temp-dir={private / 'r'}", "--disable-usage-stats",
         ]  # fmt: skip
         environment = self._environment(programs)
         self._log_path.touch(mode=0o600)
@@ -184,10 +192,13 @@ class LocalRay:
         if not {"USER", "LOGNAME"} & environment.keys():
             # A user without a name, as containers have them, is none to Python's getpass either.
             environment["USER"] = f"uid{os.getuid()}"
-        if self._private_dir.parent != Path(tempfile.gettempdir()):  # which is too long for Python's own sockets, too
-            environment["TMPDIR"] = str(self._private_dir.parent)
+        if self._temporary != Path(tempfile.gettempdir()):  # which is too long for Python's own sockets, too
+            environment["TMPDIR"] = str(self._temporary)
         return environment | {
             _MARKER: self._marker,
+            # Asked for on any system: with it Ray replaces 127.0.0.1 by an address of the machine, and its servers
+            # listen on all addresses.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token_path.resolve()),
             # Trials save their checkpoints as they go, so there is nothing to wait for when the head is to end.
@@ -236,7 +247,7 @@ class LocalRay:
         Ray's own processes overwrite their environment with their title but stay in the session; drivers of jobs
         have sessions of their own but keep the environment.
         """
-        head = self._read_record()
+        head = _recorded(self._record.parent)
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -245,20 +256,35 @@ class LocalRay:
                     found.append(process)
         return found
 
-    def _read_record(self) -> _Head | None:
-        try:
-            return _Head(**json.loads(self._record.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-
 
 def running_head(state_dir: Path) -> tuple[str, str] | None:
     """Address and token of the local head of a state directory, if one runs."""
+    head = _recorded(state_dir)
+    return (head.address, read_secret(state_dir / "ray-token")) if head is not None and _is_running(head) else None
+
+
+def open_to_others(state_dir: Path) -> list[str]:
+    """Where the local head of a state directory listens beyond loopback; one of an earlier version may."""
+    head = _recorded(state_dir)
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if head is not None and os.getsid(process.pid) == head.pid:
+                listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+                found |= {f"{c.laddr.ip}:{c.laddr.port} ({process.name()})" for c in listening if not _loopback(c)}
+    return sorted(found)
+
+
+def _loopback(connection: Any) -> bool:
+    address = ip_address(connection.laddr.ip)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _recorded(state_dir: Path) -> _Head | None:
     try:
-        head = _Head(**json.loads((state_dir / "ray.json").read_text()))
+        return _Head(**json.loads((state_dir / "ray.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return (head.address, read_secret(state_dir / "ray-token")) if _is_running(head) else None
 
 
 def trouble_of_head(state_dir: Path) -> str | None:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import psutil
 
 from adadim_core.retrying import Backoff
-from adadim_core.storage.own_folder import NotOwnFolder, own_folder
+from adadim_core.storage.own_folder import find_own_folder, own_folder
 from service.database.initdb import make_database
 from service.database.programs import LOCALE, DatabaseNotStarted, as_user, last_words, programs
 
@@ -37,6 +37,7 @@ _LONGEST_PAUSE_S = 60.0
 _POLL_S = 0.02
 _LONGEST_SOCKET_PATH = 100
 """Linux takes 107 characters, macOS 103, with the name of the socket."""
+_TEMPORARY = Path("/tmp")  # noqa: S108 - the folder there is made sure of
 _ROOTS_USER = 61_432
 """Who the server runs as where the service is root: a number without a name, in the range that no account gets."""
 
@@ -49,7 +50,7 @@ class EmbeddedPostgres:
         self._log = self._directory / "log"
         long = len(os.fsencode(self._directory / ".s.PGSQL.5432.lock")) > _LONGEST_SOCKET_PATH
         name = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:16]
-        self._short_folder = Path("/tmp", f"adadim-pg-{name}") if long else None  # noqa: S108 - its owner is looked at
+        self._short_folder = f"adadim-pg-{name}" if long else None
         self._watch: asyncio.Task[None] | None = None
         self._starting: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
@@ -126,11 +127,14 @@ class EmbeddedPostgres:
             make_database(self._directory, user)
         return self._begin(user)
 
+    def _owner(self) -> int | None:
+        return self._directory.stat().st_uid if self._directory.is_dir() else None
+
     def _user(self) -> int | None:
         """Who the server runs as; None: as the service. Whose the directory is decides, once it holds a database."""
         if os.geteuid() != 0:
             return None
-        owner = self._directory.stat().st_uid
+        owner = self._owner()
         if owner == 0:
             os.chown(self._directory, _ROOTS_USER, _ROOTS_USER)
         return owner or _ROOTS_USER
@@ -190,9 +194,9 @@ class EmbeddedPostgres:
         if self._short_folder is None:
             return self._directory
         try:
-            return own_folder(self._short_folder, user)
-        except NotOwnFolder as error:
-            raise DatabaseNotStarted(str(error)) from error
+            return own_folder(_TEMPORARY, self._short_folder, user)
+        except OSError as error:
+            raise DatabaseNotStarted(f"PostgreSQL's socket needs a folder in {_TEMPORARY}: {error}") from error
 
     def _status(self) -> str:
         """What the server does: starting, ready, stopping; empty: it does not run."""
@@ -235,8 +239,10 @@ class EmbeddedPostgres:
             _until(lambda: self._process() is None, _STOP_S)
             process = self._process()
         if self._short_folder is not None:
-            with contextlib.suppress(OSError):  # not there, or not empty
-                self._short_folder.rmdir()
+            folder = find_own_folder(_TEMPORARY, self._short_folder, self._owner())
+            with contextlib.suppress(OSError):  # not empty
+                if folder is not None:
+                    folder.rmdir()
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -4,17 +4,20 @@ import json
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 
 import httpx
+import psutil
 import pytest
 
 from adadim.client import Client
+from service.cluster.local import open_to_others
 from tests.e2e.conftest import ServiceProcess, series, sweep, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
-def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
+def test_a_sweep_goes_from_rest_to_the_last_point_on_loopback_only(service: ServiceProcess, client: Client) -> None:
     experiment = client.submit(sweep(epochs=3))
     experiment_id = experiment["id"]
     events = []
@@ -30,6 +33,11 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
     followed: list[str] = []
     reader = threading.Thread(target=lambda: followed.extend(client.logs(experiment_id, follow=True)), daemon=True)
     reader.start()
+    listened = wait_for(
+        lambda: client.experiment(experiment_id)["trials_done"] and listening(service),
+        timeout_s=120,
+        what="a trial's end, beside which others run",
+    )
     ended = wait_for(
         lambda: (e := client.experiment(experiment_id))["state"] in ("succeeded", "failed") and e,
         timeout_s=120,
@@ -37,6 +45,10 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
     )
     assert ended["state"] == "succeeded", "".join(client.logs(experiment_id))
     assert (ended["trials_done"], ended["trial_count"]) == (4, 4)
+
+    assert {address for _, address in listened} == {"127.0.0.1"}
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listened}
+    assert open_to_others(service.state_dir) == []
 
     trials = client.trials(experiment_id)
     assert [trial["state"] for trial in trials] == ["succeeded"] * 4
@@ -75,6 +87,17 @@ def test_a_sweep_goes_from_rest_to_the_last_point(client: Client) -> None:
         lines = "".join(client.trial_logs(trial["id"])).splitlines()
         epochs = [line for line in lines if "/3 " in line]
         assert [f"epoch {k}/3 " in line for k, line in enumerate(epochs, 1)] == [True] * 3, lines
+
+
+def listening(service: ServiceProcess) -> set[tuple[str, str]]:
+    """Names of the service's processes, Ray's and those of jobs included, and the addresses they listen on."""
+    found = set()
+    for process in service.processes():
+        with suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((process.name(), connection.laddr.ip.removeprefix("::ffff:")))
+    return found
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, which CI installs")

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from service_harness import until
 
+from adadim_core.storage.own_folder import SUFFIX_LENGTH
 from service.cli.doctor import _local_ray
 from service.cluster import local, process
 from service.cluster.jobs import ClusterUnavailable, RayJobs
@@ -76,11 +77,11 @@ def test_a_head_of_another_boot_does_not_run(tmp_path, sleeper) -> None:
 def test_a_long_tmpdir_is_not_used_for_sockets(monkeypatch, tmp_path, temporary, used) -> None:
     monkeypatch.setattr("tempfile.tempdir", temporary)
     head = LocalRay(tmp_path, RayJobs(), None)
-    assert head._private_dir.parent == Path(used)
+    assert head._temporary == Path(used)
     if used != temporary:
         assert head._environment(Path("/usr/bin"))["TMPDIR"] == used
     # session_2026-11-26_14-05-15_123456_1234567/sockets/plasma_store and a zero byte
-    assert len(str(head._private_dir / "r")) + 1 + 62 < 107
+    assert len(str(head._temporary / head._private_name / "r")) + SUFFIX_LENGTH + 1 + 62 < 107
 
 
 async def test_why_a_head_does_not_start_is_told_to_those_who_wait(monkeypatch, tmp_path) -> None:
@@ -109,16 +110,34 @@ async def test_why_a_head_does_not_start_is_told_to_those_who_wait(monkeypatch, 
         await head.stop()
 
 
-async def test_a_link_in_the_place_of_its_folder_is_not_followed(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("there", ["link", "file", "nothing"])
+async def test_nobody_owns_the_folder_of_a_head_or_keeps_it_from_starting(monkeypatch, tmp_path, there) -> None:
     """Whoever made it could read the environment of jobs there."""
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
     monkeypatch.setattr(local, "_LONGEST_TEMPORARY", 4096)
-    monkeypatch.setattr(local, "plain_programs", lambda _: pytest.fail("it went on"))
     head = LocalRay(tmp_path, RayJobs(), 1)
-    head._private_dir.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="is not this user's own folder; remove it"):
+    guessed = place / head._private_name
+    if there == "link":
+        (tmp_path / "elsewhere").mkdir()
+        guessed.symlink_to(tmp_path / "elsewhere")
+    elif there == "file":
+        guessed.touch()
+    used: list[Path] = []
+
+    def programs(folder: Path) -> Path:
+        used.append(folder)
+        raise OSError("stop here")
+
+    monkeypatch.setattr(local, "plain_programs", programs)
+    with pytest.raises(OSError, match="stop here"):
         await head._launch()
+    (folder,) = used
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder == head._private_dir()
+    assert (folder == guessed) == (there == "nothing")
+    assert not any((tmp_path / "elsewhere").glob("*"))
 
 
 async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp_path, sleeper) -> None:
@@ -127,7 +146,7 @@ async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp
     monkeypatch.setattr(local, "_LONGEST_TEMPORARY", 4096)
     jobs = RayJobs()
     head = LocalRay(tmp_path, jobs, 1)
-    files = head._private_dir / "r"
+    files = tmp_path / head._private_name / "r"
     launched: list[int] = []
 
     async def launch() -> local._Head:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adadim_core.storage.address import SCHEMES, folder, in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore, StorageAway
-from adadim_core.storage.own_folder import NotOwnFolder, own_folder
+from adadim_core.storage.own_folder import own_folder
 from workers.errors import RunError
 from workers.storage.folder import PATIENCE_SECONDS, Storage
 
@@ -52,16 +52,13 @@ def open_storage(
 
 
 def _scratch() -> Path:
-    """Where this node keeps its files of object stores: this user's alone, since its name is easily guessed.
+    """Where this node keeps its files of object stores: this user's alone.
 
     Raises:
-        RunError: the folder belongs to another user, or cannot be made.
+        RunError: the folder cannot be made.
     """
-    folder = Path(tempfile.gettempdir(), f"adadim-{os.geteuid()}")
+    place = Path(tempfile.gettempdir())
     try:
-        own_folder(folder)
-    except NotOwnFolder as error:
-        raise RunError(f"{error}, or set TMPDIR to a place that is") from error
+        return own_folder(place, f"adadim-{os.geteuid()}")
     except OSError as error:
-        raise RunError(f"cannot keep files in {folder}: {error}; set TMPDIR to a place that holds them") from error
-    return folder
+        raise RunError(f"cannot keep files in {place}: {error}; set TMPDIR to a place that holds them") from error
