@@ -167,7 +167,7 @@ def _schema_trouble(
     mark = next((table for table in tables if table["name"] == "alembic_version"), None)
     home = mark["schema"] if mark is not None else server["home"]
     names = {table["name"] for table in tables if table["schema"] == home}
-    ours = mark is not None and (names >= _CORE or not mark["usable"])
+    ours = mark is not None and names >= _CORE
     if (names and not ours) or (ours and revisions and not re.fullmatch(r"\d{4}", revisions[0])):
         shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
         return Trouble(f"the database at {address.place} holds the tables of something else ({home}: {shown})", _OWN)

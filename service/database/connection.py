@@ -84,6 +84,7 @@ class Trouble:
 
 
 _CHECK = "check DATABASE_URL"
+_CA = "name its CA's file by sslrootcert=, or sslrootcert=system for the CAs that this machine trusts"
 _CODES = {
     "28P01": ("refuses the password", f"{_CHECK}: {_ENCODED}"),
     "28000": ("refuses to let us in", "check user and sslmode, and the server's pg_hba.conf"),
@@ -114,6 +115,8 @@ def trouble(error: BaseException, address: Address) -> Trouble:
             return Trouble(f"what answers at {address.place} is not PostgreSQL", _CHECK)
         remedy = "switch it on there (ssl = on), or leave sslmode out where the network is your own"
         return Trouble(f"{place} offers no TLS, which sslmode={mode} asks for", remedy)
+    if "root certificate" in words:
+        return Trouble(f"the certificate of {place} cannot be checked ({words})", _CA)
     if isinstance(error, PermissionError | asyncpg.exceptions.ClientConfigurationError) or (
         isinstance(error, OSError) and error.errno is None and not isinstance(error, ConnectionError | TimeoutError)
     ):
@@ -147,8 +150,10 @@ def _tls_trouble(error: ssl.SSLError, address: Address) -> Trouble:
         remedy = "write the host as its certificate names it"
     elif "expired" in why or "not yet valid" in why:
         remedy = "renew the server's certificate, or set this machine's clock"
+    elif address.driver.get("sslrootcert") == "system" and not address.by_certificate:
+        remedy = "name its CA's file by sslrootcert=, or add it to those that this machine trusts (SSL_CERT_FILE)"
     else:
-        remedy = "name its CA's file by sslrootcert=, or sslrootcert=system for the CAs this machine trusts"
+        remedy = _CA
         if address.by_certificate:
             remedy += " (the driver has no channel binding: channel_binding=require checks the certificate instead)"
     return Trouble(f"the certificate of {place} is refused ({why})", remedy)

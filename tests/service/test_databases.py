@@ -187,7 +187,10 @@ async def test_a_schema_of_ours_that_cannot_be_used_is_told(lab: Lab, change: st
 
 
 async def test_rights_an_encoding_and_a_pooler_that_cannot_be_used_are_told(lab: Lab) -> None:
-    await lab.admin.execute(f"ALTER DATABASE {lab.name} OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    await lab.admin.execute(MARK)  # which lab may not read
+    assert "something else (public: alembic_version)" in (await refusal(lab.url)).text
+    await lab.admin.execute(f"DROP TABLE alembic_version; ALTER DATABASE {lab.name} OWNER TO postgres")
+    await lab.admin.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     found = await refusal(lab.url)
     assert "lab may not make tables in schema public" in found.text
     await lab.admin.execute(f"REVOKE CONNECT ON DATABASE {lab.name} FROM PUBLIC")
