@@ -12,6 +12,8 @@ from typing import Any, Self
 import httpx
 from httpx_sse import SSEError, connect_sse
 
+from adadim_core import network
+
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _RECONNECT_S = 1.0
 
@@ -38,10 +40,23 @@ class Client:
     """A connection to one service. Use it as a context manager."""
 
     def __init__(self, url: str, token: str) -> None:
+        """A client of the service at `url`.
+
+        Raises:
+            ClientError: no service can be there.
+        """
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, trust_env=False
-        )
+        try:
+            if httpx.URL(self.url).scheme not in ("http", "https") or not httpx.URL(self.url).host:
+                raise ClientError(f"{url} is no address of a service: it looks like http://127.0.0.1:8080")
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=_TIMEOUT,
+                **network.options(self.url),
+            )
+        except (httpx.InvalidURL, network.ProxyUnusable) as error:
+            raise ClientError(f"{url} cannot be asked: {error}") from None
         self._words: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
@@ -265,7 +280,8 @@ class Client:
         return response
 
     def _unreachable(self, error: Exception) -> ClientError:
-        return ClientError(f"no answer from {self.url} ({error or type(error).__name__}); is `adadim serve` running?")
+        question = "" if network.is_tls(error) else "; is `adadim serve` running?"
+        return ClientError(f"no answer from {network.route(self.url)} ({network.reason(error)}){question}")
 
 
 def _error(response: httpx.Response) -> ClientError:

@@ -7,6 +7,7 @@ known.
 import re
 
 from service.cluster.claim import DatabaseInUse
+from service.cluster.jobs import ClusterUnavailable
 from service.database.check import DatabaseUnusable
 from service.database.connection import first_line
 from service.database.engine import DATABASE_ERRORS
@@ -19,7 +20,7 @@ class ServeError(Exception):
 
 
 CANNOT_START = (
-    *(ServeError, DatabaseNotStarted, DatabaseUnusable, DatabaseInUse, TracingUnavailable),
+    *(ServeError, DatabaseNotStarted, DatabaseUnusable, DatabaseInUse, ClusterUnavailable, TracingUnavailable),
     *DATABASE_ERRORS,  # among them OSError: folders, files, ports
 )
 """What the environment can do to a start. Anything else is a mistake of ours, and keeps its trace."""

@@ -13,6 +13,7 @@ from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
+from adadim_core import network
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_spec, unintended
 from adadim_core.spec.packing import unpacked
 from adadim_core.spec.report import Outcome
@@ -23,7 +24,7 @@ from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
 from workers.reporting import importing
 from workers.reporting.attempt import Attempt, shortened
-from workers.reporting.connection import ServiceAddress, described, with_own_token
+from workers.reporting.connection import ServiceAddress, with_own_token
 from workers.run import run_experiment
 from workers.storage.claim import held, set_apart, usable
 from workers.storage.folder import Storage, write_json
@@ -106,7 +107,7 @@ def _leave(outcome: Outcome, attempt: Attempt, service: ServiceAddress, storage:
     """Leave the outcome in the storage, where the service looks when an attempt has fallen silent."""
     left = Undelivered(
         outcome=Outcome(state=outcome.state, error=shortened(outcome.error)),
-        service=described(service),
+        service=network.route(service.url),
         why=attempt.unreachable or "points are left in their spools",
     )
     path = storage.undelivered(service.attempt)

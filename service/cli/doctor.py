@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import httpx
 
+from adadim_core import network
 from adadim_core.storage.address import in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore
 from service.cluster.jobs import ClusterUnavailable, RayJobs
@@ -115,8 +116,8 @@ async def _cluster(settings: Settings) -> list[Finding]:
             return [_local_ray(trouble_of_head(settings.state_dir))]
         address, token, remedy = *head, "stop `adadim serve` and start it again"
     jobs = RayJobs()
-    await jobs.connect(address, token)
     try:
+        await jobs.connect(address, token)
         async with asyncio.timeout(10):
             version = await jobs.version()
     except (ClusterUnavailable, TimeoutError) as error:
@@ -129,7 +130,7 @@ async def _cluster(settings: Settings) -> list[Finding]:
         remedy = "an earlier version started it; stop `adadim serve` and start it again"
         findings.append(Finding("cluster", False, text, remedy))
     with contextlib.suppress(httpx.HTTPError, ValueError, TypeError):
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=5, **network.options(address)) as http:
             date = (await http.get(address)).headers["date"]
         # A second's resolution, and up to a second old.
         findings.append(_skew("cluster", email.utils.parsedate_to_datetime(date).timestamp() - time.time()))
@@ -174,10 +175,10 @@ async def _service(settings: Settings) -> Finding:
     except (OSError, ValueError, KeyError):
         return Finding("service", True, "not running here; start it with `adadim serve`")
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=5, **network.options(url)) as http:
             status = (await http.get(f"{url}/readyz")).status_code
-    except httpx.HTTPError as error:
-        return Finding("service", False, f"no answer at {url} ({first_line(error) or type(error).__name__})",
+    except (httpx.HTTPError, httpx.InvalidURL, network.ProxyUnusable) as error:
+        return Finding("service", False, f"no answer at {network.route(url)} ({network.reason(error)})",
                        "start `adadim serve`; if it runs, workers on the cluster cannot reach this either")  # fmt: skip
     return Finding("service", status == 200, f"{url}/readyz answers {status}", "see its log")
 

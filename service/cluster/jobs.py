@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from adadim_core import network
 from service.telemetry import tracing
 
 MAX_ENVIRONMENT = 120 * 1024
@@ -73,15 +74,20 @@ class RayJobs:
         """Why there is no cluster, where that is known."""
 
     async def connect(self, address: str, token: str | None) -> None:
-        """Use this address from now on."""
+        """Use this address from now on. Raises ClusterUnavailable where none can be there."""
         await self.close()
         self.address = address.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.AsyncClient(base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False)
+        try:
+            options = network.options(self.address) | {"base_url": self.address, "headers": headers}
+            self._client = httpx.AsyncClient(**options, timeout=_TIMEOUT)
+        except (httpx.InvalidURL, network.ProxyUnusable) as error:
+            raise ClusterUnavailable(f"Ray at {address} cannot be asked: {error}") from None
         self._logs = httpx.AsyncClient(
-            base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False,
+            **options,
+            timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # who reads is counted elsewhere
-        )  # fmt: skip
+        )
 
     async def close(self) -> None:
         """Close connections; every call fails until the next `connect`."""
@@ -175,7 +181,7 @@ class RayJobs:
                     async for piece in found:
                         yield piece
         except httpx.HTTPError as error:
-            raise ClusterUnavailable(f"the log broke off: {error or type(error).__name__}") from None
+            raise ClusterUnavailable(f"the log broke off: {network.reason(error)}") from None
 
     async def _request(
         self, method: str, path: str, *, json: Any = None, missing_ok: bool = False
@@ -186,7 +192,8 @@ class RayJobs:
             with tracing.span(f"ray {method}", **{"url.path": path}):
                 response = await self._client.request(method, path, json=json)
         except httpx.HTTPError as error:
-            raise ClusterUnavailable(f"no answer from Ray at {self.address}: {error or type(error).__name__}") from None
+            where = network.route(str(self.address))
+            raise ClusterUnavailable(f"no answer from Ray at {where}: {network.reason(error)}") from None
         if response.status_code == 404 and missing_ok:
             return None
         if response.status_code in (401, 403):

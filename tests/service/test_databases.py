@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
-from database_fronts import PGBOUNCER, front, make_authority, pgbouncer
+from fronts import PGBOUNCER, front, make_authority, pgbouncer
 from typer.testing import CliRunner
 
 from service.cli.main import app

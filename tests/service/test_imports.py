@@ -1,6 +1,7 @@
 """Runs made without the service are brought into it: `python -m workers import`, as a process, over HTTP."""
 
 import asyncio
+import functools
 import json
 import math
 import os
@@ -8,12 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
+from fronts import front, make_authority
 from service_harness import Running
 from sqlalchemy import func, select
 
 from adadim_core.spec import parse_spec, plan_trials
 from service.database.tables import Attempt, Experiment
+from workers.errors import RunError
+from workers.reporting.importing import import_results
 from workers.storage.claim import prepare
 from workers.storage.folder import Storage
 from workers.storage.points import write_points
@@ -161,3 +166,22 @@ async def test_an_imported_sweep_with_seeds_has_the_answer_of_its_folder(service
     found = (await service.http.get("/api/v1/experiments/1/answer")).json()
     assert found == json.loads(storage.results.read_text())["answer"]
     assert [c["seeds"] for c in found["configurations"]] == [[0, 1, 2], [0, 1, 2]]
+
+
+async def test_an_import_over_tls_trusts_as_its_reports_do(
+    service: Running, results: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that could open the experiment and not report would leave it importing."""
+    (tmp_path / "ca").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    backend = int(service.url.rpartition(":")[2])
+    opener = functools.partial(asyncio.open_connection, "127.0.0.1", backend)
+    async with front(opener, authority.server("localhost")) as port:
+        url = f"https://localhost:{port}"
+        monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
+        with pytest.raises(RunError, match="unknown CA"):
+            await asyncio.to_thread(import_results, results, url, service.token)
+        assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        done = await asyncio.to_thread(import_results, results, url, service.token)
+        assert done == "imported as experiment 1: 3 trials, 903 points"

@@ -4,7 +4,6 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from worker_harness import FakeService, tiny_spec
@@ -12,7 +11,6 @@ from worker_harness import FakeService, tiny_spec
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
 from workers.__main__ import main
-from workers.reporting.connection import ServiceAddress, described
 
 
 @pytest.fixture
@@ -65,28 +63,3 @@ def test_another_version_of_the_service_fails_the_run_in_one_line(
     (outcome,) = service.outcomes()
     assert outcome["state"] == "failed"
     assert "install adadim[workers]==99.0 on every node of the cluster" in outcome["error"]
-
-
-@pytest.mark.parametrize(
-    ("url", "environment", "told"),
-    [
-        ("http://10.0.0.7:8600", {}, "http://10.0.0.7:8600"),
-        (
-            "http://10.0.0.7:8600",
-            {"http_proxy": "http://me:secret@proxy:3128"},
-            "http://10.0.0.7:8600 (through the proxy http://proxy:3128 of its environment)",
-        ),
-        ("http://10.0.0.7:8600", {"http_proxy": "http://proxy:3128", "no_proxy": "10.0.0.7"}, "http://10.0.0.7:8600"),
-        ("http://localhost:8600", {"http_proxy": "http://proxy:3128"}, "http://localhost:8600"),
-    ],
-)
-def test_a_proxy_on_the_way_is_told_without_its_password(
-    url: str, environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    address: Any = ServiceAddress(url, "1", "token")
-    assert described(address) == told

@@ -6,15 +6,14 @@ Owns the meaning of status codes. Does not retry, batch or buffer: reporter.py a
 import hashlib
 import re
 import secrets
-import urllib.request
 from dataclasses import dataclass, field, replace
 
 import httpx
 from pydantic import ValidationError
 
+from adadim_core import network
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
-from adadim_core.storage.address import shown
 from workers.errors import RunError
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
@@ -47,6 +46,10 @@ class ServiceAddress:
             raise RunError(f"{self.url} is no address of a service: {error}") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise RunError(f"{self.url} is no address of a service: it looks like http://127.0.0.1:8080")
+        try:
+            network.proxy(self.url)
+        except network.ProxyUnusable as error:
+            raise RunError(f"the service at {self.url} cannot be reached: {error}") from None
 
 
 class Superseded(Exception):  # noqa: N818 - states of the attempt, not errors
@@ -91,28 +94,13 @@ def with_own_token(address: ServiceAddress) -> ServiceAddress:
     return replace(address, token=own) if response.status_code == 204 else replace(address, spare=own)
 
 
-def described(address: ServiceAddress) -> str:
-    """Where reports go, for people: the address, and the proxy that this node's environment puts before it."""
-    url = httpx.URL(address.url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if _is_local(url) or not proxy or urllib.request.proxy_bypass(url.host):
-        return address.url
-    return f"{address.url} (through the proxy {shown(proxy)} of its environment)"
-
-
-def _is_local(url: httpx.URL) -> bool:
-    return url.host in ("127.0.0.1", "localhost", "::1")
-
-
 def _base(address: ServiceAddress) -> str:
     return f"{address.url.rstrip('/')}/api/v1/attempts/{address.attempt}"
 
 
 def _client(address: ServiceAddress) -> httpx.Client:
-    # Proxy variables are for the way out; a service on this machine is reached directly.
     headers = {"Authorization": f"Bearer {address.token}"}
-    return httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not _is_local(httpx.URL(address.url)))
+    return httpx.Client(headers=headers, timeout=_TIMEOUT, **network.options(address.url))
 
 
 class Connection:
@@ -137,7 +125,7 @@ class Connection:
         try:
             response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
         except (httpx.HTTPError, OSError) as error:  # OSError: no file descriptor left, say
-            raise Unavailable(f"{type(error).__name__}: {error}") from error
+            raise Unavailable(f"{type(error).__name__}: {network.reason(error)}") from error
         status = response.status_code
         by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")
         if by_service and status == 401 and self._spare:

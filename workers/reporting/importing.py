@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from adadim_core import network
 from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
 from workers.errors import RunError
@@ -111,9 +112,10 @@ def _open(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
             json=body,
             headers={"Authorization": f"Bearer {token}"},
             timeout=30,
+            **network.options(url),
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RunError(f"the service at {url} does not answer: {error}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, network.ProxyUnusable) as error:
+        raise RunError(f"the service at {network.route(url)} does not answer: {network.reason(error)}") from error
     if not response.is_success:
         raise RunError(f"the service does not take this import: HTTP {response.status_code}: {response.text[:1000]}")
     try:

@@ -128,6 +128,46 @@ async def front(opener: Opener, tls: ssl.SSLContext | None = None, *, postgres: 
         server.close()
 
 
+@contextlib.asynccontextmanager
+async def forward_proxy(ports: dict[str, int]) -> AsyncIterator[tuple[int, list[str]]]:
+    """An HTTP proxy that knows names no other knows: `host:port` to ports of this machine.
+
+    Yields its own port, and the request lines it gets. What it does not know it answers 502.
+    """
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            line, _, fields = head.partition("\r\n")
+            asked.append(line)
+            method, target, version = line.split(" ")
+            place, slash, path = target.removeprefix("http://").partition("/")
+            if place not in ports:
+                writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                return
+            upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", ports[place])
+            if method == "CONNECT":
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                fields = fields.replace("\r\nConnection: keep-alive", "\r\nConnection: close")
+                upstream.write(f"{method} {slash}{path} {version}\r\n{fields}".encode())
+            await asyncio.gather(_pump(reader, upstream), _pump(upstream_reader, writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # one end is gone
+        finally:
+            if upstream is not None:
+                upstream.transport.abort()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
