@@ -51,8 +51,8 @@ class OutputLog:
                 self._streams[1].write(f"the log {self._path} ends here: {error}\n")
 
     def line(self, text: str) -> None:
-        """Add a line of the log's own, with the time."""
-        self.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        """Add a line of the log's own, with the node's time and its distance from UTC."""
+        self.write(f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}  {text}\n")
 
     def close(self) -> None:
         """Give the streams back."""

@@ -10,6 +10,7 @@ from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim_core.spec import SpecError
 from adadim_core.spec.notation import load_value
+from service.cli import times
 from service.cli.output import (
     AsJson,
     ExperimentArgument,
@@ -156,9 +157,15 @@ def history(experiment: ExperimentArgument, *, as_json: AsJson = False) -> None:
             print_json(client.history(experiment))
             return
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for head in ("time (UTC)", "state", "attempt", "by", "why"):
+        steps = client.history(experiment)
+        for head in (times.headed("time", (step["at"] for step in steps)), "state", "attempt", "by", "why"):
             table.add_column(head)
-        for step in client.history(experiment):
-            at = step["at"][:19].replace("T", " ")
-            table.add_row(at, step["target"], str(step["attempt"] or "-"), step["by"], brief(step["reason"] or ""))
+        for step in steps:
+            table.add_row(
+                times.second(step["at"]),
+                step["target"],
+                str(step["attempt"] or "-"),
+                step["by"],
+                brief(step["reason"] or ""),
+            )
         console.print(table)

@@ -11,6 +11,7 @@ import typer
 from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim_core.spec.report import decode_float
+from service.cli import times
 from service.cli.output import AsJson, ExperimentArgument, brief, console, print_json, print_text, readable_errors
 from service.cli.tables import Column, fitted
 from service.cli.watch import print_answer
@@ -44,7 +45,7 @@ def list_experiments(
             Column("trials"),
             Column("best", dropped=1),
             Column("owner", shrinks_to=8, dropped=3),
-            Column("created", dropped=2),
+            Column(times.headed("created", (experiment["created_at"] for experiment in found)), dropped=2),
             Column("labels", shrinks_to=12, dropped=4),
         ]
         console.print(fitted(columns, [_row(experiment) for experiment in found], console.width))
@@ -115,7 +116,7 @@ def _row(experiment: dict[str, Any]) -> list[str]:
     failed = (experiment["trial_states"] or {}).get("failed")
     trials = f"{done}, {failed} failed" if failed else done
     labels = " ".join(f"{key}={value}" for key, value in experiment["labels"].items())
-    created = experiment["created_at"][:16].replace("T", " ")
+    created = times.minute(experiment["created_at"])
     who, state = experiment["owner"], experiment["state"]
     return [str(experiment["id"]), experiment["name"], state, trials, best, who, created, labels]
 

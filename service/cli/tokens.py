@@ -1,12 +1,13 @@
 """`adadim token`: make, list and revoke the tokens of people. Takes an admin's token."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from adadim.connection import open_client
+from service.cli import times
 from service.cli.output import AsJson, console, print_json, readable_errors
 
 app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
@@ -23,7 +24,7 @@ def create(
     """Make a token. Its value is printed this once, alone on standard output."""
     with readable_errors(), open_client() as client:
         token = client.create_token(name, role, expires_in_days=None if never_expires else days)
-    until = "until it is revoked" if token["expires_at"] is None else f"until {_day(token['expires_at'])}"
+    until = "until it is revoked" if token["expires_at"] is None else f"until {times.day(token['expires_at'])}"
     Console(stderr=True).print(
         f"Token {token['id']} for {name} ({role}), valid {until}. It is shown this once:", highlight=False, markup=False
     )
@@ -38,12 +39,14 @@ def list_tokens(*, as_json: AsJson = False) -> None:
             print_json(client.tokens())
             return
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for head in ("id", "name", "role", "created", "expires", "last used"):
+        tokens = client.tokens()
+        used_at = times.headed("last used", (token["last_used_at"] for token in tokens))
+        for head in ("id", "name", "role", "created", "expires", used_at):
             table.add_column(head)
-        for token in client.tokens():
-            expires = "never" if token["expires_at"] is None else _day(token["expires_at"])
-            used = "never" if token["last_used_at"] is None else _minute(token["last_used_at"])
-            table.add_row(str(token["id"]), token["name"], token["role"], _day(token["created_at"]), expires, used)
+        for token in tokens:
+            expires = "never" if token["expires_at"] is None else times.day(token["expires_at"])
+            used = "never" if token["last_used_at"] is None else times.minute(token["last_used_at"])
+            table.add_row(str(token["id"]), token["name"], token["role"], times.day(token["created_at"]), expires, used)
         console.print(table)
 
 
@@ -55,11 +58,3 @@ def revoke(
     with readable_errors(), open_client() as client:
         client.revoke_token(token)
     console.print(f"Token {token} is revoked.")
-
-
-def _day(time: Any) -> str:
-    return str(time)[:10]
-
-
-def _minute(time: Any) -> str:
-    return str(time)[:16].replace("T", " ")
