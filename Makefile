@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The rest first, spread over both cores, one thread each; then what starts Ray, one after the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-.PHONY: help install demo serve test test-all chaos lint clean
+.PHONY: help install demo serve docs test test-all chaos lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -25,6 +25,11 @@ demo: $(STAMP)  ## Run a sweep on real data, from REST to the dashboard
 
 serve: $(STAMP)  ## Run the service and keep it up
 	$(BIN)/adadim serve
+
+docs: $(STAMP)  ## Build the documentation's site in build/docs
+	$(BIN)/python tools/reference.py docs/reference
+	$(BIN)/zensical build --strict --config-file zensical.toml
+	@echo "open build/docs/index.html"
 
 test: $(STAMP)  ## Prove what the README promises: seven minutes on two cores
 	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slow"

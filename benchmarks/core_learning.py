@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/core_learning.py --data PATH [--minutes 20] [--out FOLDER] [--set training.lr=0.03]
 
 PATH is an image folder or archive (train/<class>/*, test/<class>/*), or the official CIFAR-10 archive. The number of
-epochs follows from the time: a few steps are timed first. Writes learning.json and learning.png.
+epochs follows from the time: a few steps are timed first. Writes learning.json and learning.png, of which
+docs/ has a copy.
 """
 
 import argparse

@@ -4,6 +4,7 @@ Decodes the files, or a sample of many, so that unreadable ones are named.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -38,10 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path", help="file or folder of the data, as in data.path")
     parser.add_argument("--dataset", choices=[name for name in dataset_names() if DATASETS[name].needs_path])
     parser.add_argument("--image-size", type=int, help="side in pixels that images are to be resized to")
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of lines")
     given = parser.parse_args(arguments)
     try:
         place = resolve(given.path)
-        return _show(given.dataset or _guess(place), place, given.image_size)
+        return _show(given.dataset or _guess(place), place, given.image_size, as_json=given.json)
     except DataError as error:
         print(error, file=sys.stderr)
         return 1
@@ -54,22 +56,25 @@ def _guess(place: Path) -> str:
     return next((name for mark, name in _MARKS.items() for there in names if there.startswith(mark)), "image_folder")
 
 
-def _show(name: str, place: Path, image_size: int | None) -> int:
+def _show(name: str, place: Path, image_size: int | None, *, as_json: bool) -> int:
     raw = read_raw(name, path=place, image_size=image_size)
     varied = raw.sizes is not None and raw.sizes.smallest != raw.sizes.largest and image_size is None
     if varied:
         raw = read_raw(name, path=place, image_size=_SIDE)
-    lines = summarize(raw, str(place)).lines()
-    print("\n".join(lines))
-    if varied:
-        print("the files have different sizes: set data.image_size")
+    summary = summarize(raw, str(place))
+    if not as_json:  # before files are decoded, which takes long
+        print("\n".join(summary.lines()))
+        if varied:
+            print("the files have different sizes: set data.image_size", flush=True)
     files, bad = _decode(raw)
-    if files:
-        print(f"files decoded: {files:,}{f', of which {len(bad):,} are bad:' if bad else ', all sound'}", flush=True)
-    for reason in bad[:_NAMED]:
-        print(f"  {reason}")
-    if len(bad) > _NAMED:
-        print(f"  and {len(bad) - _NAMED:,} more")
+    if as_json:
+        found = {"needs_image_size": varied, "files_decoded": files, "bad_files_found": bad}
+        print(json.dumps({**summary.to_json(), **found}))
+    elif files:
+        print(f"files decoded: {files:,}{f', of which {len(bad):,} are bad:' if bad else ', all sound'}")
+        print("".join(f"  {reason}\n" for reason in bad[:_NAMED]), end="")
+        if len(bad) > _NAMED:
+            print(f"  and {len(bad) - _NAMED:,} more")
     return 1 if bad else 0
 
 

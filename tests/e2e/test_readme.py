@@ -41,7 +41,7 @@ def test_commands_exist_with_their_options(words: list[str]) -> None:
 
 
 def test_the_librarys_snippet_runs(tmp_path: Path) -> None:
-    (snippet,) = blocks("python")
+    (snippet,) = [text for text in blocks("python") if "adadim_core" in text]
     done = subprocess.run(
         [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
         env={"PATH": "", "PYTHONPATH": str(ROOT)},

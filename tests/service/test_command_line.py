@@ -380,6 +380,9 @@ async def test_data_tells_what_would_be_read(tmp_path: Path, capfd: pytest.Captu
     told = capfd.readouterr()
     assert read.exit_code == 0, told.err
     assert "training images: 18 (train_images)" in told.out
+    await asyncio.to_thread(CliRunner().invoke, app, ["data", str(tmp_path / "set & more.npz"), "--json"])
+    found = json.loads(capfd.readouterr().out)
+    assert (found["train"]["images"], found["bad_files_found"]) == (18, [])
     absent = await asyncio.to_thread(CliRunner().invoke, app, ["data", str(tmp_path / "absent")])
     assert absent.exit_code == 1
     assert f"there is no {tmp_path}/absent" in capfd.readouterr().err
