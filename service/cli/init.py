@@ -54,7 +54,7 @@ def init(
             typer.echo(text, nl=False)
             return
         write_text(file, text)
-    print_text(f"{file}: {plan_summary(spec)}. Read it, then: adadim submit {file} --watch")
+    print_text(f"{file}: {plan_summary(spec)}\nRead it, then: adadim submit {file} --watch")
 
 
 def _at_a_terminal() -> bool:
