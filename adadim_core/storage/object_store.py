@@ -152,6 +152,10 @@ class ObjectStore:
         infos = self._request(look, "listing", patience)
         return {info.path[len(self._base) + 1 :]: int(info.size) for info in infos if info.is_file}
 
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key; the store copies it. Raises as `put` does."""
+        self._request(lambda: self._fs.move(self._path(key), self._path(to)), f"moving {key}", 0.0)
+
     def remove(self, key: str) -> None:
         """Remove an object if it is there. What cannot be removed stays, with a warning."""
         try:

@@ -19,7 +19,7 @@ COPY examples ./examples
 RUN /opt/adadim/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
     && /opt/adadim/bin/pip uninstall --yes --quiet setuptools pip \
     && cd /opt/adadim/lib/python3*/site-packages \
-    && rm -r pyarrow/*flight* pyarrow/include pyarrow/src numpy/f2py sqlalchemy/testing alembic/testing \
+    && rm -r pyarrow/*flight* pyarrow/include pyarrow/src numpy/f2py numpy/_core/_simd* sqlalchemy/testing alembic/testing \
     && for lib in pyarrow/libarrow_python*.so.*.*.*; do \
          ln -sf "$(basename "$lib")" "${lib%.*.*}"; ln -sf "$(basename "$lib")" "${lib%%.so.*}.so"; done \
     && find . -depth -type d -name tests -exec rm -r {} + \

@@ -24,7 +24,7 @@ from service.cluster.local import open_to_others, running_head, trouble_of_head
 from service.database.address import read_address
 from service.database.check import DatabaseUnusable, Facts, check_database
 from service.database.connection import CONNECT_ERRORS, connect, first_line
-from service.database.embedded import EmbeddedPostgres
+from service.database.embedded import borrowed
 from service.database.programs import DatabaseNotStarted
 from service.settings import Settings
 
@@ -66,7 +66,9 @@ async def _database(settings: Settings) -> list[Finding]:
         return [Finding("database", True, "none yet; `adadim serve` makes one")]
     async with contextlib.AsyncExitStack() as stack:
         try:
-            url = settings.database_url or await _embedded(settings.state_dir / "postgres", stack)
+            url = settings.database_url
+            if url is None:
+                url = await stack.enter_async_context(borrowed(settings.state_dir / "postgres"))
             address = read_address(url)
             facts = await check_database(address)
             connection = await connect(address)
@@ -85,16 +87,6 @@ async def _database(settings: Settings) -> list[Finding]:
         _migrations(facts),
         _skew("database", float(theirs) - ours),
     ]
-
-
-async def _embedded(directory: Path, stack: contextlib.AsyncExitStack) -> str:
-    """The embedded database: the one that runs, or one for as long as this takes."""
-    server = EmbeddedPostgres(directory)
-    ran = server.runs
-    url = await asyncio.to_thread(server.launch)
-    if not ran:
-        stack.push_async_callback(asyncio.to_thread, server.halt)
-    return url
 
 
 def _migrations(facts: Facts) -> Finding:

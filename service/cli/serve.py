@@ -59,7 +59,7 @@ def _serve(settings: Settings) -> None:
         asyncio.run(_check_database(settings.database_url, shared=settings.ray_address is not None))
     os.umask(0o077)  # logs, results and sockets are this user's, as the token is
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _only_service(settings.state_dir), _listen(settings) as listener:
+    with only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
         record = settings.state_dir / "service.json"
@@ -193,7 +193,7 @@ async def _trouble(address: Address, claim: Claim | None) -> Trouble | None:
 
 
 @contextlib.contextmanager
-def _only_service(state_dir: Path) -> Iterator[None]:
+def only_service(state_dir: Path) -> Iterator[None]:
     """Hold the state directory: two services would fight over its database and its cluster."""
     with (state_dir / "lock").open("w") as lock:
         try:

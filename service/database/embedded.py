@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -243,6 +243,23 @@ class EmbeddedPostgres:
             with contextlib.suppress(OSError):  # not empty
                 if folder is not None:
                     folder.rmdir()
+
+
+@contextlib.asynccontextmanager
+async def borrowed(directory: Path) -> AsyncIterator[str]:
+    """The URL of the embedded database: of the one that runs, or of one that runs for as long as the block.
+
+    Raises:
+        DatabaseNotStarted: it cannot start here.
+    """
+    server = EmbeddedPostgres(directory)
+    ran = server.runs
+    url = await asyncio.to_thread(server.launch)
+    try:
+        yield url
+    finally:
+        if not ran:
+            await asyncio.to_thread(server.halt)
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -103,9 +103,15 @@ class Database:
 
     async def migrate(self) -> None:
         """Bring the schema to the newest version. Safe when several replicas start at once."""
+        async with self.migrating() as connection:
+            await connection.run_sync(upgrade)
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction, while which nobody else changes the schema."""
         async with self._engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            await connection.run_sync(_upgrade)
+            yield connection
 
     async def ping(self, timeout_s: float = 2.0) -> None:
         """Raise if the database does not answer in time."""
@@ -134,7 +140,8 @@ def alembic_config() -> Config:
     return config
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to a revision, in the connection's transaction."""
     config = alembic_config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from service_harness import until
 
-from service.cli.serve import _only_service
+from service.cli.serve import only_service
 from service.database import embedded, initdb, programs, server_user
 from service.database.embedded import EmbeddedPostgres
 from service.database.programs import DatabaseNotStarted
@@ -363,6 +363,6 @@ def test_a_state_directory_that_cannot_be_locked_is_used_with_a_warning(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("service.cli.serve.fcntl.flock", no_locks)
-    with _only_service(tmp_path):
+    with only_service(tmp_path):
         pass
     assert "No locks available" in caplog.text
