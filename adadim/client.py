@@ -168,6 +168,16 @@ class Client:
         """End a token and its browser sessions (admins only)."""
         self._request("DELETE", f"/tokens/{token_id}")
 
+    def audit(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Who did what, newest first (admins only). Filters: by, action, experiment, since, until."""
+        params: dict[str, Any] = {name: value for name, value in asked.items() if value is not None} | {"limit": 200}
+        while True:
+            page = self._json("GET", "/audit", params=params)
+            yield from page["items"]
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
     def logs(self, experiment_id: int, *, follow: bool = False) -> Iterator[str]:
         """The log of the latest attempt, in pieces."""
         return self._text(f"/experiments/{experiment_id}/logs", follow)

@@ -12,6 +12,8 @@ from service.attempts import endpoints as attempts
 from service.attempts.dependencies import Reporting
 from service.attempts.direct import DirectReports
 from service.attempts.inbox import Inbox
+from service.audit import endpoints as audit
+from service.audit.retention import Retention
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
 from service.auth.open_requests import EndWhenRevoked, OpenRequests
@@ -84,7 +86,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
         attempts, imports, experiments, actions, trials, answers, metrics, curves, exports, streams, logs, words, auth,
-        tokens, health, dashboard,
+        tokens, audit, health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     dashboard.install(app)
@@ -118,6 +120,9 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
     merger = Merger(database, settings.keep_points_days)
     merger.start()
     stack.push_async_callback(merger.stop)
+    retention = Retention(database, settings.keep_audit_days)
+    retention.start()
+    stack.push_async_callback(retention.stop)
     if settings.ray_address is not None:
         await context.jobs.connect(settings.ray_address, settings.ray_auth_token)
     else:

@@ -131,6 +131,9 @@ class Settings(BaseModel):
             json_schema_extra=_unset("never"),
         ),
     ] = None
+    keep_audit_days: Annotated[
+        float, Field(ge=30, le=36_500, description="days after which entries of the audit go; 30 at least")
+    ] = 365.0
     log: Annotated[
         Literal["text", "json"] | None,
         Field(

@@ -15,6 +15,7 @@ from service.auth.recognised import Recognised
 from service.auth.service import Principal
 from service.context import Context, get_context
 from service.secret import hash_token
+from service.telemetry.requests import USER
 
 
 def bearer_token(request: Request) -> str | None:
@@ -63,6 +64,7 @@ async def _principal(
         if principal is None:
             raise unauthorized("bad_token", service.NOT_VALID)
         remember(hashed, principal)
+    request.scope[USER] = (principal.name, principal.token_id)
     open_requests: OpenRequests = request.app.state.open_requests
     open_requests.follow(request.scope, principal)
     return principal

@@ -11,6 +11,7 @@ from service.auth.dependencies import CurrentRecognised, Viewer, refuse_cross_si
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
 from service.secret import hash_token
+from service.telemetry.requests import USER
 
 router = APIRouter(prefix="/api/v1/session", tags=["session"], responses=PROBLEM_RESPONSES)
 
@@ -41,6 +42,7 @@ async def log_in(login: Login, request: Request, response: Response, context: Cu
         if principal is None:
             raise unauthorized("bad_token", service.NOT_VALID)
         cookie = await service.open_session(session, principal)
+    request.scope[USER] = (principal.name, principal.token_id)
     cookies.write(request, response, cookie, seconds=int(service.SESSION_LIFE.total_seconds()))
 
 

@@ -5,11 +5,12 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth import repository
+from service.database import audit
 from service.database.engine import Database
 from service.database.tables import Token
 from service.errors import NotFoundError
@@ -79,6 +80,8 @@ async def create(
     value = new_token()
     expires_at = None if life is None else datetime.now(UTC) + life
     token = await repository.add(session, name=name, role=role, token_hash=hash_token(value), expires_at=expires_at)
+    expires = None if expires_at is None else expires_at.isoformat()
+    await _audit(session, "created", token, by=by.name, with_token=by.token_id, expires_at=expires)
     logger.info("token %d (%s, %s) created by %s", token.id, name, role, by.name)
     return token, value
 
@@ -88,6 +91,7 @@ async def revoke(session: AsyncSession, token_id: int, *, by: Principal) -> None
     token = await repository.revoke(session, token_id)
     if token is None:
         raise NotFoundError.of("token", token_id)
+    await _audit(session, "revoked", token, by=by.name, with_token=by.token_id)
     logger.info("token %d (%s, %s) revoked by %s", token_id, token.name, token.role, by.name)
 
 
@@ -106,6 +110,8 @@ async def open_session(session: AsyncSession, principal: Principal) -> str:
         expires_at=expires_at,
         parent_id=principal.token_id,
     )
+    details = {"token_id": principal.token_id, "role": principal.role}
+    await audit.append(session, by=principal.name, action="session.opened", subject=principal.name, details=details)
     return token
 
 
@@ -123,9 +129,15 @@ async def ensure_admin_token(database: Database, path: Path) -> str:
         # A new database learns the token that is there; one that knows it and refuses it gets another.
         if not token or await repository.exists(session, hash_token(token)):
             token = new_token()
-        await repository.add(session, name="admin", role="admin", token_hash=hash_token(token))
+        row = await repository.add(session, name="admin", role="admin", token_hash=hash_token(token))
+        await _audit(session, "created", row, by="service")
     write_secret(path, token)
     return token
+
+
+async def _audit(session: AsyncSession, what: str, token: Token, *, by: str, **details: Any) -> None:
+    details |= {"token_id": token.id, "role": token.role}
+    await audit.append(session, by=by, action=f"token.{what}", subject=token.name, details=details)
 
 
 def _role(name: str) -> Role:

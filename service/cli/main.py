@@ -13,6 +13,7 @@ from adadim.spec_file import spec_text
 from adadim_core.spec import configuration_of, parse_spec, trial_label
 from adadim_core.spec.problems import spelt
 from adadim_core.version import VERSION
+from service.cli.audit import app as audit_app
 from service.cli.backup import app as backup_app
 from service.cli.data import app as data_app
 from service.cli.demo import demo as run_demo
@@ -37,6 +38,7 @@ app.add_typer(files_app)
 app.add_typer(data_app)
 app.add_typer(tokens_app, name="token")
 app.add_typer(backup_app)
+app.add_typer(audit_app)
 
 SpecArgument = Annotated[
     Path, typer.Argument(help="YAML or JSON file with the spec; - reads standard input.", allow_dash=True)

@@ -197,6 +197,24 @@ class Transition(Base):
     """Number of the attempt it belongs to; 0 before the first."""
 
 
+class Audit(Base):
+    """Who did what, kept when what it was done to is gone. Rows never change: the database refuses it."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_by", "by", "id"), Index("ix_audit_experiment_id", "experiment_id", "id"))
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    by: Mapped[str]
+    """A user's name, or dispatcher, worker or service."""
+    action: Mapped[str]
+    experiment_id: Mapped[int | None] = mapped_column(BigInteger)
+    """No foreign key: the experiment may be gone."""
+    subject: Mapped[str]
+    """The experiment's name, or whose token it is."""
+    details: Mapped[dict[str, Any]]
+
+
 class QueueTurn(Base):
     """When an owner last had a turn at a priority: who waits too long is let forward."""
 

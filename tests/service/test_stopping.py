@@ -233,9 +233,9 @@ async def test_points_are_deleted_before_the_experiment_is_locked_for_it(
     left: list[int] = []
     original = experiments.remove
 
-    async def remove(session: AsyncSession, number: int) -> None:
+    async def remove(session: AsyncSession, number: int, *, by: str) -> None:
         left.append((await session.scalars(select(func.count()).select_from(Segment))).one())
-        await original(session, number)
+        await original(session, number, by=by)
 
     monkeypatch.setattr(experiments, "remove", remove)
     async with dispatching(context):

@@ -17,12 +17,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 from service_harness import RAY_TOKEN, RayStandIn, Running, client, make_settings, until
-from sqlalchemy import text
+from sqlalchemy import select, text
 from test_process import Served
 
 from service.cli import doctor
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
+from service.database.tables import Token
 from service.telemetry.records import JsonFormatter, TextFormatter, bound
 
 
@@ -65,6 +66,23 @@ async def test_a_request_keeps_its_id_and_every_record_of_it_carries_the_ids(
         "info",
     )
     assert record["seconds"] > 0
+
+
+async def test_records_of_a_request_name_its_user_and_token(
+    service: Running, records: Callable[[], list[dict[str, Any]]]
+) -> None:
+    async with service.context.database.transaction() as session:
+        token_id = await session.scalar(select(Token.id).where(Token.name == "ada"))
+    for _ in range(2):  # recognised from the database, and from a moment ago
+        await service.http.get("/api/v1/experiments/4711", headers={"X-Request-ID": "hers"})
+    assert [(r["user"], r["token_id"]) for r in records() if r.get("request_id") == "hers"] == [("ada", token_id)] * 2
+    async with client(service.url, "nobody's") as http:
+        await http.get("/api/v1/experiments", headers={"X-Request-ID": "refused"})
+        await http.post("/api/v1/session", json={"token": service.token}, headers={"X-Request-ID": "signs-in"})
+    refused, signed_in = ([r for r in records() if r.get("request_id") == name][-1] for name in ("refused", "signs-in"))
+    assert "user" not in refused
+    assert signed_in["user"] == "ada"
+    assert service.token not in str(records())
 
 
 @pytest.mark.parametrize("offered", ["", "a b", "x" * 129, "{}", "a%0d%0ab"])
