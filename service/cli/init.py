@@ -31,7 +31,7 @@ def init(
     vary: Annotated[Vary | None, typer.Option(help="What the sweep varies.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=50, help="Seeds of every configuration.")] = None,
     size: Annotated[Size | None, typer.Option(help="Network: for a CPU, or as in the paper.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 20 of a small network, else 100.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: what suits the network.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: what is not given has its default.")] = False,
 ) -> None:
     """Write a commented spec to start from; asks for what no option says, if there is a terminal."""

@@ -29,7 +29,7 @@ _ROWS = 20
 """Trials shown where the output has no height of its own."""
 _FRAME = 6
 """Lines of a terminal beside those of trials: header, description, headings, the rest in a line, reason, prompt."""
-_LABEL = 12
+_LABEL = 18
 
 
 def watch(client: Client, experiment_id: int, console: Console, *, as_json: bool = False) -> dict[str, Any]:
@@ -93,8 +93,13 @@ class _View:
         if self._following.has_ended():
             return
         yield self._state()
+        told: dict[int, str] = {}
         for change in self._following.changes():
-            yield from (self._line(number, width) for number in change.trials)
+            for number in change.trials:
+                line = self._line(number, width)
+                if line != told.get(number):
+                    told[number] = line
+                    yield line
             if change.experiment:
                 yield self._state()
 
@@ -181,18 +186,19 @@ class _View:
         trial = self._following.trials[number]
         running = trial["state"] == "running"
         epoch = self._following.epochs.get(number, 0) if running else trial["epoch"]
-        before, after = f"trial {number} (", f")  {trial['state']}  epoch {_epochs(epoch, trial)}"
+        before, after = f"trial {number} (", f")  {trial['state']}  {_epochs(epoch, trial)}"
         if why := _why(trial):
             after += f"  {why}"
         label = str(trial["label"])
         room = width - cell_len(before) - cell_len(after) - min(cell_len(label), _LABEL)
         kept = set()
-        for name in sorted(self._metrics, key=self._importance.__getitem__):
+        measured = [name for name in self._metrics if name in trial["latest"]]
+        for name in sorted(measured, key=self._importance.__getitem__):
             room -= cell_len(self._part(trial, name))
             if room < 0:
                 break
             kept.add(name)
-        after += "".join(self._part(trial, name) for name in self._metrics if name in kept)
+        after += "".join(self._part(trial, name) for name in measured if name in kept)
         line = before + _cut(label, max(width - cell_len(before) - cell_len(after), _LABEL)) + after
         return _cut(line, width)
 

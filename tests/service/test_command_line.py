@@ -318,8 +318,8 @@ async def test_a_line_tells_an_epoch_with_the_h_r_measured_in_it(adadim: Adadim,
     async with asyncio.timeout(60):
         result = await watching
     lines = [line for line in result.output.splitlines() if line.startswith("trial 0 ")]
-    assert any("running  epoch 1/2  H(R) 2.000" in line for line in lines), result.output
-    assert not any("epoch 1/2  H(R) 1.000" in line or "H(R) 9.000" in line for line in lines), result.output
+    assert any("running  1/2  H(R) 2.000" in line for line in lines), result.output
+    assert not any("1/2  H(R) 1.000" in line or "H(R) 9.000" in line for line in lines), result.output
 
 
 @pytest.mark.parametrize(

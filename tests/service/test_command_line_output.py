@@ -146,7 +146,7 @@ async def test_a_piped_watch_ends_each_trial_with_its_last_values(adadim: Adadim
     async with asyncio.timeout(60):
         result = await watching
     told = [line for line in result.output.splitlines() if line.startswith("trial 0 ")]
-    assert "succeeded  epoch 2/2" in told[-1], result.output
+    assert "succeeded  2/2" in told[-1], result.output
     assert "H(R) 2.969" in told[-1], result.output
 
 
