@@ -5,7 +5,8 @@ import { rangeOfDots } from "./ranges.js";
 import { metricInfo } from "./words.js";
 
 const MOST_FIELDS = 8;
-const LOG_FROM = 30;
+const LOG_FROM = 30; // ratio of the largest to the smallest number
+const EDGE = 0.02; // of an axis: a stroke that ends so near its end has no bound there
 
 /** Axes of an experiment: fields as they are swept, then the metric and what explains it. */
 export function axesOf(data) {
@@ -51,11 +52,11 @@ function numericAxis(axis, present) {
 export function termsBetween(axis, from, to, termValue) {
   const [low, high] = from < to ? [from, to] : [to, from];
   if (axis.kinds) {
-    const chosen = axis.kinds.filter((kind) => axis.share(kind) >= low - 0.02 && axis.share(kind) <= high + 0.02);
+    const chosen = axis.kinds.filter((kind) => axis.share(kind) >= low - EDGE && axis.share(kind) <= high + EDGE);
     return chosen.length ? [`${axis.name}=${chosen.map(termValue).join(",")}`] : [];
   }
   const number = (at) => String(Number(axis.valueAt(at).toPrecision(4)));
-  return [...(low > 0 ? [`${axis.name}>=${number(low)}`] : []), ...(high < 1 ? [`${axis.name}<=${number(high)}`] : [])];
+  return [...(low > EDGE ? [`${axis.name}>=${number(low)}`] : []), ...(high < 1 - EDGE ? [`${axis.name}<=${number(high)}`] : [])];
 }
 
 /** Where a filter's terms hold on an axis, as [low, high] from 0 to 1; null: it says nothing of it. */
@@ -66,7 +67,7 @@ export function brushOf(axis, terms) {
   for (const { operator, values } of own) {
     if (axis.kinds || operator === "=") {
       const shares = (axis.kinds ?? values.map(Number)).filter((one) => values.includes(String(one))).map((one) => axis.share(one));
-      if (operator === "=" && shares.length) [low, high] = [Math.min(...shares) - 0.02, Math.max(...shares) + 0.02];
+      if (operator === "=" && shares.length) [low, high] = [Math.min(...shares) - EDGE, Math.max(...shares) + EDGE];
     } else if (operator.startsWith(">")) low = Math.max(low, axis.share(Number(values[0])));
     else if (operator.startsWith("<")) high = Math.min(high, axis.share(Number(values[0])));
   }
