@@ -55,6 +55,8 @@ def band(courses: Sequence[Course], where: Floats) -> Band | None:
     Returns:
         The band from the first to the last position that a trial reaches; None if none does.
     """
+    if len(courses) == 1:
+        return _alone(courses[0], where)
     values = np.full((len(courses), len(where)), np.nan)
     there = np.zeros(values.shape, bool)
     for row, course in enumerate(courses):
@@ -70,7 +72,19 @@ def band(courses: Sequence[Course], where: Floats) -> Band | None:
         mean = values.sum(axis=0) / n
         squares = np.where(there, values - mean, 0.0) ** 2
         error = np.sqrt(squares.sum(axis=0) / (n - 1) / n)
-        half = np.array([quantile(ALPHA, k - 1) if k > 1 else np.nan for k in n.tolist()]) * error
+        factors = np.array([quantile(ALPHA, k - 1) if k > 1 else np.nan for k in range(len(courses) + 1)])
+        half = factors[n] * error
     mean[~np.isfinite(mean)] = np.nan
     half[~np.isfinite(half)] = np.nan
     return Band(span.start, n, mean, mean - half, mean + half)
+
+
+def _alone(course: Course, where: Floats) -> Band | None:
+    """The band of a single trial, which a sweep may have thousands of: its values."""
+    first, last = np.searchsorted(where, course.at[0]), np.searchsorted(where, course.at[-1], side="right")
+    if first == last:
+        return None
+    mean = np.interp(where[first:last], course.at, course.values)
+    mean[~np.isfinite(mean)] = np.nan
+    unknown = np.full(len(mean), np.nan)
+    return Band(int(first), np.ones(len(mean), int), mean, unknown, unknown)

@@ -49,7 +49,7 @@ def curves_json(
             found_band = band(of_one, where)
             if found_band is None:
                 continue
-            several = bool((found_band.n > 1).any())
+            several = len(of_one) > 1 and bool((found_band.n > 1).any())
             curves.append(
                 {
                     "metric": metric,
@@ -78,6 +78,8 @@ def _course(at: np.ndarray, values: np.ndarray, by: Axis) -> Course:
     at = at.astype(float)
     if by == "time":
         at = np.maximum.accumulate(at - at[0])  # a clock may have been set back
+    if (at[1:] > at[:-1]).all():
+        return Course(at, values)
     order = np.argsort(at, kind="stable")
     at, values = at[order], values[order]
     last = np.append(np.diff(at) > 0, True)  # of several points at one position, as after a new attempt

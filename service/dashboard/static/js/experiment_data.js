@@ -132,15 +132,15 @@ export class ExperimentData {
     if ((this.needs.curves && curves) || (all && !reads.length)) {
       reads.push(getCurves(this.id, metrics, this.curveResolution(), this.signal, { by: axis, ...(range ?? {}) }));
     }
-    const found = await Promise.all(reads);
-    for (const answer of found) {
+    const show = (answer) => {
       if (answer.series) this.series.merge(answer.series);
       // Of two axes asked for in turn only the last one counts.
       else if (axis === this.needs.axis && String(zoom) === String(this.needs.zoom)) this.curves.take(answer, axis);
-    }
-    this.noteLatest();
-    this.on.change("points");
-    return Math.min(...found.map(({ seq }) => seq));
+      this.noteLatest();
+      this.on.change("points");
+      return answer.seq;
+    };
+    return Math.min(...(await Promise.all(reads.map(async (read) => show(await read)))));
   }
 
   /** Wanted trials of which points of a wanted metric have not been read. */

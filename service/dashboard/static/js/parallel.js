@@ -35,7 +35,7 @@ export class Parallel {
     this.box.addEventListener("pointerdown", (event) => this.press(event));
     this.box.addEventListener("pointermove", (event) => this.move(event));
     this.box.addEventListener("pointerup", (event) => this.release(event));
-    this.box.addEventListener("pointerleave", () => this.leave());
+    this.box.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && this.leave());
   }
 
   layer() {

@@ -194,7 +194,7 @@ export class Plot {
     over.addEventListener("pointermove", tell);
     over.addEventListener("pointerdown", tell);
     over.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && this.options.onLeave());
-    this.away = (event) => event.pointerType === "touch" && !over.contains(event.target) && this.options.onLeave();
+    this.away = (event) => event.pointerType === "touch" && !event.target.closest(".chart-plot") && this.options.onLeave();
     document.addEventListener("pointerdown", this.away);
   }
 }
