@@ -6,7 +6,7 @@ import { saveMenu } from "./chart_files.js";
 import { el, setAttribute, setText } from "./dom.js";
 import { metricValue, parseFloatJson } from "./format.js";
 import { Plot, fillDot, padded, strokeLine } from "./plot.js";
-import { rangeOfDots, robustRange } from "./ranges.js";
+import { rangeOfDots } from "./ranges.js";
 import { lowerBound } from "./series.js";
 import { theme } from "./theme.js";
 import { metricInfo } from "./words.js";
@@ -88,8 +88,7 @@ export class Plane {
     const { picked } = this.lines.selection;
     const dots = rangeOfDots(this.ends.map((end) => end[at]));
     const chosen = this.ends.filter(({ configuration }) => picked.has(configuration)).map((end) => end[at]);
-    const tracks = this.shownTracks().map((track) => extentOf(track[at])).filter(({ low, high }) => low <= high);
-    const paths = robustRange(tracks);
+    const paths = rangeOfDots(this.shownTracks().flatMap((track) => track[at]));
     const low = Math.min(dots.low, paths.low, ...chosen);
     const high = Math.max(dots.high, paths.high, ...chosen);
     const inside = this.ends.filter((end) => end.coloured && end[interval] && end[at] >= low && end[at] <= high).map((end) => end[interval]);
@@ -295,11 +294,6 @@ function endOf(configuration, track) {
     if (Number.isFinite(x) && Number.isFinite(y)) return { configuration: configuration.number, x, y, xs: null, ys: null, settled: false };
   }
   return null;
-}
-
-function extentOf(values) {
-  const numbers = values.filter(Number.isFinite);
-  return { low: Math.min(...numbers), high: Math.max(...numbers), picked: false };
 }
 
 function withInterval(mean, interval, metric) {
