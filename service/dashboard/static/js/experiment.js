@@ -177,8 +177,9 @@ class ExperimentPage {
     const { experiment, answer } = this.data;
     const ended = isEnded(experiment.state);
     const why = experiment.state_reason ?? [...this.data.trials.values()].find(({ error }) => error)?.error;
+    const none = this.data.hasRead ? "no points yet" : "loading…";
     return {
-      empty: ended ? `no points: ${why ?? experiment.state}` : "no points yet",
+      empty: ended && this.data.hasRead ? `no points: ${why ?? experiment.state}` : none,
       fileName: `${experiment.name.replace(/[^\w.-]+/g, "-")}-${experiment.id}`,
       notComparable: (metric) => answer.not_comparable[metric] ?? "",
     };

@@ -26,6 +26,7 @@ export class ExperimentData {
     this.series = new SeriesStore();
     this.curves = new CurveStore();
     this.needs = { metrics: [], axis: "epoch", zoom: null, trials: new Set(), curves: false };
+    this.hasRead = false; // whether what there is of points has been read once
     this.loaded = new Map(); // metric -> trials whose points are here and are kept up to date
     this.stream = new LiveStream(id, (kind, data) => this.take(kind, data), (status) => on.live(status), () => this.look());
     this.lookClock = setInterval(() => this.watchQueue(), LOOK_MS);
@@ -140,7 +141,10 @@ export class ExperimentData {
       this.on.change("points");
       return answer.seq;
     };
-    return Math.min(...(await Promise.all(reads.map(async (read) => show(await read)))));
+    const seqs = await Promise.all(reads.map(async (read) => show(await read)));
+    this.hasRead = true;
+    this.on.change("points");
+    return Math.min(...seqs);
   }
 
   /** Wanted trials of which points of a wanted metric have not been read. */
