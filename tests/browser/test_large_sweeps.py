@@ -1,4 +1,4 @@
-"""A page of hundreds of trials stays light: few nodes, few bytes, no long task. Costs are processor time of the browser."""
+"""A page of hundreds of trials stays light: few nodes, few bytes, no long task by the browser's processor time."""
 
 import gzip
 import json
@@ -86,6 +86,19 @@ def test_five_hundred_trials_are_light(page: Page, lab: Lab, browser: Browser, l
     assert page.evaluate("document.querySelectorAll('*').length") < 3000
     assert sum(received.values()) < 2_000_000
     assert longest_task_ms(trace) < 200
+
+
+def test_the_importance_of_fields_has_intervals(page: Page, lab: Lab, large: int) -> None:
+    page.goto(f"{lab.client.url}/experiments/{large}?panels=importance")
+    expect(page.locator(".importance-sentence")).to_contain_text(f"order of {TRIALS} configurations")
+    rows = page.locator(".importance tbody tr")
+    answer = page.request.get(f"{lab.client.url}/api/v1/experiments/{large}/importance").json()
+    assert {field["field"] for field in answer["fields"]} == {"weighting", "lr", "alpha"}
+    for k, field in enumerate(answer["fields"]):
+        expect(rows.nth(k)).to_contain_text(field["field"])
+        refused = field["share"] is None  # alpha has one value
+        expect(rows.nth(k)).to_contain_text(field["refused"] if refused else f"{round(100 * field['share'])} %")
+        expect(rows.nth(k).locator("svg.intervals")).to_have_count(0 if refused else 1)
 
 
 def test_the_whole_page_weighs_less_than_700_kilobytes_compressed() -> None:
