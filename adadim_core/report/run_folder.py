@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ class NoRunError(Exception):
     """The folder holds no results of a run. The text is for people."""
 
 
-def material_of_run(folder: Path) -> Material:
-    """What `python -m workers` left in a folder: its table, its spec and all its points.
+def material_of_run(folder: Path, metrics: Sequence[str] | None = None) -> Material:
+    """What `python -m workers` left in a folder: its table, its spec and its points.
+
+    Args:
+        folder: of the run.
+        metrics: those whose curves are wanted; None: those that a report draws.
 
     Raises:
         NoRunError: there are no results, or they cannot be read.
@@ -44,7 +49,7 @@ def material_of_run(folder: Path) -> Material:
         name=str(results.get("name", folder.name)),
         spec=spec,
         answer=found,
-        curves=_curves(folder / layout.PARQUET, wanted_metrics(found)),
+        curves=_curves(folder / layout.PARQUET, list(metrics or wanted_metrics(found))),
         source=f"results of the run in {folder.name}",
         versions=results.get("environment") or {},
     )

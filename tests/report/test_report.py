@@ -170,6 +170,7 @@ def test_a_runs_folder_gives_the_same_report(material: Material, folder: Path, t
     parquet.write_table(pa.Table.from_pylist(points), run / "points.parquet")
     read = material_of_run(run)
     assert (read.answer, read.curves, read.versions) == (material.answer, material.curves, {"a": "1"})
+    assert material_of_run(run, ["h_r"]).curves == {"h_r": material.curves["h_r"]}
     write_report(read, tmp_path / "report")
     assert (tmp_path / "report" / "configurations.csv").read_text() == (folder / "configurations.csv").read_text()
 
