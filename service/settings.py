@@ -90,6 +90,14 @@ class Settings(BaseModel):
             alias="RAY_AUTH_TOKEN", repr=False, description="token of that cluster", json_schema_extra=_unset("none")
         ),
     ] = None
+    job_key: Annotated[
+        str | None,
+        Field(
+            repr=False,
+            description="secret by which jobs show that they are the cluster's, on its nodes under the same name",
+            json_schema_extra=_unset("`RAY_AUTH_TOKEN`"),
+        ),
+    ] = None
     ray_num_cpus: Annotated[
         int | None,
         Field(

@@ -24,12 +24,14 @@ from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
 from workers.reporting import importing
 from workers.reporting.attempt import Attempt, shortened
-from workers.reporting.connection import ServiceAddress, with_own_token
+from workers.reporting.connection import NotTaken, ServiceAddress, with_own_token
 from workers.run import run_experiment
 from workers.storage.claim import held, set_apart, usable
 from workers.storage.folder import Storage, write_json
 from workers.storage.opening import open_storage
 
+MAY_NOT_REPORT = 77
+"""EX_NOPERM of sysexits.h: the exit code where the service does not take this process for the attempt's job."""
 _EXIT_CODES = {"succeeded": 0, "failed": 1, "interrupted": 143}
 
 # Ray follows a job's SIGTERM with SIGKILL after 3 s (RAY_JOB_STOP_WAIT_TIME_S in the job's environment extends it).
@@ -52,13 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
         return importing.main(arguments[1:])
     options = _parser().parse_args(arguments)
     _log_to_stderr()
+    interruption = Interruption()
+    interruption.install()  # it raises within `raising` only
     try:
         service = _service_address()
     except RunError as error:
         return _end(Outcome(state="failed", error=str(error)))
-    interruption = Interruption()
-    interruption.install()  # it raises within `raising` only: a token is exchanged or not, nothing may come between
-    service = with_own_token(service) if service is not None else None
+    except NotTaken as error:
+        _end(Outcome(state="failed", error=str(error)))
+        return MAY_NOT_REPORT
     attempt = Attempt(service, on_stop=interruption.request)
     storage: Storage | None = None
     log: Path | None = None
@@ -182,15 +186,15 @@ def _folders(source: str) -> list[Path]:
 
 
 def _service_address() -> ServiceAddress | None:
-    names = ("ADADIM_SERVICE_URL", "ADADIM_ATTEMPT_ID", "ADADIM_ATTEMPT_TOKEN")
+    names = ("ADADIM_SERVICE_URL", "ADADIM_ATTEMPT_ID", "ADADIM_ATTEMPT_CODE")
     values = [os.environ.get(name) for name in names]
     if not any(values):
         return None
     missing = [name for name, value in zip(names, values, strict=True) if not value]
     if missing:
         raise RunError(f"{', '.join(missing)} not set: reporting to a service takes {', '.join(names)}")
-    url, attempt, token = values
-    return ServiceAddress(url=url or "", attempt=attempt or "", token=token or "")
+    url, attempt, code = (value or "" for value in values)
+    return with_own_token(url, attempt, code)
 
 
 def _check_version() -> None:

@@ -77,11 +77,24 @@ async def authenticated_attempt(
         async with context.database.transaction() as session:
             token_hash = await service.authenticate(session, attempt_id, token)
             owner = await repository.owner(session, attempt_id)
-        # An attempt changes its token once, before it reports; a report's is compared again at the fence.
+        # A report's token is compared again at the fence.
         if len(reporting.tokens) >= _MAX_KNOWN_TOKENS:
             reporting.tokens.clear()
         reporting.tokens[attempt_id] = KnownToken(token_hash, owner)
     return attempt_id
 
 
+async def job_of_attempt(
+    attempt_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, context: CurrentContext
+) -> int:
+    """The attempt whose job's code the request carries."""
+    code = bearer_token(request)
+    if code is not None and (wait := context.request_rates.take(hash_token(code))):
+        raise too_many(wait, context.request_rates.rate, "attempt's")
+    async with context.database.transaction() as session:
+        await service.authenticate_job(session, attempt_id, code)
+    return attempt_id
+
+
 AuthenticatedAttempt = Annotated[int, Depends(authenticated_attempt)]
+JobOfAttempt = Annotated[int, Depends(job_of_attempt)]

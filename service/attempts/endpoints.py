@@ -1,4 +1,4 @@
-"""HTTP: the workers' reports. The only route a worker needs, and the only one its token opens."""
+"""HTTP: the workers' reports, and how a job's driver comes by the right to send them. Its token opens nothing else."""
 
 import asyncio
 from dataclasses import replace
@@ -13,7 +13,7 @@ from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report
 from service.attempts import repository, service
 from service.attempts.body import UnsupportedTypeError, is_binary
-from service.attempts.dependencies import AuthenticatedAttempt, CurrentReporting
+from service.attempts.dependencies import AuthenticatedAttempt, CurrentReporting, JobOfAttempt
 from service.attempts.room import Place
 from service.auth.dependencies import bearer_token
 from service.context import CurrentContext
@@ -28,24 +28,25 @@ _BODY_S = 60.0
 """A body must have arrived within this: room is kept for it."""
 
 
-class TokenExchange(BaseModel):
-    """A token the worker made, by its hash: the token itself arrives with the first report."""
+class TakeOver(BaseModel):
+    """A token that a job's driver made, by its digest: the token itself arrives with the first report."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    proof: Annotated[
+        str | None,
+        Field(pattern=r"^[0-9a-f]{64}$", description="That the cluster's token is known: spec/attempt_proof.py."),
+    ] = None
 
 
 @router.put("/{attempt_id}/token", status_code=204)
-async def exchange_token(
-    attempt_id: AuthenticatedAttempt,
-    exchange: TokenExchange,
-    request: Request,
-    context: CurrentContext,
-    reporting: CurrentReporting,
-) -> None:
-    """Void the token the job was started with for the worker's own. A worker's first request."""
+async def take_over(attempt_id: JobOfAttempt, wanted: TakeOver, request: Request, context: CurrentContext) -> None:
+    """Bind the attempt to the driver's own token. Its first request, with the code that the job was started with."""
+    claim = service.Claim(attempt_id, bearer_token(request) or "", wanted.sha256, wanted.proof)
+    key = context.settings.job_key or context.jobs.token
     async with context.database.transaction() as session:
-        await service.replace_token(session, attempt_id, bearer_token(request), bytes.fromhex(exchange.sha256))
-    reporting.tokens.pop(attempt_id, None)
+        refused = await service.take_over(session, claim, key)
+    if refused is not None:
+        raise refused
 
 
 def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:

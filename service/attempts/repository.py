@@ -10,10 +10,22 @@ from service.database.tables import Attempt, Experiment
 
 
 async def add(
-    session: AsyncSession, *, experiment_id: int, number: int, submission_id: str, token_hash: bytes
+    session: AsyncSession,
+    *,
+    experiment_id: int,
+    number: int,
+    submission_id: str,
+    code_hash: bytes | None = None,
+    token_hash: bytes | None = None,
 ) -> Attempt:
     """Store a new attempt."""
-    attempt = Attempt(experiment_id=experiment_id, number=number, submission_id=submission_id, token_hash=token_hash)
+    attempt = Attempt(
+        experiment_id=experiment_id,
+        number=number,
+        submission_id=submission_id,
+        code_hash=code_hash,
+        token_hash=token_hash,
+    )
     session.add(attempt)
     await session.flush()
     return attempt
@@ -68,14 +80,3 @@ async def silent_for(session: AsyncSession, attempt_id: int, time: timedelta) ->
 async def change(session: AsyncSession, attempt_id: int, **values: Any) -> None:
     """Set columns of one attempt."""
     await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(**values))
-
-
-async def replace_token(session: AsyncSession, attempt_id: int, *, old: bytes, new: bytes) -> bool:
-    """Exchange the token of an attempt that is open; False if it is over, or `old` is not its token any more."""
-    replaced = await session.scalars(
-        update(Attempt)
-        .where(Attempt.id == attempt_id, Attempt.token_hash == old, Attempt.ended_at.is_(None))
-        .values(token_hash=new)
-        .returning(Attempt.id)
-    )
-    return replaced.one_or_none() is not None

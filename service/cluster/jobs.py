@@ -70,13 +70,15 @@ class RayJobs:
         self._logs: httpx.AsyncClient | None = None
         """Of its own: however many follow a log, the dispatcher finds a connection free."""
         self.address: str | None = None
+        self.token: str | None = None
+        """The cluster's, which its processes know too; it stays while the cluster is away."""
         self.trouble: str | None = None
         """Why there is no cluster, where that is known."""
 
     async def connect(self, address: str, token: str | None) -> None:
         """Use this address from now on. Raises ClusterUnavailable where none can be there."""
         await self.close()
-        self.address = address.rstrip("/")
+        self.address, self.token = address.rstrip("/"), token or None
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             options = network.options(self.address) | {"base_url": self.address, "headers": headers}

@@ -74,6 +74,7 @@ class LocalRay:
 
     def start(self) -> None:
         """Start or take over the head and keep it up, in a task of its own."""
+        self._jobs.token = self._token()  # jobs of the head before may speak up before this one answers
         self._task = asyncio.create_task(self._supervise(), name="local-ray")
 
     async def stop(self) -> None:

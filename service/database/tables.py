@@ -146,7 +146,7 @@ class IdempotencyKey(Base):
 
 
 class Attempt(Base):
-    """One execution of an experiment as one Ray job. Its token is the fence: a later attempt voids it."""
+    """One execution of an experiment as one Ray job. Its token is the fence: a later attempt's voids it."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -158,7 +158,12 @@ class Attempt(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     number: Mapped[int]
     submission_id: Mapped[str] = mapped_column(unique=True)
-    token_hash: Mapped[bytes]
+    code_hash: Mapped[bytes | None]
+    """Of the code its job was started with; null where there is no job, as for an import."""
+    token_hash: Mapped[bytes | None]
+    """Of the token its reports carry; null until its job's driver has shown that it is one, and said which."""
+    codes_refused: Mapped[int] = mapped_column(server_default="0")
+    """How often somebody had the code and was refused, as far as that is written down."""
     state: Mapped[str] = mapped_column(server_default="starting")
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -191,7 +196,7 @@ class Transition(Base):
     """The state before; null for the submission."""
     target: Mapped[str]
     by: Mapped[str]
-    """A user's name, or dispatcher, or worker."""
+    """A user's name, or dispatcher, worker, or service."""
     reason: Mapped[str | None]
     attempt: Mapped[int]
     """Number of the attempt it belongs to; 0 before the first."""

@@ -102,8 +102,8 @@ class Dispatcher:
             lease = uuid4()
             queued = await queue.lease(session, self._context.settings, lease, repository.LEASE)
             started = [(row, *await service.start_attempt(session, row)) for row in queued]
-        for experiment, attempt, token in started:
-            self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, token), attempt.id)
+        for experiment, attempt, code in started:
+            self._spawn(experiment.id, lease, self._submit(experiment, lease, attempt, code), attempt.id)
 
     def _spawn(
         self, experiment_id: int, lease: UUID, work: Coroutine[Any, Any, None], attempt_id: int | None = None
@@ -144,13 +144,13 @@ class Dispatcher:
                     if not await repository.extend_lease(session, experiment_id, lease):
                         return
 
-    async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, token: str) -> None:
-        """Hand an attempt to Ray, patiently: its token exists in this task only."""
+    async def _submit(self, experiment: Experiment, lease: UUID, attempt: Attempt, code: str) -> None:
+        """Hand an attempt to Ray, patiently: the code exists in this task only."""
         began = time.monotonic()
         backoff, give_up_at = Backoff(first=0.5, longest=5.0), began + _SUBMIT_FOR_S
         while True:
             try:
-                await service.submit(self._context, experiment, lease, attempt, token, self._url)
+                await service.submit(self._context, experiment, lease, attempt, code, self._url)
                 break
             except JobRefused as error:
                 logger.warning("experiment %d: %s", experiment.id, error)

@@ -64,14 +64,14 @@ class LeaseLost(Exception):  # noqa: N818 - nothing is wrong: another replica ha
 
 
 async def start_attempt(session: AsyncSession, experiment: Experiment) -> tuple[Attempt, str]:
-    """Open the next attempt of a leased, queued experiment. Returns it and its token, which only its job gets."""
+    """Open the next attempt of a leased, queued experiment. Returns it and the code that its job is started with."""
     experiment.attempt += 1
     await change_state(session, experiment, "starting", by="dispatcher")
     key = await experiments.installation_key(session)
     return await open_attempt(session, experiment, artefacts.name(key, experiment.id))
 
 
-async def submit(context: Context, experiment: Experiment, lease: UUID, attempt: Attempt, token: str, url: str) -> None:
+async def submit(context: Context, experiment: Experiment, lease: UUID, attempt: Attempt, code: str, url: str) -> None:
     """Hand an attempt to Ray as one job.
 
     Raises ClusterUnavailable, and trying again is safe; JobRefused, and it is not worth it; LeaseLost.
@@ -91,7 +91,7 @@ async def submit(context: Context, experiment: Experiment, lease: UUID, attempt:
             "ADADIM_VERSION": VERSION,
             "ADADIM_SERVICE_URL": url,
             "ADADIM_ATTEMPT_ID": str(attempt.id),
-            "ADADIM_ATTEMPT_TOKEN": token,
+            "ADADIM_ATTEMPT_CODE": code,  # Ray shows it to all who are on the node; it opens nothing
             "ADADIM_RUN_STORAGE": storage,
             # Time to report an interruption when the job is told to stop; Ray's default is 3 s.
             "RAY_JOB_STOP_WAIT_TIME_S": "20",
@@ -263,7 +263,7 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
     if pending or (view.job is not None and attempt.submitted_at is None):
         attempt.submitted_at = func.now()  # it has not begun, or whoever submitted it has died
     if view.job_gone and never_submitted and view.silence > SUBMIT_GRACE:
-        # The dispatcher that was handing it to Ray died, and the attempt's token with it.
+        # The dispatcher that was handing it to Ray died, and the job's code with it.
         end_attempt(attempt, "interrupted", "never reached the cluster")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")
     elif why := cannot_run(view.job):

@@ -23,15 +23,19 @@ logger = logging.getLogger(__name__)
 
 _CANNOT_RUN = 78
 """EX_CONFIG of sysexits.h. No run ends with it."""
+_MAY_NOT_REPORT = 77
+"""EX_NOPERM: what `python -m workers` ends with where the service does not take it for the attempt's job."""
 ENTRYPOINT = f"python -c 'import workers' || exit {_CANNOT_RUN}; exec python -m workers env:ADADIM_SPEC"
 """What Ray runs on a node, in a shell. That the workers are missing there is said by the exit code, before they run."""
 
 
 def cannot_run(job: Job | None) -> str | None:
     """Why a job's node cannot run workers, for people; None if it could."""
-    if job is None or job.exit_code != _CANNOT_RUN:
+    if job is None or job.exit_code not in (_CANNOT_RUN, _MAY_NOT_REPORT):
         return None
     said = next((line.strip() for line in reversed(job.message.splitlines()) if line.strip()), "")
+    if job.exit_code == _MAY_NOT_REPORT:
+        return f"the service did not take the job for this attempt's: {said[:1000]}"
     return (
         f"the cluster's nodes cannot run workers ({said[:300]}): "
         f"install adadim[workers]=={VERSION} into the Python of every node, the head's too"

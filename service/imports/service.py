@@ -16,6 +16,7 @@ from service.experiments import repository as experiment_rows
 from service.experiments import service as experiments
 from service.experiments.lifecycle import IllegalTransition
 from service.experiments.states import EXPERIMENT_ENDED
+from service.secret import hash_token
 
 MAX_UNDER_WAY = 8
 """Imports of one owner that have begun and not ended."""
@@ -63,6 +64,7 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         end_attempt(earlier, "interrupted", "the import was started again")
     experiment.attempt += 1
     attempt, token = await open_attempt(session, experiment, f"import-{experiment.id}")
+    attempt.code_hash, attempt.token_hash = None, hash_token(token)  # whoever imports is known already
     attempt.closed_at = func.now()  # there is no Ray job to close
     await session.flush()
     return Opened(experiment, attempt.id, token)

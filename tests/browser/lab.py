@@ -9,7 +9,7 @@ import httpx
 
 from adadim.client import Client
 from tests.e2e.conftest import ServiceProcess, wait_for
-from tests.service.service_harness import RayStandIn
+from tests.service.service_harness import RayStandIn, take_over_by_http
 
 
 @dataclass
@@ -57,8 +57,7 @@ class Lab:
             timeout_s=20,
             what="the job",
         )
-        attempt, token = job.environment["ADADIM_ATTEMPT_ID"], job.environment["ADADIM_ATTEMPT_TOKEN"]
-        return number, Worker(f"{self.client.url}/api/v1/attempts/{attempt}/reports", token)
+        return number, Worker(*take_over_by_http(self.client.url, job))
 
 
 @dataclass

@@ -20,11 +20,12 @@ from fastapi import FastAPI
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from adadim_core.spec import ExperimentSpec, plan_trials, validate_spec
+from adadim_core.spec.attempt_proof import proof, token_digest
 from adadim_core.spec.report import Report
 from service.attempts.body import Delivery
 from service.attempts.inbox import Inbox
 from service.attempts.receiving import receive
-from service.attempts.service import authenticate
+from service.attempts.service import Claim, authenticate, take_over
 from service.auth import repository as tokens
 from service.cluster.jobs import RayJobs
 from service.context import Context
@@ -69,6 +70,19 @@ class RayJob:
     log: str = ""
     stops: int = 0
     exit_code: int | None = None
+
+
+def take_over_by_http(url: str, job: "RayJob") -> tuple[str, str]:
+    """Be the driver of a job and take its attempt over: where its reports go, and the token they carry."""
+    attempt, code, token = job.environment["ADADIM_ATTEMPT_ID"], job.environment["ADADIM_ATTEMPT_CODE"], new_token()
+    sha256, path = token_digest(token), f"{url}/api/v1/attempts/{attempt}"
+    answer = httpx.put(
+        f"{path}/token",
+        json={"sha256": sha256, "proof": proof(RAY_TOKEN, attempt, code, sha256)},
+        headers={"Authorization": f"Bearer {code}"}, trust_env=False, timeout=20,
+    )  # fmt: skip
+    answer.raise_for_status()
+    return f"{path}/reports", token
 
 
 @dataclass
@@ -413,14 +427,27 @@ class Worker:
 
     context: Context
     attempt_id: int
-    token: str
+    code: str
+    claimed: bool = False
+
+    @property
+    def token(self) -> str:
+        """Its own; the same for all who are the worker of one job."""
+        return f"made of {self.code}"
 
     @classmethod
     def of(cls, context: Context, job: RayJob) -> "Worker":
-        return cls(context, int(job.environment["ADADIM_ATTEMPT_ID"]), job.environment["ADADIM_ATTEMPT_TOKEN"])
+        return cls(context, int(job.environment["ADADIM_ATTEMPT_ID"]), job.environment["ADADIM_ATTEMPT_CODE"])
 
     async def report(self, **fields: Any) -> str:
-        """Deliver one report; the directive that came back."""
+        """Deliver one report, the first after the attempt is taken over; the directive that came back."""
+        if not self.claimed:
+            sha256 = token_digest(self.token)
+            claim = Claim(self.attempt_id, self.code, sha256, proof(RAY_TOKEN, str(self.attempt_id), self.code, sha256))
+            async with self.context.database.transaction() as session:
+                if (refused := await take_over(session, claim, RAY_TOKEN)) is not None:
+                    raise refused
+            self.claimed = True
         async with self.context.database.transaction() as session:
             await authenticate(session, self.attempt_id, self.token)
             delivery = Delivery.of(Report.model_validate(fields))

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 from service.app import create_app
 from service.attempts import repository as attempts
-from service.attempts.dependencies import authenticated_attempt
+from service.attempts.dependencies import authenticated_attempt, job_of_attempt
 from service.auth import dependencies as auth
 from service.experiments.dependencies import owner
 from service.secret import hash_token, new_token
@@ -46,7 +46,7 @@ PUBLIC: set[Route] = {
 }
 RULES = {
     auth.viewer: "viewer", auth.submitter: "submitter", auth.admin: "admin", owner: "owner",
-    authenticated_attempt: "attempt",
+    authenticated_attempt: "attempt", job_of_attempt: "attempt",
 }  # fmt: skip
 
 CALLERS = ("nobody", "attempt", "viewer", "other submitter", "owner", "admin")
@@ -135,6 +135,7 @@ async def _address(service: Running, path: str, attempt_token: str) -> str:
                 experiment_id=values["experiment_id"],
                 number=1,
                 submission_id=f"test-{values['experiment_id']}",
+                code_hash=hash_token(attempt_token),
                 token_hash=hash_token(attempt_token),
             )
         values["attempt_id"] = opened.id

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from service_harness import RAY_TOKEN, RayStandIn, Running, Worker, client, until
+from service_harness import RAY_TOKEN, RayStandIn, Running, Worker, client, take_over_by_http, until
 from sqlalchemy import text
 
 from service.cluster import claim as claim_module
@@ -145,8 +145,8 @@ async def test_serve_leaves_a_secret_token_and_its_address_and_takes_up_what_ran
         experiment = (await http.post("/api/v1/experiments", content="name: kept")).json()
         job = await until(lambda: next(iter(ray.jobs.values()), None))
         assert job.environment["ADADIM_SERVICE_URL"] == url
-        path = f"{url}/api/v1/attempts/{job.environment['ADADIM_ATTEMPT_ID']}/reports"
-        worker = {"Authorization": f"Bearer {job.environment['ADADIM_ATTEMPT_TOKEN']}"}
+        path, token_of_job = await asyncio.to_thread(take_over_by_http, url, job)
+        worker = {"Authorization": f"Bearer {token_of_job}"}
         assert (await http.post(path, json={}, headers=worker)).json() == {"directive": "continue"}
     assert await served.end(signal.SIGTERM) in (0, -signal.SIGTERM)
     assert not (served.state / "service.json").exists()

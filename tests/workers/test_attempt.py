@@ -1,20 +1,30 @@
 """The driver's reports: states, heartbeat, outcome, and the orders that come back."""
 
+import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import TOKEN, FakeService, wait_for
+from worker_harness import CODE, FakeService, wait_for
 
+from adadim_core.spec.attempt_proof import proof, token_digest
 from adadim_core.spec.report import Outcome, Report
+from workers.__main__ import MAY_NOT_REPORT, main
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
-from workers.reporting.connection import Connection, ServiceAddress, Superseded, with_own_token
+from workers.reporting.claim import Claim, cluster_key
+from workers.reporting.connection import (
+    Connection,
+    NotTaken,
+    ServiceAddress,
+    Unavailable,
+    with_own_token,
+)
 from workers.storage.spool import Spool
 
 SUCCEEDED = Outcome(state="succeeded")
@@ -134,44 +144,92 @@ def test_an_address_is_one(url: str) -> None:
 
 
 def test_a_token_does_not_show() -> None:
-    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden", spare="hidden"))
+    claim = Claim.of("a1", "hidden", "hidden-too")
+    assert "hidden" not in repr(ServiceAddress("http://s", "a1", "hidden", claim))
 
 
-@pytest.mark.parametrize("exchange", ["taken", "lost", "refused"])
-def test_the_token_of_the_job_is_exchanged_and_whatever_becomes_of_that_reports_arrive(
-    service: FakeService, exchange: str
+@pytest.fixture
+def driver(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ServiceAddress]:
+    """Makes the address a job's driver has, on a node with the cluster's token."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-cluster")
+    service.token_sha256 = None
+    return lambda: with_own_token(service.address.url, "a1", CODE)
+
+
+@pytest.mark.parametrize("claiming", ["taken", "lost", "away"])
+def test_a_driver_takes_its_attempt_over_and_whatever_becomes_of_that_reports_arrive(
+    service: FakeService, driver: Callable[[], ServiceAddress], claiming: str
 ) -> None:
-    service.exchange = exchange
-    connection = Connection(with_own_token(service.address))
-    for _ in range(2):
+    service.claiming = claiming
+    address = driver()
+    service.claiming = "taken"
+    for _ in range(2):  # its own, and those of trials
+        connection = Connection(address)
         assert connection.post(Report()).directive == "continue"
-    connection.close()
+        assert connection.post(Report()).directive == "continue"
+        connection.close()
     (used,) = service.tokens
-    assert (used == f"Bearer {TOKEN}") == (exchange == "refused")
+    assert token_digest(used.removeprefix("Bearer ")) == service.token_sha256
+    assert CODE not in used
+    assert len({json.dumps(claim) for claim in service.claims}) == 1, "the same however often it is asked"
+    told = service.claims[0]
+    assert told["proof"] == proof("of-the-cluster", "a1", CODE, told["sha256"])
+    assert len(service.claims) == (1 if claiming == "taken" else 3)
 
 
-def test_a_service_that_is_away_delays_no_start(service: FakeService) -> None:
+def test_a_service_that_is_away_delays_no_start(service: FakeService, driver: Callable[[], ServiceAddress]) -> None:
     service.stop()
     began = time.monotonic()
-    address = with_own_token(service.address)
+    address = driver()
     assert time.monotonic() - began < 8
-    service.start()
     connection = Connection(address)
+    with pytest.raises(Unavailable):
+        connection.post(Report())
+    service.start()
     assert connection.post(Report()).directive == "continue"
     connection.close()
 
 
-def test_a_second_process_with_the_token_of_the_job_is_turned_away(service: FakeService) -> None:
+def test_a_driver_that_the_service_does_not_take_ends_and_says_why(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.claiming = "refused"
+    for name, value in (service.environment() | {"S": "{name: x}"}).items():
+        monkeypatch.setenv(name, value)
+    assert main(["env:S"]) == MAY_NOT_REPORT
+    assert "failed: HTTP 403: the service says why" in capsys.readouterr().err
+    assert service.accepted == []
+
+
+def test_a_second_process_with_the_code_of_the_job_is_turned_away(
+    service: FakeService, driver: Callable[[], ServiceAddress]
+) -> None:
     """As one that read it in the cluster's API, or a driver that was started again by somebody."""
-    first = with_own_token(service.address)
-    service.exchange = "refused"
-    second = Connection(with_own_token(service.address))
-    with pytest.raises(Superseded):
-        second.post(Report())
-    second.close()
+    first = driver()
+    service.claiming = "late"
+    with pytest.raises(NotTaken, match="HTTP 409"):
+        driver()
     connection = Connection(first)
     assert connection.post(Report()).directive == "continue"
     connection.close()
+
+
+def test_the_cluster_s_token_is_found_where_ray_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADADIM_JOB_KEY", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cluster_key() is None
+    assert Claim.of("a1", CODE, "t").proof is None
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("of-the-user\n")
+    assert cluster_key() == "of-the-user"
+    (tmp_path / "token").write_text("of-the-file\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert cluster_key() == "of-the-file"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-environment")
+    assert cluster_key() == "of-the-environment"
+    monkeypatch.setenv("ADADIM_JOB_KEY", "of-the-lab")
+    assert cluster_key() == "of-the-lab"
 
 
 def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:

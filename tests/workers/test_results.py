@@ -349,7 +349,7 @@ def test_a_sweep_whose_every_trial_failed_is_failed_for_the_commonest_reason(
         (["/nowhere.yaml"], {}, "cannot read spec /nowhere.yaml: No such file"),
         (["env:NO_SUCH"], {}, "environment variable NO_SUCH is not set"),
         (["env:S"], {"S": "{name: x, epochs: 3}"}, "unknown field 'epochs'"),
-        (["env:S"], {"S": "{name: x}", "ADADIM_SERVICE_URL": "http://x"}, "ADADIM_ATTEMPT_ID, ADADIM_ATTEMPT_TOKEN"),
+        (["env:S"], {"S": "{name: x}", "ADADIM_SERVICE_URL": "http://x"}, "ADADIM_ATTEMPT_ID, ADADIM_ATTEMPT_CODE"),
         (["env:S", "--storage", "/proc/x"], {"S": "{name: x}"}, "cannot write to storage /proc/x"),
         (["env:S"], {"S": "{name: x}", "ADADIM_STORAGE": "ftp://b/x"}, "ftp:// is not known"),
         (["env:S", "--storage", ""], {"S": "{name: x}"}, "--storage is empty"),

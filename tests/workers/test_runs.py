@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from worker_harness import TOKEN, FakeService, RayHead, WorkerRun, spooled_steps, tiny_spec, wait_for
+from worker_harness import CODE, FakeService, RayHead, WorkerRun, spooled_steps, tiny_spec, wait_for
 
 from adadim_core.spec import validate_spec
+from adadim_core.spec.attempt_proof import proof
 from adadim_core.spec.packing import packed
 from adadim_core.trainer import Trainer
 from workers.storage.folder import Storage
@@ -165,9 +166,10 @@ def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeServic
     assert service.outcomes() == [{"state": "succeeded", "error": None}]
     assert service.accepted[-1]["outcome"], "the outcome comes last"
     (used,) = service.tokens  # by the driver and all its trials
-    assert used != f"Bearer {TOKEN}", "the job's token shows in Ray's API"
+    (claim,) = service.claims
+    assert claim["proof"] == proof(ray_head.token, "a1", CODE, claim["sha256"]), "drivers know the cluster's token"
     logs = job_logs(ray_head, job)
-    assert TOKEN not in logs
+    assert claim["proof"] not in logs
     assert used.removeprefix("Bearer ") not in logs
     assert "trial 2  epoch 2/2  succeeded" in logs
     assert json.loads((tmp_path / "storage" / "results.json").read_text())["best"] in (0, 2)

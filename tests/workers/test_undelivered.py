@@ -32,7 +32,7 @@ def left(tmp_path: Path) -> list[Path]:
 def test_it_is_left_with_the_address_that_was_tried(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = {"SERVICE_URL": "http://127.0.0.1:9", "ATTEMPT_ID": "12", "ATTEMPT_TOKEN": "x"}
+    address = {"SERVICE_URL": "http://127.0.0.1:9", "ATTEMPT_ID": "12", "ATTEMPT_CODE": "x"}
     for name, value in address.items():
         monkeypatch.setenv(f"ADADIM_{name}", value)
     assert main(arguments) == 0

@@ -28,6 +28,7 @@ from workers.reporting.connection import ServiceAddress
 from workers.storage.spool import SpoolReader
 
 TOKEN = "secret-attempt-token"
+CODE = "code-the-job-was-started-with"
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -72,9 +73,11 @@ class FakeService:
         self.accepted: list[dict[str, Any]] = []
         self.refused = 0
         self.tokens: set[str] = set()
-        self.token_sha256 = _sha256(TOKEN)
-        self.exchange = "taken"
-        """What becomes of a worker's wish for its own token: taken, lost (taken without an answer), refused."""
+        self.token_sha256: str | None = _sha256(TOKEN)
+        """Of the token that reports must carry; None: of none before a driver says which."""
+        self.claims: list[dict[str, Any]] = []
+        self.claiming = "taken"
+        """What becomes of a driver's claim: taken, lost (taken, unanswered), away (503), refused (403), late (409)."""
         self.directive = "continue"
         self.answer: Callable[[dict[str, Any], int], Answer | None] = lambda report, size: None
         self._server: ThreadingHTTPServer | None = None
@@ -89,7 +92,7 @@ class FakeService:
         return {
             "ADADIM_SERVICE_URL": self.address.url,
             "ADADIM_ATTEMPT_ID": "a1",
-            "ADADIM_ATTEMPT_TOKEN": TOKEN,
+            "ADADIM_ATTEMPT_CODE": CODE,
         }
 
     def points(self, trial: int = 0, metric: str = "h_r") -> list[tuple[int, Any]]:
@@ -112,12 +115,13 @@ class FakeService:
     def opens(self, authorization: str) -> bool:
         return _sha256(authorization.removeprefix("Bearer ")) == self.token_sha256
 
-    def exchange_token(self, authorization: str, sha256: str) -> int | None:
+    def claim(self, authorization: str, claim: dict[str, Any]) -> int | None:
         """The status to answer with; None for no answer."""
-        assert authorization == f"Bearer {TOKEN}"
-        if self.exchange != "refused":
-            self.token_sha256 = sha256
-        return {"taken": 204, "refused": 503, "lost": None}[self.exchange]
+        assert authorization == f"Bearer {CODE}"
+        self.claims.append(claim)
+        if self.claiming in ("taken", "lost"):
+            self.token_sha256 = claim["sha256"]
+        return {"taken": 204, "away": 503, "refused": 403, "late": 409, "lost": None}[self.claiming]
 
     def start(self) -> None:
         service = self
@@ -153,9 +157,10 @@ class FakeService:
             def do_PUT(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 assert self.path == "/api/v1/attempts/a1/token"
-                if status := service.exchange_token(self.headers["Authorization"], body["sha256"]):
-                    self._say(status, b"" if status == 204 else b"{}")
-                self.close_connection = True
+                if status := service.claim(self.headers["Authorization"], body):
+                    self._say(status, b"" if status == 204 else b'{"detail": "the service says why"}')
+                else:
+                    self.close_connection = True
 
             def _say(self, status: int, content: bytes) -> None:
                 self.send_response(status)

@@ -3,9 +3,8 @@
 Owns the meaning of status codes. Does not retry, batch or buffer: reporter.py and attempt.py do.
 """
 
-import hashlib
+import json
 import re
-import secrets
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -15,6 +14,7 @@ from adadim_core import network
 from adadim_core.spec import report_binary
 from adadim_core.spec.report import Report, ReportReply
 from workers.errors import RunError
+from workers.reporting.claim import Claim, new_token
 
 # httpx logs every request at INFO; a heartbeat each 2 s would fill the job's log.
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
@@ -34,8 +34,8 @@ class ServiceAddress:
     """Identifier of the attempt. Part of paths and of the names of files."""
     token: str = field(repr=False)
     """Opens this attempt's reports and nothing else. Kept out of every log and file."""
-    spare: str = field(default="", repr=False)
-    """Serves where `token` is refused: whether the service took the exchange of one for the other is not known."""
+    claim: Claim | None = None
+    """To be made before the first report: whether the service has taken it is not known."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", self.attempt):
@@ -76,22 +76,36 @@ class Unavailable(Exception):  # noqa: N818
         self.retry_after = retry_after
 
 
-def with_own_token(address: ServiceAddress) -> ServiceAddress:
-    """Exchange the token from the job's environment, which the cluster shows, for one that only this process knows.
+class NotTaken(Exception):  # noqa: N818
+    """The service does not take this process for the attempt's job. The text says why."""
 
-    Tried once: a run does not wait for the service. Where the answer is lost both tokens are kept, of which one serves.
+
+def with_own_token(url: str, attempt: str, code: str) -> ServiceAddress:
+    """Where to report, with a token that only this process knows.
+
+    Tried once: a run does not wait for the service. Where no answer comes, whoever reports first asks again.
+
+    Args:
+        url: the service's address.
+        attempt: the attempt's identifier.
+        code: what the job was started with, which proves nothing.
+
+    Raises:
+        NotTaken: the service answered that it does not take this process's reports.
+        RunError: `url` or `attempt` are none.
     """
-    own = "adadim_" + secrets.token_urlsafe(32)
+    token = new_token()
+    address = ServiceAddress(url, attempt, token, Claim.of(attempt, code, token))
     client = _client(address)
     try:
-        response = client.put(
-            f"{_base(address)}/token", json={"sha256": hashlib.sha256(own.encode()).hexdigest()}, timeout=5.0
-        )
-    except httpx.HTTPError:
-        return replace(address, spare=own)
+        _take_over(client, address, timeout=5.0)
+    except Superseded as error:
+        raise NotTaken(str(error)) from None
+    except Unavailable:
+        return address
     finally:
         client.close()
-    return replace(address, token=own) if response.status_code == 204 else replace(address, spare=own)
+    return replace(address, claim=None)
 
 
 def _base(address: ServiceAddress) -> str:
@@ -108,7 +122,7 @@ class Connection:
 
     def __init__(self, address: ServiceAddress) -> None:
         self._path = f"{_base(address)}/reports"
-        self._spare = address.spare
+        self._address, self._claimed = address, address.claim is None
         self._client = _client(address)
         self._client.headers["Content-Type"] = report_binary.MEDIA_TYPE
 
@@ -121,22 +135,15 @@ class Connection:
             Unavailable: no answer, every other status, or an answer that is not the service's: what a proxy says
                 on its own account (404 while a service is replaced, 407, 431) does not come from the service.
         """
+        if not self._claimed:
+            _take_over(self._client, self._address, timeout=timeout)
+            self._claimed = True
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1))
         try:
             response = self._client.post(self._path, content=report_binary.encode(report), timeout=limits)
         except (httpx.HTTPError, OSError) as error:  # OSError: no file descriptor left, say
             raise Unavailable(f"{type(error).__name__}: {network.reason(error)}") from error
-        status = response.status_code
-        by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")
-        if by_service and status == 401 and self._spare:
-            self._client.headers["Authorization"], self._spare = f"Bearer {self._spare}", ""
-            return self.post(report, timeout=timeout)
-        if by_service and status in (401, 403, 404, 409, 410):
-            raise Superseded(f"HTTP {status}: {response.text[:300]}")
-        if by_service and status in (413, 422):
-            raise Refused(f"HTTP {status}: {response.text[:1000]}")
-        if not response.is_success:
-            raise Unavailable(f"HTTP {status}", retry_after=_seconds(response.headers.get("Retry-After")))
+        _check(response)
         try:
             return ReportReply.model_validate_json(response.content)
         except ValidationError as error:
@@ -144,6 +151,42 @@ class Connection:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _take_over(client: httpx.Client, address: ServiceAddress, *, timeout: float | None) -> None:
+    """Have the service bind the attempt to this address's token. Raises Superseded, Refused, Unavailable."""
+    claim = address.claim
+    if claim is None:
+        return
+    try:
+        response = client.put(
+            f"{_base(address)}/token",
+            headers={"Authorization": f"Bearer {claim.code}", "Content-Type": "application/json"},
+            content=json.dumps({"sha256": claim.sha256, "proof": claim.proof}),
+            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(max(timeout, 0.1)),
+        )
+    except (httpx.HTTPError, OSError) as error:
+        raise Unavailable(f"{type(error).__name__}: {network.reason(error)}") from error
+    _check(response)
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise Superseded, Refused or Unavailable unless the service took what was sent."""
+    status = response.status_code
+    by_service = response.headers.get("Content-Type", "").startswith("application/problem+json")
+    if by_service and status in (401, 403, 404, 409, 410):
+        raise Superseded(f"HTTP {status}: {_detail(response)}")
+    if by_service and status in (413, 422):
+        raise Refused(f"HTTP {status}: {response.text[:1000]}")
+    if not response.is_success:
+        raise Unavailable(f"HTTP {status}", retry_after=_seconds(response.headers.get("Retry-After")))
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
 
 
 def _seconds(retry_after: str | None) -> float | None:
