@@ -39,11 +39,10 @@ class Answer(Document):
         return arrow_table(self._columns())
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         from adadim_core.answers.terminal import WIDTH, render
+        from adadim_core.console import SafeConsole
 
-        console = Console(width=WIDTH, no_color=True, highlight=False)
+        console = SafeConsole(width=WIDTH, no_color=True, highlight=False)
         with console.capture() as capture:
             console.print(render(self, WIDTH))
         return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from adadim.following import Following
+from adadim_core.terminal import terminal_text
 
 _STEP = 0.1
 """Of the whole, between two lines in a pipe."""
@@ -33,7 +34,8 @@ def shown(following: Following) -> Iterator[Show]:
 def words(following: Following) -> str:
     """How far it is, as "experiment 7 (sweep) running: 2 running, 5 succeeded, 1 failed"."""
     experiment = following.experiment
-    return f"experiment {experiment['id']} ({experiment['name']}) {experiment['state']}: {following.summary()}"
+    name = terminal_text(experiment["name"])
+    return f"experiment {experiment['id']} ({name}) {experiment['state']}: {following.summary()}"
 
 
 def _in_notebook() -> bool:

@@ -18,6 +18,7 @@ from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, SpecError, parse_sp
 from adadim_core.spec.packing import unpacked
 from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
+from adadim_core.terminal import safe_streams
 from adadim_core.version import VERSION
 from workers.errors import RunError
 from workers.interruption import Interrupted, Interruption
@@ -49,6 +50,11 @@ interrupted run, the run continues where it stopped.
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one experiment, or import the results of one. Returns the exit code."""
+    with safe_streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["import"]:
         return importing.main(arguments[1:])

@@ -17,6 +17,7 @@ from adadim_core.data.registry import dataset_names, read_raw
 from adadim_core.data.roots import resolve
 from adadim_core.data.summary import summarize
 from adadim_core.spec.datasets import DATASETS
+from adadim_core.terminal import safe_streams
 
 _DECODED = 20_000
 _NAMED = 100
@@ -41,12 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, help="side in pixels that images are to be resized to")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of lines")
     given = parser.parse_args(arguments)
-    try:
-        place = resolve(given.path)
-        return _show(given.dataset or _guess(place), place, given.image_size, as_json=given.json)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 1
+    with safe_streams():  # names of files are others' text
+        try:
+            place = resolve(given.path)
+            return _show(given.dataset or _guess(place), place, given.image_size, as_json=given.json)
+        except DataError as error:
+            print(error, file=sys.stderr)
+            return 1
 
 
 def _guess(place: Path) -> str:

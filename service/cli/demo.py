@@ -15,6 +15,7 @@ from rich.console import Console
 from adadim.client import Client, ClientError
 from adadim.connection import open_client, state_dir
 from adadim.spec_file import read_spec_text
+from adadim_core.terminal import terminal_text
 from service.cli.watch import watch
 
 _START_TIMEOUT_S = 60.0
@@ -38,7 +39,7 @@ def demo(spec: Path, console: Console) -> bool:
             raise
         if ended["state"] != "succeeded":
             for piece in client.logs(experiment["id"]):
-                console.print(piece, end="", highlight=False, markup=False)
+                console.print(terminal_text(piece), end="", highlight=False, markup=False)
             return False
     console.print(
         "\nSee the curves again: `make serve` (or `adadim serve`), then open the dashboard link it prints.",

@@ -10,6 +10,7 @@ from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim_core.spec import SpecError
 from adadim_core.spec.notation import load_value
+from adadim_core.terminal import terminal_text
 from service.cli import times
 from service.cli.output import (
     AsJson,
@@ -141,9 +142,9 @@ def delete(
     with readable_errors(), open_client() as client:
         found = client.experiment(experiment)
         if not yes:
+            what = f"{terminal_text(found['name'])}, {found['trial_count']} trials"
             typer.confirm(
-                f"Delete experiment {experiment} ({found['name']}, {found['trial_count']} trials) with its points, "
-                "logs, checkpoints, encoders and results?",
+                f"Delete experiment {experiment} ({what}) with its points, logs, checkpoints, encoders and results?",
                 abort=True,
             )
         _print_done(client.delete(experiment, confirm=True), as_json=as_json)

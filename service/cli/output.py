@@ -2,19 +2,21 @@
 
 import contextlib
 import json
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from adadim.client import ClientError
+from adadim_core.console import SafeConsole
+from adadim_core.terminal import LONGEST_LINE, terminal_text
 from service.settings import SettingsError
 
 # As wide as the terminal, as COLUMNS says, or else 80 columns: whoever reads a pipe or a file has `--json`.
 # What is shown is others' text, whose brackets and colons are no markup; where it is meant, `markup=True` says so.
-console = Console(markup=False, emoji=False, highlight=False)
+console = SafeConsole(markup=False, emoji=False, highlight=False)
 
 ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with every field, for programs.")]
@@ -27,11 +29,33 @@ def print_json(value: Any, *, in_one_line: bool = False) -> None:
 
 def print_text(text: str, *, indent: str = "") -> None:
     """Print a text within the width, lines after the first indented. A longer word, as a link, stays whole."""
-    for line in text.splitlines():
+    for line in terminal_text(text).splitlines():
         wrapped = textwrap.wrap(
             line, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
         console.print("\n".join(wrapped), soft_wrap=True)
+
+
+def print_aside(text: str, *, style: str | None = None) -> None:
+    """Print to standard error, for the person before the terminal."""
+    SafeConsole(stderr=True).print(
+        terminal_text(text), style=style, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
+
+
+def print_pieces(pieces: Iterable[str]) -> None:
+    """Print a text as it comes. On a terminal its lines are cut where they are too long; a file gets all of them."""
+    in_line = 0
+    for piece in pieces:
+        text = terminal_text(piece.replace("\r\n", "\n").replace("\r", "\n"), longest=None)
+        if sys.stdout.isatty():
+            lines = text.split("\n")
+            for at, line in enumerate(lines):
+                in_line = len(line) + (in_line if at == 0 else 0)
+                lines[at] = line[: max(len(line) - max(in_line - LONGEST_LINE, 0), 0)]
+            text = "\n".join(lines)
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def print_queued(url: str, experiment: dict[str, Any]) -> None:
@@ -49,7 +73,7 @@ def readable_errors() -> Iterator[None]:
         text = str(error)
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"{error.filename}: {error.strerror}"
-        Console(stderr=True).print(f"Error: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
+        print_aside(f"Error: {text}", style="red")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

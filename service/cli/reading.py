@@ -12,7 +12,16 @@ from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim_core.spec.report import decode_float
 from service.cli import times
-from service.cli.output import AsJson, ExperimentArgument, brief, console, print_json, print_text, readable_errors
+from service.cli.output import (
+    AsJson,
+    ExperimentArgument,
+    brief,
+    console,
+    print_json,
+    print_pieces,
+    print_text,
+    readable_errors,
+)
 from service.cli.tables import Column, fitted
 from service.cli.watch import print_answer
 from service.cli.watch import watch as watch_experiment
@@ -88,9 +97,7 @@ def logs(
             if trial not in ids:
                 raise ClientError(f"Experiment {experiment} has no trial {trial}.")
             pieces = client.trial_logs(ids[trial], follow=follow)
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+        print_pieces(pieces)
 
 
 @app.command("open")

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adadim.connection import open_client
+from adadim_core.terminal import terminal_text
 from service.cli import times
-from service.cli.output import AsJson, console, print_json, readable_errors
+from service.cli.output import AsJson, console, print_aside, print_json, readable_errors
 
 app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
 
@@ -25,10 +25,8 @@ def create(
     with readable_errors(), open_client() as client:
         token = client.create_token(name, role, expires_in_days=None if never_expires else days)
     until = "until it is revoked" if token["expires_at"] is None else f"until {times.day(token['expires_at'])}"
-    Console(stderr=True).print(
-        f"Token {token['id']} for {name} ({role}), valid {until}. It is shown this once:", highlight=False, markup=False
-    )
-    typer.echo(token["token"])
+    print_aside(f"Token {token['id']} for {name} ({role}), valid {until}. It is shown this once:")
+    typer.echo(terminal_text(token["token"]))
 
 
 @app.command("list")

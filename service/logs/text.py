@@ -1,7 +1,11 @@
-"""Bytes of a process's output as text that can be stored and shown: whole characters, no colours, no NUL."""
+"""Bytes of a process's output as text that can be stored and shown: whole characters, no colours, nothing that commands
+a terminal but the return to the start of a line.
+"""
 
 import codecs
 import re
+
+from adadim_core.terminal import terminal_text
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_ESCAPE = 16
@@ -21,4 +25,5 @@ class Cleaner:
         if last or cut < 0 or _ESCAPE.match(text, cut):
             cut = len(text)
         self._held = text[cut:]
-        return _ESCAPE.sub("", text[:cut]).replace("\0", "")
+        plain = _ESCAPE.sub("", text[:cut]).replace("\0", "")
+        return "\r".join(terminal_text(part, longest=None) for part in plain.split("\r"))

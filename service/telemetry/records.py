@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from adadim_core.terminal import terminal_text
 from service.telemetry import tracing
 
 _FIELDS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("log_fields", default=MappingProxyType({}))
@@ -63,7 +64,8 @@ class TextFormatter(logging.Formatter):
         head = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():7} {record.getMessage()}"
         fields = "  ".join(f"{name}={value}" for name, value in fields_of(record).items())
         text = f"{head}  [{fields}]" if fields else head
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        whole = f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return terminal_text(whole)
 
 
 def configure(*, as_json: bool) -> None:

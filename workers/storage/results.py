@@ -82,10 +82,10 @@ def answer_of(spec: ExperimentSpec, results: Iterable[TrialResult]) -> Answer:
 
 def print_results(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
     """One row a trial, in the order of the plan, then the answer."""
-    from rich.console import Console  # trial processes import this module too, and print no table
-    from rich.table import Table
+    from rich.table import Table  # trial processes import this module too, and print no table
 
     from adadim_core.answers.terminal import WIDTH, render
+    from adadim_core.console import SafeConsole
 
     results = list(results)
     table = Table(title=spec.name, title_justify="left")
@@ -104,7 +104,7 @@ def print_results(spec: ExperimentSpec, results: Iterable[TrialResult]) -> None:
             style="red" if result.state == "failed" else None,
         )
     # A job's log is no terminal: rich would fold the tables to 80 columns.
-    console = Console(soft_wrap=True, markup=False)  # a path in a label may look like markup
+    console = SafeConsole(soft_wrap=True, markup=False)  # a path in a label may look like markup
     console.width = max(console.width, WIDTH)
     console.print(table)
     console.print(render(answer_of(spec, results), console.width), highlight=False)
