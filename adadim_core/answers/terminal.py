@@ -12,7 +12,7 @@ _ROWS = 40
 _GAP = 2
 _ALWAYS = 6
 """Columns before those of other metrics: configuration, seeds, the metric, difference, p and standing."""
-_STANDING = _ALWAYS - 1
+_P, _STANDING = _ALWAYS - 2, _ALWAYS - 1
 _STYLES = {"best": "bold green", "leads": "bold", "worse": "dim"}
 
 
@@ -43,7 +43,9 @@ def render(answer: Answer, width: int = WIDTH) -> Group:
 
 
 def _columns_that_fit(rows: list[list[str]], width: int) -> list[int]:
-    """Positions of the columns to show: all, or those that say what is best."""
+    """Positions of the columns to show: all, those that say what is best, or those without p, which the interval has."""
     count = len(rows[0])
-    needed = sum(max(len(row[k]) for row in rows) + _GAP for k in range(count))
-    return list(range(count if needed <= width else _ALWAYS))
+    needed = [max(len(row[k]) for row in rows) + _GAP for k in range(count)]
+    if sum(needed) <= width:
+        return list(range(count))
+    return [k for k in range(_ALWAYS) if k != _P or sum(needed[:_ALWAYS]) <= width]
