@@ -23,7 +23,10 @@ from service.app import create_app
 from service.cli.main import app as command_line
 from service.settings import Settings
 
-_GENERATED = "*Made from {}: do not edit.*\n"
+_GENERATED = "*Made from {} when this site was built.*"
+_BOUND = 2**31
+"""Numbers from here on bound nothing that people write."""
+_PREFIX = "/api/v1"
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -117,7 +120,7 @@ def _type(schema: dict[str, Any], field: dict[str, Any]) -> str:
         for key, text in (
             ("minimum", "≥ {}"), ("exclusiveMinimum", "> {}"), ("maximum", "≤ {}"), ("exclusiveMaximum", "< {}"),
         )
-        if key in field
+        if key in field and abs(field[key]) < _BOUND
     ]  # fmt: skip
     return f"{words} {', '.join(bounds)}".strip()
 
@@ -131,6 +134,7 @@ def api_page(document: dict[str, Any]) -> str:
         "# REST API",
         _GENERATED.format("the API's OpenAPI document, which a service shows at `/docs`"),
         (
+            "Paths begin with `/api/v1`, but for `/healthz`, `/readyz` and `/metrics`. "
             "A request carries `Authorization: Bearer TOKEN`. Errors are problem details (RFC 9457). Lists come in "
             "pages: send `next_cursor` as `cursor` for the next one."
         ),
@@ -152,7 +156,7 @@ def api_page(document: dict[str, Any]) -> str:
 
 
 def _route(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
-    yield f"### {_code(f'{method} {path}')}"
+    yield f"### {_code(f'{method} {path.removeprefix(_PREFIX)}')}"
     yield _plain(operation.get("description", operation.get("summary", "")))
     rows = [
         (

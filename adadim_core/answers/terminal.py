@@ -43,7 +43,7 @@ def render(answer: Answer, width: int = WIDTH) -> Group:
 
 
 def _columns_that_fit(rows: list[list[str]], width: int) -> list[int]:
-    """Positions of the columns to show: all, those that say what is best, or those without p, which the interval has."""
+    """Positions of the columns to show: all, or those that say what is best, p only where there is room for it too."""
     count = len(rows[0])
     needed = [max(len(row[k]) for row in rows) + _GAP for k in range(count)]
     if sum(needed) <= width:
