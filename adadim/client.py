@@ -301,5 +301,8 @@ def _error(response: httpx.Response) -> ClientError:
         lines = [f"{e['pointer'] or 'spec'}: {e['detail']}" for e in problem.get("errors", [])]
         text = "\n".join(lines) if lines else str(problem["detail"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        text = response.text[:500] or f"HTTP {response.status_code}"
+        text = (
+            f"{response.url.copy_with(path='/', query=None)} answers HTTP {response.status_code} "
+            f"{response.reason_phrase}, not as an AdaDim service does: is that its address, and does it run?"
+        )
     return ClientError(text, response.status_code)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from adadim.client import Client, ClientError
-from adadim.place import LOOPBACK, default_state_dir
+from adadim.place import default_state_dir
+from adadim_core import network
 
 
 def state_dir() -> Path:
@@ -36,15 +38,16 @@ def open_client(url: str | None = None, token: str | None = None) -> Client:
     if directory is not None:
         url = url or _recorded_url(directory)
         token = token or _recorded_token(directory)
-    if not str(token).isascii():  # no HTTP header could carry it
+    token = str(token).strip()
+    if not re.fullmatch(r"[!-~]+", token):  # no HTTP header could carry it
         raise ClientError("ADADIM_TOKEN is not a token: it has characters no token has")
-    return Client(str(url), str(token))
+    return Client(str(url), token)
 
 
 def is_here(url: str) -> bool:
     """Whether an address is of this machine."""
     try:
-        return urlsplit(url).hostname in LOOPBACK
+        return network.is_here(urlsplit(url).hostname)
     except ValueError:
         return False
 

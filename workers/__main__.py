@@ -20,7 +20,7 @@ from adadim_core.spec.report import Outcome
 from adadim_core.spec.undelivered import Undelivered
 from adadim_core.terminal import safe_streams
 from adadim_core.version import VERSION
-from workers.errors import RunError
+from workers.errors import RunError, os_error
 from workers.interruption import Interrupted, Interruption
 from workers.log import OutputLog
 from workers.reporting import importing
@@ -93,6 +93,9 @@ def _main(arguments: list[str] | None) -> int:
         outcome = Outcome(state="failed", error=str(error))
     except (Interrupted, SystemExit):  # SystemExit: a signal while Ray's own handler was there, in ray.init
         outcome = Outcome(state="interrupted", error=interruption.reason or "received SIGTERM")
+    except OSError as error:  # the storage: full, read-only, gone
+        reason = interruption.reason  # an object store that is away ends the run so
+        outcome = Outcome(state="interrupted" if reason else "failed", error=reason or os_error(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported to the service
         outcome = _broken_off(error, interruption)
     delivered = _deliver(outcome, attempt, storage.points if storage else None, interruption)

@@ -85,7 +85,11 @@ class _Copied(io.TextIOBase):
 
     def write(self, text: str) -> int:
         self._log.write(text)
-        return self._stream.write(text)
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError:  # a terminal or a file in another encoding: what it lacks is escaped
+            known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+            return self._stream.write(known)
 
     def flush(self) -> None:
         self._stream.flush()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from adadim_core.spec import ExperimentSpec, TrialPlan, plan_summary, plan_trials
 from adadim_core.spec.report import Outcome
 from workers.context import RunContext
-from workers.data_paths import folder_of, paths_of, places, second_path, unseen
-from workers.errors import RunError
+from workers.data_check import check_data
+from workers.data_paths import folder_of, paths_of, second_path
 from workers.interruption import Interrupted, Interruption
 from workers.reporting.attempt import Attempt
 from workers.reporting.connection import ServiceAddress
@@ -141,14 +141,8 @@ def _train(
     kept = BestCheckpoint(context.spec, storage, progress.ended_well())
     if left:
         # Trials of a local cluster see what this process sees; nodes of another one are asked (nodes.py).
-        here = not os.environ.get("RAY_ADDRESS")
-        problems = unseen(places(data, context.data_folder)) if here else []
-        second = places(second_path(context.spec), context.data_folder) if here else []
-        missing = unseen(second, "evaluation.transfer.path")
-        if missing or (problems and len(problems) == len(data)):
-            raise RunError("; ".join([*problems, *missing]))
-        for problem in problems:
-            logger.warning("%s; trials that need it will fail", problem)
+        if not os.environ.get("RAY_ADDRESS"):
+            check_data(context, left, data)
         # Imported here: it takes seconds, and the service gets the first heartbeat before.
         from workers.sweep.cluster import connect
         from workers.sweep.ending import Ending

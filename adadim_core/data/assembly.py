@@ -39,11 +39,7 @@ def assemble(raw: RawDataset, *, path: str | None = None, bad_files: BadFiles = 
         DataError: the parts do not belong together, or an image cannot be read. Where the set is held in memory all
             such images are named.
     """
-    train, test = raw.train, raw.test
-    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(
-            f"training images are {_size(train.images)}, test images {_size(test.images)}; set data.image_size"
-        )
+    check_shapes(raw)
     if bad_files == "skip":
         raw = without_bad(raw)
     parts = [part for part in (raw.train, raw.test) if part is not None]
@@ -68,6 +64,15 @@ def assemble(raw: RawDataset, *, path: str | None = None, bad_files: BadFiles = 
         std=std,
         augmentation=raw.augmentation,
     ).known_as(summary)
+
+
+def check_shapes(raw: RawDataset) -> None:
+    """Raise DataError if the parts do not belong together."""
+    train, test = raw.train, raw.test
+    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(
+            f"training images are {_size(train.images)}, test images {_size(test.images)}; set data.image_size"
+        )
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from adadim_core.data.assembly import BadFiles, assemble
+from adadim_core.data.assembly import BadFiles, assemble, check_shapes
 from adadim_core.data.cifar import load_cifar10, load_cifar100
 from adadim_core.data.dataset import ImageDataset
 from adadim_core.data.digits import load_digits
@@ -84,6 +84,20 @@ def read_raw(name: str, *, path: str | Path | None = None, image_size: int | Non
     """A loader's result, before more than a few images are decoded. Arguments as for `load_dataset`."""
     with _naming_set(name):
         return _LOADERS[name](_place(DATASETS[name], path) or Path(), image_size)
+
+
+def check_source(name: str, *, path: str | Path | None = None, image_size: int | None = None) -> None:
+    """Look whether a set can be read, by its names, sizes and headers. Arguments as for `load_dataset`.
+
+    Raises:
+        DataError: it cannot, for a reason that shows before its images are decoded.
+    """
+    with _naming_set(name):
+        raw = _LOADERS[name](_place(DATASETS[name], path) or Path(), image_size)
+        check_shapes(raw)
+        if image_size is None and raw.sizes is not None and raw.sizes.smallest != raw.sizes.largest:
+            smallest, largest = (f"{width} x {height}" for width, height in (raw.sizes.smallest, raw.sizes.largest))
+            raise DataError(f"the files have different sizes, {smallest} to {largest}; set data.image_size")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What every command prints with, and how it ends when something a user can mend goes wrong."""
 
 import contextlib
+import io
 import json
 import sys
 import textwrap
@@ -14,9 +15,14 @@ from adadim_core.console import SafeConsole
 from adadim_core.terminal import LONGEST_LINE, terminal_text
 from service.settings import SettingsError
 
+_NARROWEST = 20
 # As wide as the terminal, as COLUMNS says, or else 80 columns: whoever reads a pipe or a file has `--json`.
 # What is shown is others' text, whose brackets and colons are no markup; where it is meant, `markup=True` says so.
 console = SafeConsole(markup=False, emoji=False, highlight=False)
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks is escaped, as Python does in stderr
+if console.width < _NARROWEST:  # COLUMNS=0, of a terminal that does not know its own
+    console.width = 80
 
 ExperimentArgument = Annotated[int, typer.Argument(help="Number of the experiment, as `adadim list` shows it.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with every field, for programs.")]

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from worker_harness import tiny_spec
 
 from adadim_core.spec import ExperimentSpec, TrialPlan, validate_spec
@@ -85,6 +87,39 @@ def test_missing_data_ends_a_run_before_ray_starts(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
     assert f"there is no {tmp_path}/cats" in line
     assert f"there is no {tmp_path}/dogs" in line
+
+
+@pytest.mark.parametrize(
+    ("made", "data", "words"),
+    [
+        ("empty", {"dataset": "image_folder"}, "has no folder 'train'"),
+        ("others", {"dataset": "image_folder"}, "holds no image"),
+        ("sizes", {"dataset": "image_folder"}, "different sizes, 8 x 8 to 9 x 9; set data.image_size"),
+        ("file", {"dataset": "cifar10"}, "data set cifar10: "),
+        ("file", {"dataset": "npz"}, "data set npz: "),
+        ("arrays.npz", {"dataset": "npz"}, "lacks train_images; it has x"),
+    ],
+)
+def test_data_that_no_trial_could_read_ends_a_run_before_ray_starts(
+    made: str, data: dict[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    for name, side in (("a.png", 8), ("b.png", 9)):
+        (tmp_path / "sizes" / "train" / "cat").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (side, side)).save(tmp_path / "sizes" / "train" / "cat" / name)
+    (tmp_path / "others" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "others" / "train" / "cat" / "notes.txt").write_text("text")
+    np.savez(tmp_path / "arrays.npz", x=np.zeros(3))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("workers.interruption.Interruption.install", lambda _: None)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("it started Ray"))
+    (tmp_path / "spec.json").write_text(json.dumps(tiny_spec(data={**data, "path": made})))
+    assert main([str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert line.startswith("failed: data: data set ")
+    assert words in line
 
 
 def test_a_driver_looks_without_torch() -> None:

@@ -6,6 +6,7 @@ Owns the order: the experiment, its points, its trials, its outcome. Imported tw
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from adadim_core import network
 from adadim_core.retrying import Backoff, retry
 from adadim_core.spec.report import Outcome, Report, TrialUpdate
-from workers.errors import RunError
+from workers.errors import RunError, os_error
 from workers.reporting.attempt import portion, shortened
 from workers.reporting.connection import Connection, Refused, ServiceAddress, Superseded, Unavailable, why_refused
 from workers.storage.folder import Storage, read_json
@@ -40,12 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--service", metavar="URL", required=True, help="address of the service")
     options = parser.parse_args(arguments)
     try:
-        token = os.environ.get("ADADIM_TOKEN")
+        token = os.environ.get("ADADIM_TOKEN", "").strip()
         if not token:
             raise RunError("ADADIM_TOKEN is not set: an import takes the token of a submitter")
+        if not re.fullmatch(r"[!-~]+", token):
+            raise RunError("ADADIM_TOKEN is not a token: it has characters no token has")
         print(import_results(open_storage(options.results), options.service, token), flush=True)
     except (RunError, OSError) as error:  # OSError: the storage went away
-        print(error, file=sys.stderr, flush=True)
+        print(os_error(error) if isinstance(error, OSError) else error, file=sys.stderr, flush=True)
         return 1
     return 0
 

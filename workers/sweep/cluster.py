@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.exceptions import RayError
 
 from adadim_core.cpus import available_cpus
 from adadim_core.interpreter import is_plain, plain_programs
@@ -44,7 +45,7 @@ def connect(resources: ResourcesSpec) -> None:
     """Join the cluster RAY_ADDRESS names (a Ray job has it set), or start a local one that ends with this process.
 
     Raises:
-        RunError: the named cluster does not answer.
+        RunError: the named cluster does not answer, or none can start here.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
@@ -60,13 +61,13 @@ def connect(resources: ResourcesSpec) -> None:
             logging_level=logging.WARNING,
             log_to_driver=True,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
+        if not address:
+            raise RunError(f"cannot start a local Ray cluster: {why}") from error
         raise RunError(
-            f"cannot join the Ray cluster at RAY_ADDRESS={address}: {error}\n"
-            "Is it there, and are RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set as on its nodes?\n"
-            "To run on it from outside, use: ray job submit --working-dir . -- python -m workers SPEC"
-            if address
-            else f"cannot start a local Ray cluster: {error}"
+            f"cannot join the Ray cluster at RAY_ADDRESS={address} ({why}); is it there, and are RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN set as on its nodes? From outside: ray job submit --working-dir . -- python -m workers"
         ) from error
 
 
