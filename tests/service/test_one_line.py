@@ -194,7 +194,7 @@ WORKERS: list[tuple[dict[str, str], list[str], str]] = [
     ({}, ["good.yaml", "--storage", "s3://"], "s3://"),
     ({}, ["data.yaml"], "there is no "),
     ({"ADADIM_SERVICE_URL": "http://127.0.0.1:1"}, ["good.yaml"], "ADADIM_ATTEMPT_ID"),
-    ({"ADADIM_SERVICE_URL": "nonsense", "ADADIM_ATTEMPT_ID": "1", "ADADIM_ATTEMPT_TOKEN": "t"}, ["good.yaml"],
+    ({"ADADIM_SERVICE_URL": "nonsense", "ADADIM_ATTEMPT_ID": "1", "ADADIM_ATTEMPT_CODE": "t"}, ["good.yaml"],
      "nonsense is no address of a service"),
     ({"RAY_ADDRESS": "nonsense://x"}, ["good.yaml"], "RAY_ADDRESS"),
     ({}, ["import", "absent", "--service", "http://127.0.0.1:1"], "ADADIM_TOKEN is not set"),
