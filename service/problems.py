@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.database.engine import DATABASE_ERRORS, is_away
@@ -93,7 +94,16 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def install(app: FastAPI) -> None:
     """Answer every error of this application as problem details."""
-    for kind in (Problem, ServiceError, RequestValidationError, HTTPException, *DATABASE_ERRORS, Exception):
+    kinds = (
+        Problem,
+        ServiceError,
+        RequestValidationError,
+        HTTPException,
+        ClientDisconnect,
+        *DATABASE_ERRORS,
+        Exception,
+    )
+    for kind in kinds:
         app.add_exception_handler(kind, answer)
     app.add_middleware(_TooLargeAsProblem)
     _describe(app)
@@ -157,6 +167,8 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
         return _on_validation_error(error)
     if isinstance(error, HTTPException):
         return _on_http_exception(request, error)
+    if isinstance(error, ClientDisconnect):
+        return problem_response(Problem(400, "Incomplete", "The connection ended before the body did."))
     if isinstance(error, DATABASE_ERRORS) and is_away(error):
         return _on_database_away(request, error)
     return await on_bug(request, error)

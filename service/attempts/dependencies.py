@@ -74,7 +74,7 @@ async def authenticated_attempt(
         raise too_many(wait, context.report_rates.rate, "attempt's")
     known = reporting.tokens.get(attempt_id)
     if hashed is None or known is None or not hmac.compare_digest(known.token_hash, hashed):
-        async with context.database.transaction() as session:
+        async with context.database.transaction(of_report=True) as session:
             token_hash = await service.authenticate(session, attempt_id, token)
             owner = await repository.owner(session, attempt_id)
         # A report's token is compared again at the fence.
@@ -91,7 +91,7 @@ async def job_of_attempt(
     code = bearer_token(request)
     if code is not None and (wait := context.request_rates.take(hash_token(code))):
         raise too_many(wait, context.request_rates.rate, "attempt's")
-    async with context.database.transaction() as session:
+    async with context.database.transaction(of_report=True) as session:
         await service.authenticate_job(session, attempt_id, code)
     return attempt_id
 

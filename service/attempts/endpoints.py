@@ -43,7 +43,7 @@ async def take_over(attempt_id: JobOfAttempt, wanted: TakeOver, request: Request
     """Bind the attempt to the driver's own token. Its first request, with the code that the job was started with."""
     claim = service.Claim(attempt_id, bearer_token(request) or "", wanted.sha256, wanted.proof)
     key = context.settings.job_key or context.jobs.token
-    async with context.database.transaction() as session:
+    async with context.database.transaction(of_report=True) as session:
         refused = await service.take_over(session, claim, key)
     if refused is not None:
         raise refused
@@ -100,7 +100,7 @@ async def receive_report(
         except ServiceError as error:
             reporting.tokens.pop(attempt_id, None)  # the attempt may be over, or its token another's
             if isinstance(error, service.SupersededError):
-                async with context.database.transaction() as session:
+                async with context.database.transaction(of_report=True) as session:
                     await repository.change(session, attempt_id, refused_at=func.now())
             raise
     return Response(reply.model_dump_json(), media_type="application/json")

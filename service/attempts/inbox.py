@@ -141,7 +141,7 @@ class Inbox:
     async def _commit_together(self, group: dict[int, list[_Waiting]]) -> None:
         done: set[int] = set()
         try:
-            async with self._database.autocommit() as connection:
+            async with self._database.autocommit(of_report=True) as connection:
                 answers = await receive_plain(connection, _deliveries(group))
             for attempt_id, found in answers.items():
                 _answer(group[attempt_id], found)
@@ -183,7 +183,7 @@ class Inbox:
             self._go_on()
 
     async def _commit(self, attempt_id: int, waiting: Sequence[_Waiting]) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.transaction(of_report=True) as session:
             answers = await receive(session, attempt_id, [one.delivery for one in waiting])
         _answer(waiting, answers)
 

@@ -64,7 +64,7 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
         url = settings.database_url
         if url is None:
             url = await stack.enter_async_context(borrowed(settings.state_dir / "postgres"))
-        database = Database(url, pool_size=1)
+        database = Database(url)
         stack.push_async_callback(database.close)
         yield database
 

@@ -22,8 +22,14 @@ from service.telemetry import tracing
 _DIALECT = "postgresql+asyncpg://"  # where to is `connect`'s: it knows more parameters, and no text has the password
 _SESSION = {"jit": "off"}
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_CONNECTIONS = 20
+"""Of transactions, at most."""
 _AUTOCOMMIT_CONNECTIONS = 8
 """At most, beside those of transactions."""
+_FOR_REPORTS, _AUTOCOMMIT_FOR_REPORTS = 8, 1
+"""Of each, so many are taken by nobody else: a worker does not wait for whatever users ask."""
+_PATIENCE_S = 30.0
+"""So long a connection is waited for."""
 _MIGRATION_LOCK = 0x_ADAD_1_0001  # two replicas that start together migrate one after the other
 
 # SQLAlchemy lets the driver's own errors through while it connects: a server that starts or shuts down answers so.
@@ -49,12 +55,13 @@ def is_away(error: BaseException) -> bool:
 class Database:
     """A pool of connections. `transaction()` is the only way in; no network call belongs inside one."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str) -> None:
         self.address = read_address(url)
         self._engine = create_async_engine(
             _DIALECT,
-            pool_size=pool_size,
-            max_overflow=pool_size,
+            pool_size=_CONNECTIONS // 2,
+            max_overflow=_CONNECTIONS // 2,
+            pool_timeout=_PATIENCE_S,
             async_creator=lambda: connect(self.address, _SESSION),
         )
         self._autocommit = create_async_engine(
@@ -62,6 +69,7 @@ class Database:
             isolation_level="AUTOCOMMIT",
             pool_size=2,
             max_overflow=_AUTOCOMMIT_CONNECTIONS - 2,
+            pool_timeout=_PATIENCE_S,
             # Planning them for the lengths of their arrays, as PostgreSQL would each time, costs more than doing them.
             async_creator=lambda: connect(self.address, {**_SESSION, "plan_cache_mode": "force_generic_plan"}),
         )
@@ -69,11 +77,16 @@ class Database:
             event.listen(engine.sync_engine, "checkout", _refuse_closed)
             tracing.trace_statements(engine.sync_engine)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._others = asyncio.Semaphore(_CONNECTIONS - _FOR_REPORTS)
+        self._autocommit_others = asyncio.Semaphore(_AUTOCOMMIT_CONNECTIONS - _AUTOCOMMIT_FOR_REPORTS)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits when the block ends and rolls back when it raises."""
-        async with self._sessions.begin() as session:
+    async def transaction(self, *, of_report: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session that commits when the block ends and rolls back when it raises.
+
+        `of_report`: what a worker's report needs, for which connections are kept.
+        """
+        async with _place(self._others, free=of_report), self._sessions.begin() as session:
             yield session
 
     @asynccontextmanager
@@ -82,23 +95,23 @@ class Database:
 
         What it changes must not have been changed by others since: then it fails.
         """
-        async with self._sessions.begin() as session:
+        async with _place(self._others), self._sessions.begin() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
 
     @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self, *, of_report: bool = False) -> AsyncIterator[AsyncConnection]:
         """A connection on which every statement is a transaction of its own: without the round trips around it.
 
-        For few statements, asked often: they are planned once.
+        For few statements, asked often: they are planned once. `of_report` as of `transaction`.
         """
-        async with self._autocommit.connect() as connection:
+        async with _place(self._autocommit_others, free=of_report), self._autocommit.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """A bare connection, for statements without the ORM."""
-        async with self._engine.connect() as connection:
+        async with _place(self._others), self._engine.connect() as connection:
             yield connection
 
     async def migrate(self) -> None:
@@ -122,6 +135,23 @@ class Database:
         """Close every connection."""
         await self._engine.dispose()
         await self._autocommit.dispose()
+
+
+@asynccontextmanager
+async def _place(places: asyncio.Semaphore, *, free: bool = False) -> AsyncIterator[None]:
+    """One of the places, waited for; none where it is free. Raises NoConnectionFree."""
+    if free:
+        yield
+        return
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await places.acquire()
+    except TimeoutError:
+        raise NoConnectionFree(f"no connection was free within {_PATIENCE_S:g} s") from None
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:

@@ -33,6 +33,11 @@ async def claim_key(session: AsyncSession, owner: str, key: str) -> IdempotencyK
     await session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"idempotency:{owner}:{key}"}
     )
+    return await with_key(session, owner, key)
+
+
+async def with_key(session: AsyncSession, owner: str, key: str) -> IdempotencyKey | None:
+    """The submission that used this key before, or None."""
     return await session.get(IdempotencyKey, (owner, key))
 
 

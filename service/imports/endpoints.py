@@ -11,7 +11,7 @@ from service.auth.dependencies import Submitter
 from service.context import CurrentContext
 from service.experiments.dependencies import checked
 from service.experiments.service import read_spec
-from service.imports.service import open_import
+from service.imports.service import check_room, open_import
 from service.problems import PROBLEM_RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
@@ -41,6 +41,8 @@ async def import_experiment(
     body: ImportRequest, request: Request, principal: Submitter, context: CurrentContext
 ) -> ImportRead:
     """Begin to import a run's results. The same run gives the same experiment, however often it is imported."""
+    async with context.database.transaction() as session:
+        await check_room(session, body.id, principal.name)
     check = partial(read_spec, body.spec.encode(), "json", context.settings.max_trials)
     submission = await checked(request, context, principal.name, check)
     async with context.database.transaction() as session:

@@ -32,6 +32,26 @@ class Opened:
     token: str | None
 
 
+async def check_room(session: AsyncSession, run_id: str, owner: str) -> None:
+    """Whether a run may be imported now: asked before its spec is checked and its trials are stored.
+
+    Raises TooManyError as `open_import`, which asks again.
+    """
+    if await experiment_rows.with_key(session, owner, _key(run_id)) is None:
+        await _check_room(session, owner)
+
+
+async def _check_room(session: AsyncSession, owner: str) -> None:
+    if await experiment_rows.count(session, owner, "importing") >= MAX_UNDER_WAY:
+        detail = f"{owner} has {MAX_UNDER_WAY} imports under way, which is the limit; finish them, or cancel some."
+        raise TooManyError(detail, retry_after_s=10, title="Too many imports")
+
+
+def _key(run_id: str) -> str:
+    """With a blank, which no Idempotency-Key of a request can have."""
+    return f"import {run_id}"
+
+
 async def open_import(session: AsyncSession, submission: experiments.Submission, *, run_id: str, owner: str) -> Opened:
     """The experiment of a run, made at its first import.
 
@@ -41,19 +61,14 @@ async def open_import(session: AsyncSession, submission: experiments.Submission,
         ConflictError: the run was imported with another spec, or its experiment cannot take it now.
         TooManyError: the owner has too many imports under way.
     """
-    # With a blank, which no Idempotency-Key of a request can have.
-    experiment = await experiments.submit_once(
-        session, experiments.new_experiment(submission, owner), key=f"import {run_id}"
-    )
+    experiment = await experiments.submit_once(session, experiments.new_experiment(submission, owner), key=_key(run_id))
     # It may be an earlier import's, and its user or worker at work on it: what counts is what it is under the lock.
     await session.refresh(experiment, with_for_update=True)
     if experiment.state in EXPERIMENT_ENDED or experiment.desired_state != "run":
         return Opened(experiment, None, None)
     # In the transaction that queued it: a dispatcher never sees it queued.
     if experiment.state != "importing":
-        if await experiment_rows.count(session, owner, "importing") >= MAX_UNDER_WAY:
-            detail = f"{owner} has {MAX_UNDER_WAY} imports under way, which is the limit; finish them, or cancel some."
-            raise TooManyError(detail, retry_after_s=10, title="Too many imports")
+        await _check_room(session, owner)
         try:
             await experiments.change_state(session, experiment, "importing", reason="imported", by=owner)
         except IllegalTransition as error:

@@ -17,6 +17,9 @@ from sqlalchemy import func, select
 
 from adadim_core.spec import parse_spec, plan_trials
 from service.database.tables import Attempt, Experiment
+from service.experiments.service import read_spec
+from service.imports import endpoints
+from service.imports.service import MAX_UNDER_WAY
 from workers.errors import RunError
 from workers.reporting.importing import import_results
 from workers.storage.claim import prepare
@@ -185,3 +188,26 @@ async def test_an_import_over_tls_trusts_as_its_reports_do(
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
         done = await asyncio.to_thread(import_results, results, url, service.token)
         assert done == "imported as experiment 1: 3 trials, 903 points"
+
+
+async def test_an_import_too_many_is_refused_before_its_spec_is_looked_at(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to be checked, and its trials stored and rolled back, each time it was tried again."""
+    looked_at: list[bytes] = []
+
+    def read(body: bytes, *rest: Any) -> Any:
+        looked_at.append(body)
+        return read_spec(body, *rest)
+
+    monkeypatch.setattr(endpoints, "read_spec", read)
+
+    async def begin(number: int) -> Any:
+        body = {"id": f"{number:032x}", "spec": '{"name": "a"}'}
+        return await service.http.post("/api/v1/experiments/import", json=body)
+
+    assert [(await begin(number)).status_code for number in range(MAX_UNDER_WAY)] == [200] * MAX_UNDER_WAY
+    looked_at.clear()
+    refused = await begin(MAX_UNDER_WAY)
+    assert (refused.status_code, refused.headers["retry-after"], looked_at) == (429, "10", [])
+    assert (await begin(0)).status_code == 200, "one that has begun goes on"

@@ -1,12 +1,14 @@
 """Rates and sizes: what the limit is, and when to go on."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from service_harness import Running, add_token, client
+from service_harness import Running, add_token, client, points, until
 from test_reports import Reporter
 
 from service import http_limits
@@ -182,3 +184,46 @@ async def test_a_head_that_does_not_come_ends_the_connection(
         answered = await reader.read()
     assert answered.startswith(b"HTTP/1.1 200") == said.endswith(b"GET")
     writer.close()
+
+
+async def test_reports_do_not_wait_for_connections_that_others_hold(service: Running) -> None:
+    """All that users' requests can hold are held: a worker's first report, its points and its outcome are taken."""
+    reporter = await Reporter.open(service)
+    database, released = service.context.database, asyncio.Event()
+    holding = 0
+
+    async def hold(connection: AbstractAsyncContextManager[object]) -> None:
+        nonlocal holding
+        async with connection:
+            holding += 1
+            await released.wait()
+
+    held = [hold(database.transaction()) for _ in range(30)] + [hold(database.autocommit()) for _ in range(10)]
+    holders = [asyncio.create_task(one) for one in held]
+    try:
+        await until(lambda: holding == 19, "every connection to be held that may be")
+        async with asyncio.timeout(10):
+            await reporter.accepted(series=[points(0, [1], [1.0])])
+            await reporter.accepted(series=[points(0, [2], [2.0])])
+            await reporter.accepted(outcome={"state": "succeeded"})
+    finally:
+        released.set()
+        await asyncio.gather(*holders)
+    assert (await reporter.experiment())["state"] == "succeeded"
+
+
+async def test_a_client_that_leaves_amid_its_body_is_no_bug_of_the_service(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each used to be answered 500 and to put a long trace into the log."""
+    caplog.set_level(logging.INFO)
+    host, port = service.url.removeprefix("http://").split(":")
+    for path in ("experiments", "experiments/import"):
+        _, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {service.token}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        writer.close()
+        told = f"POST /api/v1/{path} 400"
+        await until(lambda told=told: any(record.getMessage() == told for record in caplog.records), told)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

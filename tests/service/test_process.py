@@ -73,15 +73,17 @@ async def test_a_whole_service_with_its_own_database_imports_nothing_heavy(tmp_p
 
 
 class Served:
-    """`adadim serve` as a process."""
+    """`adadim serve` as a process; without an address of a database with one of its own."""
 
-    def __init__(self, tmp_path: Path, ray: RayStandIn, database_url: str, **values: str) -> None:
+    def __init__(self, tmp_path: Path, ray: RayStandIn, database_url: str | None, **values: str) -> None:
         self.state = tmp_path / "state"
         self.log = tmp_path / "serve.log"
+        if database_url is not None:
+            values["DATABASE_URL"] = database_url
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli.main", "serve"],
-                env=environment(tmp_path, ray, DATABASE_URL=database_url, **values),
+                env=environment(tmp_path, ray, **values),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
