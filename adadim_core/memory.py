@@ -20,6 +20,7 @@ from adadim_core.models import SelfSupervisedModel
 from adadim_core.precision import autocast, resolve_precision
 from adadim_core.spec import ExperimentSpec
 from adadim_core.spec.sections import ResourcesSpec, TrainingSpec
+from adadim_core.spec.weightings import AdaptiveWeighting
 
 _FLOAT = 4
 _STATE_FLOATS = {"adamw": 2, "sgd": 1, "lars": 1}
@@ -49,7 +50,7 @@ class MemoryNeed:
     losses: int
     """Embeddings of the global batch, their products and what is measured of them."""
     evaluation: int
-    """R of all images, and the products that a rank over them needs."""
+    """R of all images or pooled Z, and the products that a rank over them needs."""
 
     @property
     def certain(self) -> int:
@@ -94,7 +95,8 @@ def memory_need(
         losses=_losses(training.batch_size, spec.model.projector.out, model.encoder.features),
         evaluation=_evaluation(
             len(data.train_images) + len(data.test_images), model.encoder.features, spec.model.projector.out
-        ),
+        )
+        + _pooled(spec),
     )
 
 
@@ -240,6 +242,13 @@ def _losses(batch: int, d_z: int, d_r: int) -> int:
 def _evaluation(images: int, d_r: int, d_z: int) -> int:
     """R of all images and Z of a sample in float32 and float64; their products with the eigenvalue routine's copies."""
     return _FLOAT * images * d_r + 3 * _FLOAT * SAMPLES * d_z + 3 * 8 * max(d_r, d_z) ** 2
+
+
+def _pooled(spec: ExperimentSpec) -> int:
+    """Pooled Z in float32 and float64, and its product with the eigenvalue routine's copies; 0 without pooling."""
+    weighting, d = spec.objective.weighting, spec.model.projector.out
+    rows = weighting.rows if isinstance(weighting, AdaptiveWeighting) else None
+    return 0 if rows is None else (_FLOAT + 2 * 8) * rows * d + 3 * 8 * min(rows, d) ** 2
 
 
 def _gib(size: int) -> str:

@@ -31,16 +31,41 @@ def _training(spec: Mapping[str, Any]) -> str:
 
 def _objective(spec: Mapping[str, Any]) -> str:
     objective = spec["objective"]
-    term = objective["mutual_information"]
     varied = ", ".join((spec.get("search") or {}).get("space", {}))
-    text = (
-        f"The objective was (1 - alpha) L_dimension + alpha L_sample + beta I(R;Z) with "
-        f"{objective['dimension_loss']['name']} and {objective['sample_loss']['name']}, beta = "
-        f"{'' if term['sign'] == 'penalize' else '-'}{term['gamma']:g} alpha."
-    )
+    losses = f"{objective['dimension_loss']['name']} and {objective['sample_loss']['name']}"
+    if objective.get("form") == "single_invariance":
+        formula = (
+            "s + (1 - alpha) (v + c) + alpha U + beta I(R;Z) with the weighted invariance s, variance v and covariance "
+            f"c of {objective['dimension_loss']['name']} and the log-sum-exp U of the negatives of "
+            f"{objective['sample_loss']['name']}"
+        )
+    else:
+        formula = f"(1 - alpha) L_dimension + alpha L_sample + beta I(R;Z) with {losses}"
+    balanced = _BALANCED.get(objective.get("balancing", "none"), "")
+    text = f"The objective was {formula}{balanced}, {_beta(objective['mutual_information'])}."
     if not varied:
         return text
     return f"{text} The sweep varied {varied}; values given above are those of the base specification."
+
+
+_BALANCED = {
+    "initial": ", each divided by its value at the first step",
+    "gradient": ", each divided by the length of its gradient at Z",
+}
+
+
+def _beta(term: Mapping[str, Any]) -> str:
+    """beta = gamma alpha, or what else it follows. Specs of earlier versions have neither schedule nor lag."""
+    factor = f"{'' if term['sign'] == 'penalize' else '-'}{term['gamma']:g}"
+    lag = f" of {counted(term['lag_epochs'], 'epoch')} before" if term.get("lag_epochs") else ""
+    match term.get("schedule", "follow"):
+        case "follow":
+            return f"beta = {factor} alpha{lag}"
+        case "fixed":
+            return f"beta = {factor}"
+        case schedule:
+            late = f", {counted(term['lag_epochs'], 'epoch')} late" if lag else ""
+            return f"beta from 0 to {factor} by a {schedule} schedule{late}"
 
 
 def _comparison(material: Material) -> str:

@@ -127,6 +127,14 @@ def spec_of(**sections: Any) -> ExperimentSpec:
     return validate_spec({"name": "large", "training": training, **sections}, own_data=True)
 
 
+def test_pooled_rows_are_counted(tiny_spec):
+    def need(**weighting):
+        made = Trainer(tiny_spec(objective={"weighting": {"policy": "adaptive", **weighting}}), device="cpu")
+        return memory_need(made.spec, made._model, made.data, made.device).evaluation
+
+    assert need(rows=4096) - need() >= 4096 * 32 * (4 + 8)
+
+
 def test_what_fits_is_found():
     spec, need, available = spec_of(), need_of(40), 24 * GIB
     assert need.total > available

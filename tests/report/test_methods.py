@@ -16,11 +16,17 @@ RACE = {"scheduler": {"name": "race"}, "given": {"first": 3, "most": 5}}
 
 
 def methods(
-    training: dict[str, Any] | None = None, *, seeds: tuple[int, ...] = (4, 4, 4), given: Any = 4, **search: Any
+    training: dict[str, Any] | None = None,
+    *,
+    seeds: tuple[int, ...] = (4, 4, 4),
+    given: Any = 4,
+    objective: dict[str, Any] | None = None,
+    **search: Any,
 ) -> str:
     """Of a sweep whose configurations have so many seeds each."""
     asked = {"algorithm": "grid", "seeds": given, "space": SPACE} | search
-    spec = validate_spec({"name": "x", "training": training or {}, "search": asked})
+    sections = {"training": training or {}, "objective": objective or {}}
+    spec = validate_spec({"name": "x", **sections, "search": asked})
     values = ((0.80, 0.81, 0.82, 0.80, 0.81), (0.80, 0.80, 0.81, 0.82, 0.80), (0.60, 0.62, 0.60, 0.61, 0.62))
     trials = [
         TrialRow(5 * k + seed, {"objective.weighting": WEIGHTINGS[k], "training.seed": seed}, "succeeded", 9, 9,
@@ -72,3 +78,35 @@ def test_no_warm_up_is_not_mentioned(training: dict[str, Any]) -> None:
     said = methods(training)
     assert "warm-up" not in said
     assert ", cosine decay)" in said
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ({}, "(1 - alpha) L_dimension + alpha L_sample + beta I(R;Z) with vicreg and nt_xent, beta = 0.1 alpha."),
+        ({"balancing": "initial"}, "nt_xent, each divided by its value at the first step, beta ="),
+        ({"balancing": "gradient"}, "each divided by the length of its gradient at Z,"),
+        (
+            {"form": "single_invariance"},
+            "s + (1 - alpha) (v + c) + alpha U + beta I(R;Z) with the weighted invariance s",
+        ),
+        ({"mutual_information": {"sign": "reward", "lag_epochs": 3}}, "beta = -0.1 alpha of 3 epochs before."),
+        ({"mutual_information": {"schedule": "fixed", "gamma": 2.0}}, "beta = 2."),
+        (
+            {"mutual_information": {"schedule": "cosine", "lag_epochs": 1}},
+            "0 to 0.1 by a cosine schedule, 1 epoch late.",
+        ),
+    ],
+)
+def test_the_objective_is_the_one_that_was_minimised(objective: dict[str, Any], said: str) -> None:
+    assert said in methods(objective=objective)
+
+
+def test_the_objective_of_a_spec_from_before_the_options_is_told() -> None:
+    spec = validate_spec({"name": "x"}).model_dump(mode="json")
+    for option in ("form", "balancing"):
+        del spec["objective"][option]
+    for option in ("schedule", "lag_epochs"):
+        del spec["objective"]["mutual_information"][option]
+    none = answer(Question.of(validate_spec({"name": "x"})), [])
+    assert "beta = 0.1 alpha." in paragraph(Material("x", spec, none, {}, "here"))
