@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The rest first, spread over both cores, one thread each; then what starts Ray, one after the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-.PHONY: help install demo serve docs test test-all chaos lint clean
+.PHONY: help install demo serve docs test test-all chaos screenshots lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -41,6 +41,9 @@ test-all: $(STAMP)  ## Run every test: half an hour on two cores
 
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))
+
+screenshots: $(STAMP)  ## Take pictures of every page, light and dark, after running the demo's sweep
+	$(BIN)/python benchmarks/screenshots.py --readme
 
 lint: $(STAMP)  ## Check format, lint, types and import rules
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.cluster.ports import free_ports
-from tests.browser.lab import Console, Lab
+from tests.browser.lab import Console, Lab, sign_in
 from tests.e2e.conftest import run_service
 from tests.service.service_harness import RAY_TOKEN, RayStandIn
 
@@ -32,15 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     ray = RayStandIn()
     [port] = free_ports(1)  # one of its own: pages find the service again after a restart
+    storage = tmp_path_factory.mktemp("storage")
     for service in run_service(
         tmp_path_factory,
         RAY_ADDRESS=ray.address,
         RAY_AUTH_TOKEN=RAY_TOKEN,
         ADADIM_PORT=str(port),
-        ADADIM_STORAGE=str(tmp_path_factory.mktemp("storage")),
+        ADADIM_STORAGE=str(storage),
         ADADIM_SLOTS="200",
     ):
-        yield Lab(service, ray)
+        yield Lab(service, ray, storage)
     ray.go_away()
 
 
@@ -73,7 +74,5 @@ def blank(browser: Browser, console: Console) -> Iterator[Page]:
 @pytest.fixture
 def page(blank: Page, lab: Lab) -> Page:
     """Signed in as admin, by the link that `adadim serve` prints."""
-    blank.goto(f"{lab.client.url}/#token={lab.service.token}")
-    blank.get_by_role("button", name="Sign in as admin").click()
-    expect(blank.get_by_text("Sign out")).to_be_visible()
+    sign_in(blank, lab, lab.service.token)
     return blank

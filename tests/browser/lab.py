@@ -2,10 +2,12 @@
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from playwright.sync_api import Page, expect
 
 from adadim.client import Client
 from tests.e2e.conftest import ServiceProcess, wait_for
@@ -40,8 +42,8 @@ class Worker:
 class Lab:
     """A service, its stand-in for Ray, and what is submitted to it."""
 
-    def __init__(self, service: ServiceProcess, ray: RayStandIn) -> None:
-        self.service, self.ray = service, ray
+    def __init__(self, service: ServiceProcess, ray: RayStandIn, storage: Path) -> None:
+        self.service, self.ray, self.storage = service, ray, storage
         self.connect()
 
     def connect(self) -> None:
@@ -75,3 +77,10 @@ class Console:
     def expect_failed_requests(self) -> None:
         """The browser tells of every request that fails; here some must."""
         self.errors[:] = [error for error in self.errors if not error.startswith("Failed to load resource")]
+
+
+def sign_in(page: Page, lab: Lab, token: str) -> None:
+    """By a link with a token, as `adadim serve` prints it."""
+    page.goto(f"{lab.client.url}/#token={token}")
+    page.get_by_role("button", name="Sign in as").click()
+    expect(page.get_by_text("Sign out")).to_be_visible()

@@ -57,6 +57,12 @@ async def test_a_plan_tells_how_long_it_takes_by_what_the_network_took_before(se
     assert (await plan(service, varied))["estimate"] is None
 
 
+async def test_a_single_run_is_a_measure_too(service: Running) -> None:
+    spec = f"name: one\n{NETWORK}\ntraining: {{epochs: 2, warmup_epochs: 0}}"
+    await trained(service, spec, seconds=4, epochs=2, took=5)
+    assert (await plan(service, spec))["estimate"]["seconds"] == pytest.approx(4)
+
+
 async def test_a_sweep_over_networks_is_no_measure_of_one(service: Running) -> None:
     spec = f"name: v\n{NETWORK}\nsearch: {{algorithm: grid, space: {{model.width: {{choice: [16, 32]}}}}}}"
     await trained(service, spec, seconds=30, epochs=10, took=60)

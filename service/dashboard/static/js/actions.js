@@ -1,9 +1,9 @@
 // The buttons of an experiment's page. The service says which there are, and what can be done now.
 
-import { actOn, cloneExperiment, deleteExperiment } from "./api.js";
+import { actOn, deleteExperiment } from "./api.js";
 import { el, setText } from "./dom.js";
 import { ExtendForm } from "./extend.js";
-import { experimentPath } from "./router.js";
+import { go, newPath } from "./router.js";
 import { actions } from "./words.js";
 
 export class ActionButtons {
@@ -40,15 +40,14 @@ export class ActionButtons {
       this.extend.open(this.experiment);
       return;
     }
+    if (action.name === "clone") {
+      go(newPath(id));
+      return;
+    }
     if (action.asks && !window.confirm(action.asks.replace("{name}", () => name))) return;
     this.tell("", false);
     for (const { button } of this.buttons) button.disabled = true;
     try {
-      if (action.name === "clone") {
-        const copy = await cloneExperiment(id);
-        location.assign(experimentPath(copy.id));
-        return;
-      }
       const changed = await (action.name === "delete" ? deleteExperiment(id) : actOn(id, action.name));
       this.tell(changed.message, false, changed.state);
       this.onExperiment(changed);

@@ -3,7 +3,6 @@
 
 import { getOwner, getSession, onUnauthorized, signOut } from "./api.js";
 import { el } from "./dom.js";
-import { mountExperiment } from "./experiment.js";
 import { mountList } from "./list.js";
 import { mountLinkQuestion, mountLogin } from "./login.js";
 import { notice, problemNotice } from "./notice.js";
@@ -26,6 +25,14 @@ const page = {
   },
 };
 
+const PAGES = {
+  list: mountList,
+  experiment: later(async () => (await import("./experiment.js")).mountExperiment),
+  trial: later(async () => (await import("./trial.js")).mountTrial),
+  new: later(async () => (await import("./new.js")).mountNew),
+  diff: later(async () => (await import("./diff.js")).mountDiff),
+};
+
 let session = null;
 let refusal = ""; // why the token in the address did not serve
 let unmount = () => {};
@@ -43,9 +50,33 @@ function showRoute() {
   const route = matchRoute(location.pathname);
   crumb.hidden = route.name === "list";
   window.scrollTo(0, 0);
-  if (route.name === "list") show((root) => mountList(root, page));
-  else if (route.name === "experiment") show((root) => mountExperiment(root, { id: route.id, session, page }));
-  else show((root) => root.replaceChildren(notice("No such page", "There is nothing at this address.", { home: true })));
+  const mount = PAGES[route.name];
+  show((root) => mount(root, { ...route, session, page }));
+}
+
+function showNothing() {
+  show((root) => root.replaceChildren(notice("No such page", "There is nothing at this address.", { home: true })));
+  page.setTitle("No such page");
+}
+
+/** A page whose files are read when somebody goes there. */
+function later(load) {
+  return (root, options) => {
+    let left = false;
+    let unmountPage = () => {};
+    load().then(
+      (mount) => {
+        if (!left) unmountPage = mount(root, options) ?? (() => {});
+      },
+      () => {
+        if (!left) root.replaceChildren(notice("The page could not be loaded", "", { retry: () => location.reload() }));
+      },
+    );
+    return () => {
+      left = true;
+      unmountPage();
+    };
+  };
 }
 
 function showAccount() {
@@ -89,6 +120,7 @@ async function start() {
 
 async function enter() {
   const token = takeTokenFromAddress();
+  if (matchRoute(location.pathname).name === "unknown") return showNothing();
   if (token === null) return start();
   const mine = ++turn;
   show(() => {});
@@ -104,7 +136,7 @@ async function enter() {
 
 onUnauthorized(showLogin);
 fixAddresses();
-followLinks(showRoute);
+followLinks(() => (session === null ? start() : showRoute())); // from a page that needs no session
 // A link with a token, pasted where the dashboard is open already, loads nothing anew.
 window.addEventListener("hashchange", () => location.hash.includes("token=") && enter());
 enter();

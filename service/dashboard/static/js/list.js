@@ -1,31 +1,44 @@
-// The list of experiments: one table, newest first, refreshed every few seconds while the page is looked at.
+// The list of experiments: searched, filtered and sorted by the service, read again every few seconds while it is
+// looked at. Owns what is asked for, which is in the address; rows are list_table.js's.
 
 import { getExperiments } from "./api.js";
-import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
-import { absolute, ago, elapsed, metricValue } from "./format.js";
-import { isEnded, metricInfo } from "./words.js";
+import { el, setText } from "./dom.js";
+import { ExperimentTable } from "./list_table.js";
 import { notice, problemNotice } from "./notice.js";
-import { experimentPath } from "./router.js";
+import { diffPath, newPath } from "./router.js";
+import { experimentStates } from "./words.js";
 
 const REFRESH_MS = 4000;
+const TYPING_MS = 250;
 const PAGE_SIZE = 50;
 const LARGEST_PAGE = 200; // what the service gives at once
+const NEWEST_FIRST = "-id";
 
-export function mountList(root, page) {
-  const list = new ExperimentList(root, page);
+export function mountList(root, { session, page }) {
+  const list = new ExperimentList(root, session, page);
   return () => list.dispose();
 }
 
 class ExperimentList {
-  constructor(root, page) {
-    this.root = root;
-    this.page = page;
-    this.rows = new Map(); // experiment id -> row
-    this.oldestCursor = undefined; // undefined: no page read yet; null: all read
+  constructor(root, session, page) {
+    Object.assign(this, { root, page });
     this.closed = new AbortController();
-    this.body = el("tbody");
-    this.more = el("button", { type: "button", hidden: true, onclick: () => this.readOlder() }, "Older experiments");
-    this.table = null;
+    this.wanted = readAddress();
+    this.shown = PAGE_SIZE; // rows asked for
+    this.turn = 0; // of several answers on their way the last one counts
+    this.table = new ExperimentTable({
+      onSort: (sort) => this.want({ sort }),
+      onLabel: (label) => this.want({ label: [...new Set([...this.wanted.label, label])] }),
+      onOwner: (owner) => this.want({ owner }),
+      onPick: () => this.showPicked(),
+    });
+    this.built = false;
+    this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Older experiments");
+    this.none = el("p", { class: "table-empty card", hidden: true, role: "status" }, "No experiment is like that.");
+    this.compare = el("a", { class: "button", hidden: true }, "Compare");
+    this.chips = el("span", { class: "chips" });
+    const maySubmit = session.role !== "viewer";
+    this.newLink = maySubmit ? el("a", { class: "button primary", href: newPath() }, "New experiment") : null;
     this.timer = setInterval(() => this.tick(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => this.tick(), { signal: this.closed.signal });
     page.setTitle("Experiments");
@@ -35,162 +48,139 @@ class ExperimentList {
   dispose() {
     this.closed.abort();
     clearInterval(this.timer);
+    clearTimeout(this.typing);
   }
 
   tick() {
     if (!document.hidden) this.refresh();
   }
 
-  async refresh() {
-    if (this.reading) return;
-    this.reading = true;
-    try {
-      const size = Math.min(Math.max(PAGE_SIZE, this.rows.size), LARGEST_PAGE);
-      const first = await getExperiments(size, null, this.closed.signal);
-      const continues = first.items.some(({ id }) => this.rows.has(id));
-      if (!continues) this.oldestCursor = first.next_cursor; // the first look, or one after very many submissions
-      this.forgetDeleted(first.items, continues && first.next_cursor !== null);
-      this.show(first.items);
-      this.page.setLive(null);
-    } catch (problem) {
-      this.failed(problem);
-    } finally {
-      this.reading = false;
-    }
+  /** Change what is listed. */
+  want(change) {
+    clearTimeout(this.typing);
+    this.wanted = { ...this.wanted, q: this.search.value.trim() || null, ...change };
+    this.shown = PAGE_SIZE;
+    writeAddress(this.wanted);
+    this.showWanted();
+    this.refresh();
   }
 
-  async readOlder() {
+  async readMore() {
+    this.shown += PAGE_SIZE;
     this.more.disabled = true;
+    await this.refresh();
+    this.more.disabled = false;
+  }
+
+  /** Read as many rows as are shown. */
+  async refresh() {
+    const mine = ++this.turn;
+    const items = [];
+    let cursor = null;
     try {
-      const older = await getExperiments(PAGE_SIZE, this.oldestCursor, this.closed.signal);
-      this.oldestCursor = older.next_cursor;
-      this.show(older.items);
+      do {
+        const size = Math.min(this.shown - items.length, LARGEST_PAGE);
+        const answer = await getExperiments(this.wanted, size, cursor, this.closed.signal);
+        items.push(...answer.items);
+        cursor = answer.next_cursor;
+      } while (cursor !== null && items.length < this.shown);
+      if (mine !== this.turn) return;
+      this.show(items, cursor !== null);
+      this.page.setLive(null);
     } catch (problem) {
-      this.failed(problem);
-    } finally {
-      this.more.disabled = false;
+      if (mine === this.turn) this.failed(problem);
     }
   }
 
   failed(problem) {
     if (problem.name === "AbortError" || problem.status === 401) return;
-    if (this.table) this.page.setLive("lost", "reconnecting");
+    if (this.built) this.page.setLive("lost", "reconnecting");
     else this.root.replaceChildren(problemNotice(problem, () => this.refresh()));
   }
 
-  /** What the newest page no longer has was deleted; unless `more` follows and it is older than the page's oldest. */
-  forgetDeleted(newest, more) {
-    const present = new Set(newest.map(({ id }) => id));
-    const oldest = more ? Math.min(...present) : 0;
-    for (const [id, row] of this.rows) {
-      if (id < oldest || present.has(id)) continue;
-      row.node.remove();
-      this.rows.delete(id);
-    }
-  }
-
-  show(experiments) {
-    if (!experiments.length && !this.rows.size) {
-      this.root.replaceChildren(emptyNotice());
-      this.table = null;
+  show(items, more) {
+    if (!items.length && !isFiltered(this.wanted)) {
+      this.root.replaceChildren(emptyNotice(this.newLink));
+      this.built = false;
       return;
     }
-    if (!this.table) {
-      this.table = tableOf(this.body);
-      this.root.replaceChildren(el("h1", { class: "page-title" }, "Experiments"), this.table, this.more);
-    }
-    for (const experiment of experiments) this.showOne(experiment);
-    const newestFirst = [...this.rows.keys()].sort((a, b) => b - a);
-    newestFirst.forEach((id, index) => {
-      const { node } = this.rows.get(id);
-      if (this.body.children[index] !== node) this.body.insertBefore(node, this.body.children[index] ?? null);
-    });
-    this.more.hidden = !this.oldestCursor;
+    if (!this.built) this.build();
+    this.table.show(items);
+    this.table.node.hidden = items.length === 0;
+    this.none.hidden = items.length > 0;
+    this.more.hidden = !more;
+    setText(this.more, this.wanted.sort === NEWEST_FIRST ? "Older experiments" : "More experiments");
   }
 
-  showOne(experiment) {
-    if (!this.rows.has(experiment.id)) this.rows.set(experiment.id, new Row(experiment));
-    this.rows.get(experiment.id).update(experiment);
-  }
-}
-
-class Row {
-  constructor({ id, name }) {
-    this.state = stateBadge();
-    this.waiting = el("span", { class: "muted waiting" });
-    this.progress = progressBar("Trials done");
-    this.best = el("span", { class: "number" });
-    this.bestMetric = el("span", { class: "muted" });
-    this.owner = el("td", { class: "wide-only" });
-    this.created = el("time");
-    this.duration = el("td", { class: "number medium-up" });
-    this.node = el(
-      "tr",
-      {},
-      el("td", { class: "number muted medium-up" }, String(id)),
-      el("th", { scope: "row" }, el("a", { class: "row-link", href: experimentPath(id) }, name)),
-      el("td", {}, this.state, this.waiting),
-      el("td", {}, this.progress.node),
-      el("td", { class: "medium-up" }, this.best, " ", this.bestMetric),
-      this.owner,
-      el("td", { class: "medium-up" }, this.created),
-      this.duration,
+  build() {
+    this.built = true;
+    this.root.replaceChildren(
+      el("div", { class: "list-head" }, el("h1", {}, "Experiments"), this.compare, this.newLink),
+      this.toolbar(),
+      this.table.node,
+      this.none,
+      this.more,
     );
+    this.showWanted();
   }
 
-  update(experiment) {
-    setState(this.state, experiment.state);
-    setAttribute(this.state, "title", experiment.state_reason);
-    const { waiting } = experiment;
-    setText(this.waiting, waiting ? `${waiting.position}.: ${waiting.reason}` : "");
-    this.progress.set(experiment.trials_done, experiment.trial_count);
-    const hasBest = experiment.best_value !== null;
-    setText(this.best, hasBest ? metricValue(experiment.best_value, experiment.metric) : "–");
-    setText(this.bestMetric, hasBest ? metricInfo(experiment.metric).title : "");
-    setText(this.owner, experiment.owner);
-    setText(this.created, ago(experiment.created_at));
-    setAttribute(this.created, "datetime", experiment.created_at);
-    setAttribute(this.created, "title", absolute(experiment.created_at));
-    const running = experiment.started_at && !isEnded(experiment.state) ? null : experiment.ended_at;
-    setText(this.duration, elapsed(experiment.started_at, running));
+  toolbar() {
+    this.search = el("input", { type: "search", placeholder: "Search name, label, owner, #number", "aria-label": "Search", maxlength: 100 });
+    this.search.addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.want({}), TYPING_MS);
+    });
+    this.state = el(
+      "select",
+      { "aria-label": "State" },
+      el("option", { value: "" }, "any state"),
+      ...experimentStates().map((state) => el("option", { value: state }, state)),
+    );
+    this.state.addEventListener("change", () => this.want({ state: this.state.value || null }));
+    return el("div", { class: "toolbar", role: "search" }, this.search, this.state, this.chips);
+  }
+
+  showWanted() {
+    const { q, state, owner, label, sort } = this.wanted;
+    if (document.activeElement !== this.search) this.search.value = q ?? "";
+    this.state.value = state ?? "";
+    const chips = label.map((one) => chip(one, () => this.want({ label: label.filter((other) => other !== one) })));
+    if (owner !== null) chips.push(chip(`owner: ${owner}`, () => this.want({ owner: null })));
+    this.chips.replaceChildren(...chips);
+    this.table.showSort(sort);
+  }
+
+  showPicked() {
+    const picked = [...this.table.picked].sort((a, b) => a - b);
+    this.compare.hidden = picked.length < 2;
+    this.compare.href = diffPath(picked);
+    setText(this.compare, `Compare ${picked.length}`);
   }
 }
 
-function tableOf(body) {
-  const head = (text, cls) => el("th", { scope: "col", class: cls }, text);
-  return el(
-    "div",
-    { class: "card scroll" },
-    el(
-      "table",
-      { class: "experiments" },
-      el("caption", { class: "visually-hidden" }, "Experiments, newest first"),
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          head("ID", "number medium-up"),
-          head("Name"),
-          head("State"),
-          head("Trials"),
-          head("Best", "medium-up"),
-          head("Owner", "wide-only"),
-          head("Created", "medium-up"),
-          head("Duration", "number medium-up"),
-        ),
-      ),
-      body,
-    ),
-  );
+function chip(text, onRemove) {
+  return el("span", { class: "chip" }, text, el("button", { type: "button", "aria-label": `Remove the filter ${text}`, onclick: onRemove }, "×"));
 }
 
-function emptyNotice() {
-  return notice("No experiments yet", "Submit the first sweep from a terminal; it appears here by itself.", {
-    children: [
-      el("pre", { class: "command" }, "adadim submit examples/digits-sweep.yaml"),
-      el("p", { class: "muted" }, "It trains four loss weightings on scikit-learn's digits."),
-    ],
+const isFiltered = ({ q, state, owner, label }) => q !== null || state !== null || owner !== null || label.length > 0;
+
+function readAddress() {
+  const query = new URLSearchParams(location.search);
+  const { q = null, state = null, owner = null, sort = NEWEST_FIRST } = Object.fromEntries(query);
+  return { q, state, owner, label: query.getAll("label"), sort };
+}
+
+function writeAddress({ q, state, owner, label, sort }) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries({ q, state, owner })) if (value !== null) query.set(name, value);
+  for (const one of label) query.append("label", one);
+  if (sort !== NEWEST_FIRST) query.set("sort", sort);
+  const text = query.toString();
+  history.replaceState(null, "", location.pathname + (text ? `?${text}` : ""));
+}
+
+function emptyNotice(newLink) {
+  return notice("No experiments yet", "Write the first one here, or submit it from a terminal; it appears by itself.", {
+    children: [newLink, el("pre", { class: "command" }, "adadim submit examples/digits-sweep.yaml")].filter(Boolean),
   });
 }

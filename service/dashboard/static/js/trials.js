@@ -4,7 +4,7 @@
 import { Heading, compare, readSort, sortText } from "./columns.js";
 import { el, progressBar, setAttribute, setState, setText, stateBadge } from "./dom.js";
 import { fieldValue, metricValue, parseFloatJson, trialDetails } from "./format.js";
-import { trialPath } from "./router.js";
+import { diffPath, trialPath } from "./router.js";
 import { paintSwatch, swatch } from "./swatch.js";
 import { VirtualRows } from "./virtual.js";
 import { metricInfo, trialStateOrder } from "./words.js";
@@ -22,12 +22,13 @@ export class TrialTable {
     this.table = el("table", { class: "trials" }, el("caption", { class: "visually-hidden" }, "Trials with their latest values"), this.head);
     this.empty = el("p", { class: "table-empty" }, "Trials appear here when the experiment starts.");
     this.note = el("span", { class: "muted" });
+    this.comparison = el("a", { hidden: true }, "Compare the selected");
     this.clear = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.selection.clear() }, "Clear selection");
     const scroller = el("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Trial table" }, this.table, this.empty);
     this.node = el(
       "section",
       { "aria-label": "Trials" },
-      el("div", { class: "section-head" }, el("h2", {}, "Trials"), this.note, this.clear, el("span", { class: "head-tools" }, ...tools)),
+      el("div", { class: "section-head" }, el("h2", {}, "Trials"), this.note, this.comparison, this.clear, el("span", { class: "head-tools" }, ...tools)),
       scroller,
     );
     this.rows = new VirtualRows({ table: this.table, scroller, height: ROW_PX, make: () => new Row(this), keyOf: ({ number }) => number });
@@ -95,7 +96,20 @@ export class TrialTable {
     const sorted = shown.map((trial) => [trial, column.value(trial)]).sort((a, b) => compare(a[1], b[1], descending) || a[0].number - b[0].number);
     this.rows.update(sorted.map(([trial]) => trial));
     this.clear.hidden = selection.picked.size === 0;
+    this.showComparison(shown);
     setText(this.note, this.noteText(shown.length));
+  }
+
+  /** A link to what differs between the picked configurations, by a trial of each. */
+  showComparison(shown) {
+    const { data, selection } = this;
+    const trials = new Map();
+    for (const { number } of shown) {
+      const configuration = data.configurationOf.get(number);
+      if (selection.picked.has(configuration) && !trials.has(configuration)) trials.set(configuration, number);
+    }
+    this.comparison.hidden = trials.size < 2;
+    this.comparison.href = diffPath([...trials.values()].map((number) => `${data.id}.${number}`));
   }
 
   noteText(shown) {

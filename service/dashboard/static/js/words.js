@@ -35,3 +35,12 @@ export const isEnded = (state) => words.states.get(state)?.ended ?? false;
 export const isTrialEnded = (state) => words.trialStates.get(state)?.ended ?? false;
 /** Place of a trial's state in the order in which people look at them. */
 export const trialStateOrder = (state) => [...words.trialStates.keys()].indexOf(state);
+
+export const experimentStates = () => [...words.states.keys()];
+
+/** Trials by state in words, where they do not all do the same: "1 succeeded, 2 failed". Those to come are left out. */
+export function trialCounts(counts) {
+  const told = Object.keys(counts).filter((state) => stateInfo(state).tone !== "open");
+  if (told.length < 2 && told.every((state) => stateInfo(state).tone !== "bad")) return "";
+  return told.sort((a, b) => trialStateOrder(a) - trialStateOrder(b)).map((state) => `${counts[state]} ${state}`).join(", ");
+}
