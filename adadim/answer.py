@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from adadim.tables import arrow_table, by_column, data_frame, html_table, paragraph
 from adadim_core.answers.document import Answer as Document
 from adadim_core.answers.document import ConfigurationAnswer
+from adadim_core.terminal import terminal_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ class Answer(Document):
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def __repr__(self) -> str:
-        return f"<answer: {self.sentence}>"
+        return f"<answer: {terminal_text(self.sentence)}>"
 
     def _repr_html_(self) -> str:
         beside = [*filter(None, (self.why, self.selection)), *self.notes]

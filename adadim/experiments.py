@@ -12,6 +12,7 @@ from adadim.progress import shown
 from adadim.spec_file import spec_text
 from adadim.tables import html_table, text_table
 from adadim.trials import Metrics, Trial, Trials, best_of
+from adadim_core.terminal import terminal_text
 
 
 def connect(url: str | None = None, token: str | None = None) -> "Connection":
@@ -233,7 +234,9 @@ class Experiment(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         done = f"{self['trials_done']} of {self['trial_count']} trials done"
-        return f"<experiment {self.id} ({self.name}): {self.state}, {done}>"
+        # What follows after an empty line are accounts of single trials, tracebacks say.
+        reason = terminal_text(str(self["state_reason"] or "").partition("\n\n")[0].replace("\n", ": "))
+        return f"<experiment {self.id} ({self.name}): {self.state}, {done}{f': {reason}' if reason else ''}>"
 
     def _repr_html_(self) -> str:
         return html_table(_HEADS, [_row(self)])

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adadim.client import ClientError
+from adadim_core.terminal import terminal_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table of aligned columns; long ones are cut, and say so."""
-    lines = [[str(text) for text in row] for row in (heads, *rows[:_MOST_ROWS])]
+    lines = [[terminal_text(str(text)) for text in row] for row in (heads, *rows[:_MOST_ROWS])]
     widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
     texts = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     if len(rows) > _MOST_ROWS:
@@ -70,4 +71,4 @@ def by_column(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _cell(value: Any) -> str:
-    return html.escape(str(value), quote=False)
+    return html.escape(terminal_text(str(value)), quote=False)

@@ -9,6 +9,7 @@ from adadim.encoders import load
 from adadim.tables import arrow_table, data_frame, html_table, require, text_table
 from adadim_core.spec.report import decode_float
 from adadim_core.storage.atomic import write_atomically
+from adadim_core.terminal import terminal_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,9 @@ class Trial(Mapping[str, Any]):
         return len(self._fields)
 
     def __repr__(self) -> str:
-        return f"<trial {self.number} of experiment {self['experiment_id']}: {self.label}, {self.state}>"
+        why = f": {terminal_text(reason_of(self))}" if reason_of(self) else ""
+        which = f"trial {self.number} of experiment {self['experiment_id']}"
+        return f"<{which}: {terminal_text(self.label)}, {self.state}{why}>"
 
     def _repr_html_(self) -> str:
         latest = [(name, f"{value:.4g}") for name, value in self["latest"].items()]
@@ -215,6 +218,11 @@ def best_of(trials: list[Trial], metric: str, mode: str) -> Trial | None:
     """The trial that ended with the best value of a metric, among those that trained to their end."""
     found = [trial for trial in trials if trial.state == "succeeded" and is_number(trial["latest"].get(metric))]
     return (max if mode == "max" else min)(found, key=lambda trial: trial["latest"][metric], default=None)
+
+
+def reason_of(trial: Mapping[str, Any]) -> str:
+    """What ended a trial early, in a line; the whole of an error is in its log."""
+    return str(trial["reason"] or (trial["error"] or "").partition("\n")[0])
 
 
 def is_number(value: Any) -> bool:

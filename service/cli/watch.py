@@ -14,6 +14,7 @@ from rich.text import Text
 
 from adadim.client import Client
 from adadim.following import Following
+from adadim.trials import reason_of
 from adadim_core.answers.document import Answer
 from adadim_core.answers.terminal import render
 from adadim_core.spec.metrics import short_metric_title
@@ -153,7 +154,7 @@ class _View:
         return sorted(trials, key=lambda t: (order.get(self._tones.get(t["state"], ""), len(order)), t["number"]))
 
     def _table(self, trials: list[dict[str, Any]], width: int) -> Table:
-        why = any(_why(trial) for trial in trials)
+        why = any(reason_of(trial) for trial in trials)
         columns = [
             Column("trial", "right"),
             Column("label", shrinks_to=_LABEL),
@@ -169,7 +170,7 @@ class _View:
                 Text(trial["state"], style=self._colour(trial["state"])),
                 _epochs(trial["epoch"], trial),
                 *(_value(trial["latest"].get(name)) for name in self._metrics),
-                *([_why(trial)] if why else []),
+                *([reason_of(trial)] if why else []),
             ]
             for trial in trials
         ]
@@ -187,7 +188,7 @@ class _View:
         running = trial["state"] == "running"
         epoch = self._following.epochs.get(number, 0) if running else trial["epoch"]
         before, after = f"trial {number} (", f")  {trial['state']}  {_epochs(epoch, trial)}"
-        if why := _why(trial):
+        if why := reason_of(trial):
             after += f"  {why}"
         label = str(trial["label"])
         room = width - cell_len(before) - cell_len(after) - min(cell_len(label), _LABEL)
@@ -215,11 +216,6 @@ def _epochs(epoch: int, trial: dict[str, Any]) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
-
-
-def _why(trial: dict[str, Any]) -> str:
-    """What ended a trial early, in a line. The whole of an error is in its log."""
-    return str(trial["reason"] or (trial["error"] or "").partition("\n")[0])
 
 
 def _value(value: Any) -> str:

@@ -11,7 +11,7 @@ from test_reports import Reporter
 
 import adadim
 from adadim_core.storage.atomic import write_atomically
-from service.database.tables import Trial
+from service.database.tables import Experiment, Trial
 
 SPEC = {"name": "notebook", "search": {"trials": 2, "space": {"training.lr": {"uniform": [0.1, 0.5]}}}}
 
@@ -111,6 +111,18 @@ async def test_text_of_others_is_no_html(service: Running, connection: adadim.Co
     trials = await asyncio.to_thread(lambda: connection.experiment(experiment["id"]).trials())
     assert "<script>" in trials[0].label
     assert "<script>" not in trials._repr_html_()
+
+
+async def test_what_failed_says_why_in_plain_text(service: Running, connection: adadim.Connection) -> None:
+    number = (await service.submit("name: a"))["id"]
+    async with service.context.database.transaction() as session:
+        reason = "every trial failed\nRuntimeError: \x1b[2Jboom\n\nTraceback"
+        await session.execute(update(Experiment).values(state="failed", state_reason=reason))
+        await session.execute(update(Trial).values(state="failed", error="RuntimeError: \x1b[2Jboom\nTraceback"))
+    experiment = await asyncio.to_thread(connection.experiment, number)
+    assert repr(experiment).endswith(r"every trial failed: RuntimeError: \x1b[2Jboom>")
+    trial = await asyncio.to_thread(experiment.trial, 0)
+    assert repr(trial).endswith(r"failed: RuntimeError: \x1b[2Jboom>")
 
 
 async def test_an_encoder_is_downloaded_whole_or_not_at_all(
