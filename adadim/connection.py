@@ -60,7 +60,12 @@ def _recorded_url(directory: Path) -> str:
 
 
 def _recorded_token(directory: Path) -> str:
+    """The token of the service of this machine: the one it was given in a file, or made."""
+    given = os.environ.get("ADADIM_ADMIN_TOKEN_FILE")
     try:
-        return (directory / "token").read_text().strip()
+        return Path(given or directory / "token").read_text().strip()
     except OSError:
-        raise ClientError(f"no token found in {directory}: set ADADIM_TOKEN") from None
+        raise ClientError(
+            f"no token found in {given or directory}: set ADADIM_TOKEN. An admin makes one with `adadim token create`; "
+            "where the service runs, `adadim token recover` replaces a lost admin token"
+        ) from None

@@ -16,9 +16,9 @@ from service.audit import endpoints as audit
 from service.audit.retention import Retention
 from service.auth import endpoints as auth
 from service.auth import token_endpoints as tokens
+from service.auth.admin_token import ensure_admin_token
 from service.auth.open_requests import EndWhenRevoked, OpenRequests
 from service.auth.recognised import Recognised
-from service.auth.service import ensure_admin_token
 from service.browsers import AllowedHosts, SecurityHeaders
 from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
@@ -107,7 +107,7 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
     stack.push_async_callback(claim.release)
     await claim.take()
     await database.migrate()
-    await ensure_admin_token(database, settings.state_dir / "token")
+    app.state.admin_token = await ensure_admin_token(database, settings.state_dir / "token", settings.admin_token_file)
 
     listener = Listener(database_url)
     listener.start()

@@ -139,6 +139,13 @@ class Settings(BaseModel):
             json_schema_extra=_unset("never"),
         ),
     ] = None
+    admin_token_file: Annotated[
+        Path | None,
+        Field(
+            description="file with the admin token, instead of one that the first start makes",
+            json_schema_extra=_unset("made in the state directory"),
+        ),
+    ] = None
     keep_audit_days: Annotated[
         float, Field(ge=30, le=36_500, description="days after which entries of the audit go; 30 at least")
     ] = 365.0

@@ -6,6 +6,7 @@ known.
 
 import re
 
+from service.auth.admin_token import AdminTokenUnusable
 from service.cluster.claim import DatabaseInUse
 from service.cluster.jobs import ClusterUnavailable
 from service.database.check import DatabaseUnusable
@@ -20,7 +21,15 @@ class ServeError(Exception):
 
 
 CANNOT_START = (
-    *(ServeError, DatabaseNotStarted, DatabaseUnusable, DatabaseInUse, ClusterUnavailable, TracingUnavailable),
+    *(
+        ServeError,
+        AdminTokenUnusable,
+        DatabaseNotStarted,
+        DatabaseUnusable,
+        DatabaseInUse,
+        ClusterUnavailable,
+        TracingUnavailable,
+    ),
     *DATABASE_ERRORS,  # among them OSError: folders, files, ports
 )
 """What the environment can do to a start. Anything else is a mistake of ours, and keeps its trace."""

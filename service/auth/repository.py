@@ -57,6 +57,12 @@ async def exists(session: AsyncSession, token_hash: bytes) -> bool:
     return await session.scalar(select(Token.id).where(Token.hash == token_hash)) is not None
 
 
+async def has_admin(session: AsyncSession) -> bool:
+    """Whether there is a valid admin token."""
+    query = select(Token.id).where(Token.role == "admin", Token.parent_id.is_(None), _valid(Token)).limit(1)
+    return await session.scalar(query) is not None
+
+
 async def mark_used(session: AsyncSession, token_id: int) -> None:
     """Write down that a token was used. A request that finds another doing so leaves it to that one."""
     row = select(Token.id).where(Token.id == token_id).with_for_update(skip_locked=True).cte("row")

@@ -1,20 +1,17 @@
 """Tokens and roles: how a caller is recognised and what each role may do. HTTP is in dependencies.py."""
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth import repository
 from service.database import audit
-from service.database.engine import Database
 from service.database.tables import Token
 from service.errors import NotFoundError
-from service.secret import hash_token, new_token, read_secret, write_secret
+from service.secret import hash_token, new_token
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +78,7 @@ async def create(
     expires_at = None if life is None else datetime.now(UTC) + life
     token = await repository.add(session, name=name, role=role, token_hash=hash_token(value), expires_at=expires_at)
     expires = None if expires_at is None else expires_at.isoformat()
-    await _audit(session, "created", token, by=by.name, with_token=by.token_id, expires_at=expires)
+    await write_down(session, "created", token, by=by.name, with_token=by.token_id, expires_at=expires)
     logger.info("token %d (%s, %s) created by %s", token.id, name, role, by.name)
     return token, value
 
@@ -91,7 +88,7 @@ async def revoke(session: AsyncSession, token_id: int, *, by: Principal) -> None
     token = await repository.revoke(session, token_id)
     if token is None:
         raise NotFoundError.of("token", token_id)
-    await _audit(session, "revoked", token, by=by.name, with_token=by.token_id)
+    await write_down(session, "revoked", token, by=by.name, with_token=by.token_id)
     logger.info("token %d (%s, %s) revoked by %s", token_id, token.name, token.role, by.name)
 
 
@@ -120,22 +117,8 @@ async def close_session(session: AsyncSession, token: str) -> None:
     await repository.remove_session(session, hash_token(token))
 
 
-async def ensure_admin_token(database: Database, path: Path) -> str:
-    """The admin token in `path`; a new one if the file is missing or its token was revoked. Stored hashed."""
-    token = await asyncio.to_thread(read_secret, path)
-    async with database.transaction() as session:
-        if token and await authenticate(session, token) is not None:
-            return token
-        # A new database learns the token that is there; one that knows it and refuses it gets another.
-        if not token or await repository.exists(session, hash_token(token)):
-            token = new_token()
-        row = await repository.add(session, name="admin", role="admin", token_hash=hash_token(token))
-        await _audit(session, "created", row, by="service")
-    write_secret(path, token)
-    return token
-
-
-async def _audit(session: AsyncSession, what: str, token: Token, *, by: str, **details: Any) -> None:
+async def write_down(session: AsyncSession, what: str, token: Token, *, by: str, **details: Any) -> None:
+    """Put into the audit that a token was `created` or `revoked`."""
     details |= {"token_id": token.id, "role": token.role}
     await audit.append(session, by=by, action=f"token.{what}", subject=token.name, details=details)
 

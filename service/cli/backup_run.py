@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from adadim.client import ClientError
 from adadim_core.storage.address import shown
 from service.backups.archive import ArchiveError, Manifest, Reader
 from service.backups.service import BackupError, Restored, back_up, restore, take_storage
+from service.cli.local_database import database_of
 from service.cli.serve import only_service
-from service.database.embedded import borrowed
-from service.database.engine import Database
 from service.settings import Settings
 from service.starting import CANNOT_START, why_not
 
@@ -44,7 +43,7 @@ def run_restore(settings: Settings, file: Path, *, take: bool) -> list[str]:
 
 
 async def _back_up(settings: Settings, file: Path) -> Manifest:
-    async with _database(settings) as database:
+    async with database_of(settings) as database:
         return await back_up(database, settings.storage_root, file)
 
 
@@ -52,21 +51,10 @@ async def _restore(settings: Settings, file: Path, *, take: bool) -> tuple[Resto
     with Reader(file) as reader:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with only_service(settings.state_dir):
-            async with _database(settings) as database:
+            async with database_of(settings) as database:
                 restored = await restore(database, reader)
             missing = await take_storage(settings.storage_root, reader, restored) if take else []
     return restored, missing
-
-
-@contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    async with contextlib.AsyncExitStack() as stack:
-        url = settings.database_url
-        if url is None:
-            url = await stack.enter_async_context(borrowed(settings.state_dir / "postgres"))
-        database = Database(url)
-        stack.push_async_callback(database.close)
-        yield database
 
 
 @contextlib.contextmanager

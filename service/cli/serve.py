@@ -29,6 +29,7 @@ from service.database.check import DatabaseUnusable, check_database
 from service.database.connection import CONNECT_ERRORS, Trouble, trouble
 from service.database.engine import Database
 from service.http_limits import BoundedHead
+from service.secret import read_secret
 from service.settings import Settings
 from service.starting import CANNOT_START, ServeError, why_not
 from service.telemetry import records, tracing
@@ -98,7 +99,6 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, url: str, settings: Settings) -> None:
         super().__init__(config)
         self._app, self._url, self._drain_s = app, url, settings.drain_s
-        self._token_path = settings.state_dir / "token"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
 
@@ -108,13 +108,16 @@ class _Server(uvicorn.Server):
         if not self.started:
             return
         bound = ", ".join(_shown(listener.getsockname()) for listener in sockets or [])
-        logger.info("listening on %s, token in %s", bound, self._token_path)
+        path: Path | None = self._app.state.admin_token
+        place = f"in {path}" if path is not None else "not here"
+        logger.info("listening on %s, admin token %s", bound, place)
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         if console.is_terminal:
             # The link holds the token. It is for the person at the terminal; a log would keep it for others.
-            console.print(f"\n  Dashboard  [bold]{self._url}/#token={self._token_path.read_text().strip()}[/]")
+            link = f"{self._url}/#token={read_secret(path)}" if path is not None else self._url
+            console.print(f"\n  Dashboard  [bold]{link}[/]")
             console.print(f"  API        {self._url}/docs")
-            console.print(f"  Token      in {self._token_path}\n")
+            console.print(f"  Token      {place}\n")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready and end streams; after the drain, accept no more, let requests end, and stop.

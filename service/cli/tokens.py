@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim_core.terminal import terminal_text
 from service.cli import times
 from service.cli.output import AsJson, console, print_aside, print_json, readable_errors
+from service.settings import Settings
 
 app = typer.Typer(help="Make, list and revoke access tokens (admins only).", no_args_is_help=True)
 
@@ -46,6 +48,22 @@ def list_tokens(*, as_json: AsJson = False) -> None:
             used = "never" if token["last_used_at"] is None else times.minute(token["last_used_at"])
             table.add_row(str(token["id"]), token["name"], token["role"], times.day(token["created_at"]), expires, used)
         console.print(table)
+
+
+@app.command()
+def recover() -> None:
+    """Replace a lost admin token: takes the service's database (DATABASE_URL, ADADIM_STATE_DIR), and no token."""
+    from service.cli.local_database import replace_token  # imported here: the other commands need no database
+
+    with readable_errors():
+        settings = Settings.from_environ()
+        if settings.admin_token_file is not None:
+            raise ClientError(
+                f"the admin token comes from {settings.admin_token_file} (ADADIM_ADMIN_TOKEN_FILE): put another one "
+                "there and start the service again"
+            )
+        path = replace_token(settings)
+    console.print(f"A new admin token is in {path}; the one before it is revoked.")
 
 
 @app.command()

@@ -59,6 +59,10 @@ class Installation(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     key: Mapped[str] = mapped_column(server_default=text("substr(md5(gen_random_uuid()::text), 1, 8)"))
+    admin_token_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The admin token that the database began with, or that replaced it."""
+    admin_token_place: Mapped[str | None]
+    """Where it was put, for people."""
 
 
 class Token(Base):

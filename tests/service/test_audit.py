@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from test_command_line import Adadim, adadim, refused
 
 from service.audit.retention import Retention
-from service.auth.service import ensure_admin_token
+from service.auth.admin_token import ensure_admin_token
 from service.context import Context
 from service.database.audit import LEAST_DAYS
 from service.database.engine import Database

@@ -2,16 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from service_harness import Running, add_token, client
 from sqlalchemy import select
 
-from service.auth.service import ensure_admin_token
-from service.database.engine import Database
 from service.database.tables import Token
-from service.secret import hash_token
 
 JSON = {"Content-Type": "application/json"}
 WRITES = [("POST", "experiments"), ("POST", "experiments/1/cancel")]
@@ -137,30 +133,3 @@ async def test_a_session_does_not_outlive_its_token(service: Running) -> None:
         expiries = (await session.scalars(select(Token.expires_at).where(Token.name == "guest"))).all()
     assert len(expiries) == 2  # the token and the session
     assert max(e for e in expiries if e is not None) == soon
-
-
-async def test_the_admin_token_is_in_a_file_for_its_owner_only_and_hashed_in_the_database(
-    database: Database, tmp_path: Path
-) -> None:
-    path = tmp_path / "token"
-    token = await ensure_admin_token(database, path)
-    assert path.read_text().strip() == token
-    assert path.stat().st_mode & 0o777 == 0o600
-    async with database.transaction() as session:
-        (row,) = (await session.scalars(select(Token))).all()
-    assert (row.name, row.role, row.expires_at) == ("admin", "admin", None)
-    assert row.hash == hash_token(token)
-    assert token not in repr(vars(row))
-
-
-async def test_the_admin_token_stays_the_same_over_restarts_and_a_new_database(
-    database: Database, tmp_path: Path
-) -> None:
-    path = tmp_path / "token"
-    token = await ensure_admin_token(database, path)
-    assert await ensure_admin_token(database, path) == token
-    async with database.transaction() as session:
-        await session.delete((await session.scalars(select(Token))).one())
-    assert await ensure_admin_token(database, path) == token
-    async with database.transaction() as session:
-        assert len((await session.scalars(select(Token))).all()) == 1

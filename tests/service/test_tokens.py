@@ -2,15 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from service_harness import Running, add_token, client
 from sqlalchemy import select, update
 from test_command_line import Adadim, adadim, refused
 
-from service.auth.service import ensure_admin_token
-from service.database.engine import Database
 from service.database.tables import Token
 from service.secret import hash_token
 
@@ -126,18 +123,6 @@ async def test_the_last_use_is_written_down_but_not_at_every_request(service: Ru
     later = await used()
     assert later is not None
     assert later > first
-
-
-async def test_a_revoked_admin_token_does_not_come_back_at_the_next_start(database: Database, tmp_path: Path) -> None:
-    path = tmp_path / "token"
-    leaked = await ensure_admin_token(database, path)
-    async with database.transaction() as session:
-        await session.execute(update(Token).values(revoked_at=datetime.now(UTC)))
-    fresh = await ensure_admin_token(database, path)
-    assert fresh != leaked
-    assert path.read_text().strip() == fresh
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert await ensure_admin_token(database, path) == fresh
 
 
 # -- adadim token -------------------------------------------------------------------------------------------------
