@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
 from httpx_sse import SSEError, connect_sse
 
+from adadim.identity import CheckedTransport, Identity, NotItself
 from adadim_core import network
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -39,24 +41,33 @@ class Event:
 class Client:
     """A connection to one service. Use it as a context manager."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, of: Path | None = None) -> None:
         """A client of the service at `url`.
 
+        Args:
+            url: the service's address.
+            token: what is sent with every request.
+            of: the state directory whose token it is: it is sent only to who shows that they know it already.
+
         Raises:
-            ClientError: no service can be there.
+            ClientError: no service can be there, or another than that of the state directory is.
         """
         self.url = url.rstrip("/")
         try:
             if httpx.URL(self.url).scheme not in ("http", "https") or not httpx.URL(self.url).host:
                 raise ClientError(f"{url} is no address of a service: it looks like http://127.0.0.1:8080")
+            options = network.options(self.url)
+            if of is not None:
+                identity = Identity(self.url, token, of)
+                identity.check()
+                options["transport"] = CheckedTransport(identity.check, **options)
             self._http = httpx.Client(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=_TIMEOUT,
-                **network.options(self.url),
+                base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT, **options
             )
         except (httpx.InvalidURL, network.ProxyUnusable) as error:
             raise ClientError(f"{url} cannot be asked: {error}") from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
         self._words: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
@@ -290,6 +301,8 @@ class Client:
         return response
 
     def _unreachable(self, error: Exception) -> ClientError:
+        if isinstance(error, NotItself):
+            return ClientError(str(error))
         question = "" if network.is_tls(error) else "; is `adadim serve` running?"
         return ClientError(f"no answer from {network.route(self.url)} ({network.reason(error)}){question}")
 

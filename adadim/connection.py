@@ -22,7 +22,7 @@ def state_dir() -> Path:
 def open_client(url: str | None = None, token: str | None = None) -> Client:
     """A client of one service.
 
-    The token of this machine's service goes to no other machine.
+    The token of this machine's service goes to no other machine, and to no other service on this one.
 
     Args:
         url: address of the service; default: ADADIM_URL, or else that of the service of the state directory.
@@ -33,6 +33,7 @@ def open_client(url: str | None = None, token: str | None = None) -> Client:
     """
     url, token = url or os.environ.get("ADADIM_URL"), token or os.environ.get("ADADIM_TOKEN")
     directory = None if url and token else state_dir()
+    of = None if token else directory
     if directory is not None and not token and url and not is_here(url):
         raise ClientError(f"no token for {url}: set ADADIM_TOKEN (the one in {directory} is this machine's alone)")
     if directory is not None:
@@ -41,7 +42,7 @@ def open_client(url: str | None = None, token: str | None = None) -> Client:
     token = str(token).strip()
     if not re.fullmatch(r"[!-~]+", token):  # no HTTP header could carry it
         raise ClientError("ADADIM_TOKEN is not a token: it has characters no token has")
-    return Client(str(url), token)
+    return Client(str(url), token, of=of)
 
 
 def is_here(url: str) -> bool:

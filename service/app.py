@@ -15,6 +15,7 @@ from service.attempts.inbox import Inbox
 from service.audit import endpoints as audit
 from service.audit.retention import Retention
 from service.auth import endpoints as auth
+from service.auth import identity_endpoints as identity
 from service.auth import token_endpoints as tokens
 from service.auth.admin_token import ensure_admin_token
 from service.auth.open_requests import EndWhenRevoked, OpenRequests
@@ -86,7 +87,7 @@ def create_app(settings: Settings, url: str) -> FastAPI:
     app.add_middleware(HttpMetrics)  # last, so outermost: it counts the answers to bugs too
     for part in (  # workers' reports first: routes are tried in this order
         attempts, imports, experiments, actions, trials, answers, metrics, curves, exports, streams, logs, words, auth,
-        tokens, audit, health, dashboard,
+        identity, tokens, audit, health, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
     dashboard.install(app)

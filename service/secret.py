@@ -25,6 +25,17 @@ def read_secret(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
+def write_token(path: Path, token: str) -> None:
+    """Write a token into a file, and beside it the header that carries it."""
+    write_secret(path, token)
+    write_header(path, token)
+
+
+def write_header(path: Path, token: str) -> None:
+    """Write the header with a token beside its file, for `curl -H @FILE`: arguments are shown to all on the machine."""
+    write_secret(path.with_suffix(".header"), f"Authorization: Bearer {token}")
+
+
 def write_secret(path: Path, secret: str) -> None:
     """Write a file only its owner can read. It never exists with wider permissions, nor half written."""
     write_text(path, secret + "\n", mode=0o600)

@@ -16,7 +16,7 @@ from service.auth import repository
 from service.auth.service import authenticate, write_down
 from service.database.engine import Database
 from service.database.tables import Installation, Token
-from service.secret import hash_token, new_token, read_secret, write_secret
+from service.secret import hash_token, new_token, read_secret, write_header, write_token
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ async def ensure_admin_token(database: Database, path: Path, given: Path | None 
                 await _add(session, token, f"given in {given} on {socket.gethostname()}")
             return given
         if principal is not None:
+            write_header(path, token)  # earlier versions left none
             return path
         if await repository.has_admin(session):
             logger.warning("%s", await _elsewhere(session, path))
@@ -66,7 +67,7 @@ async def ensure_admin_token(database: Database, path: Path, given: Path | None 
             token = new_token()
         await _add(session, token, f"made in {path} on {socket.gethostname()}")
         # Before the transaction ends: a token that is in no file would be nobody's, for ever.
-        write_secret(path, token)
+        write_token(path, token)
     return path
 
 
@@ -84,7 +85,7 @@ async def replace_admin_token(database: Database, path: Path) -> None:
                 await write_down(session, "revoked", lost, by="service", reason="adadim token recover")
         token = new_token()
         await _add(session, token, f"recovered in {path} on {socket.gethostname()}")
-        write_secret(path, token)
+        write_token(path, token)
 
 
 async def _add(session: AsyncSession, token: str, place: str) -> None:

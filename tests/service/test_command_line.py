@@ -359,15 +359,6 @@ async def test_a_file_that_is_not_there_or_not_text_is_one_readable_line(adadim:
     refused(await adadim("submit", str(tmp_path / "binary")), f"{tmp_path / 'binary'}: not UTF-8 text: byte 0xff")
 
 
-async def test_what_serve_leaves_in_the_state_directory_is_found(
-    adadim: Adadim, service: Running, tmp_path: Path
-) -> None:
-    (tmp_path / "service.json").write_text(json.dumps({"url": service.url, "pid": 1}))
-    (tmp_path / "token").write_text(service.token + "\n")
-    result = await adadim("list", env={"ADADIM_URL": "", "ADADIM_TOKEN": ""})
-    assert result.exit_code == 0
-
-
 @pytest.mark.parametrize("name", ["ADADIM_PORT", "DATABASE_URL", "RAY_ADDRESS", "ADADIM_SLOTS"])
 async def test_serve_names_the_variable_that_is_wrong(adadim: Adadim, name: str) -> None:
     refused(await adadim("serve", env={name: "-1"}), f"{name}: ")

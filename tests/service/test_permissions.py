@@ -41,6 +41,7 @@ PUBLIC: set[Route] = {
     ("GET", "/diff"),
     ("GET", "/static"),
     ("GET", "/api/v1/spec/schema"),
+    ("GET", "/api/v1/identity"),  # says nothing that is of use without the token
     ("POST", "/api/v1/session"),  # takes a token in its body
     ("DELETE", "/api/v1/session"),  # ends the caller's own session, if there is one
 }
