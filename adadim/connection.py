@@ -10,6 +10,8 @@ from adadim.client import Client, ClientError
 from adadim.place import default_state_dir
 from adadim_core import network
 
+_IN_A_HEADER = r"[!-~]+"
+
 
 def state_dir() -> Path:
     """The state directory in use. Raises ClientError."""
@@ -40,7 +42,7 @@ def open_client(url: str | None = None, token: str | None = None) -> Client:
         url = url or _recorded_url(directory)
         token = token or _recorded_token(directory)
     token = str(token).strip()
-    if not re.fullmatch(r"[!-~]+", token):  # no HTTP header could carry it
+    if not re.fullmatch(_IN_A_HEADER, token):
         raise ClientError("ADADIM_TOKEN is not a token: it has characters no token has")
     return Client(str(url), token, of=of)
 
@@ -64,9 +66,12 @@ def _recorded_token(directory: Path) -> str:
     """The token of the service of this machine: the one it was given in a file, or made."""
     given = os.environ.get("ADADIM_ADMIN_TOKEN_FILE")
     try:
-        return Path(given or directory / "token").read_text().strip()
+        token = Path(given or directory / "token").read_text(errors="replace").strip()
     except OSError:
         raise ClientError(
             f"no token found in {given or directory}: set ADADIM_TOKEN. An admin makes one with `adadim token create`; "
             "where the service runs, `adadim token recover` replaces a lost admin token"
         ) from None
+    if not re.fullmatch(_IN_A_HEADER, token):
+        raise ClientError(f"{given or directory / 'token'} holds no token: set ADADIM_TOKEN")
+    return token

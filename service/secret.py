@@ -4,6 +4,7 @@ A token is 32 random bytes; the database keeps its SHA-256 only, which suffices 
 """
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def hash_token(token: str) -> bytes:
 
 
 def read_secret(path: Path) -> str:
-    """The secret in a file; empty if there is none."""
-    return path.read_text().strip() if path.exists() else ""
+    """The secret in a file; empty if there is none, or something that no header could carry."""
+    secret = path.read_text(errors="replace").strip() if path.exists() else ""
+    return secret if re.fullmatch(r"[!-~]*", secret) else ""
 
 
 def write_token(path: Path, token: str) -> None:

@@ -5,6 +5,8 @@ known.
 """
 
 import re
+import socket
+import ssl
 
 from service.auth.admin_token import AdminTokenUnusable
 from service.cluster.claim import DatabaseInUse
@@ -33,16 +35,19 @@ CANNOT_START = (
     *DATABASE_ERRORS,  # among them OSError: folders, files, ports
 )
 """What the environment can do to a start. Anything else is a mistake of ours, and keeps its trace."""
+_OF_CONNECTIONS = (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
+"""What of OSError is a database's, and not a folder's."""
 
 
 def why_not(error: BaseException) -> str:
     """One of CANNOT_START, in one line."""
     if isinstance(error, DatabaseInUse):
         return f"{error}; set it, or give this service a DATABASE_URL of its own"
-    if isinstance(error, OSError) and error.filename and error.strerror:
+    if isinstance(error, OSError) and not isinstance(error, _OF_CONNECTIONS):
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else first_line(error)
         return (
-            f"{error.filename}: {error.strerror}; the service writes below ADADIM_STATE_DIR and ADADIM_STORAGE: set "
-            "them to folders that it may write"
+            f"{what}; the service writes below ADADIM_STATE_DIR and ADADIM_STORAGE: set them to folders that it may "
+            "write and that have room"
         )
     if isinstance(error, DATABASE_ERRORS):
         words = re.sub(r"^(\(.*?\) )?<class '[\w.]+'>: ", "", first_line(error))

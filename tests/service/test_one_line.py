@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from sqlalchemy.exc import ProgrammingError
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.cluster.claim import DatabaseInUse
+from service.secret import read_secret
+from service.starting import CANNOT_START, why_not
 from workers.__main__ import main
 
 PASSWORD = "hushed"
@@ -249,3 +253,29 @@ def test_any_width_and_encoding_of_a_terminal_will_do(place: Place) -> None:
     assert found.returncode == 1
     assert "gr\\xf6\\xdfe" in found.stdout
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; the service writes below"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/s/token"), "/s/token: Is a directory; the service writes"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "the database refuses what the start does there"),
+        (ProgrammingError("CREATE TABLE x (\n ...", {}, Exception("<class 'asyncpg.x.Y'>: permission denied\nDETAIL")),
+         "(permission denied); `adadim doctor` says more"),
+        (DatabaseInUse("another service uses it; the same RAY_ADDRESS"), "a DATABASE_URL of its own"),
+    ],
+)  # fmt: skip
+def test_what_a_start_can_raise_is_said_in_one_line(error: Exception, words: str) -> None:
+    assert isinstance(error, CANNOT_START)
+    assert words in why_not(error)
+    assert "\n" not in why_not(error)
+
+
+def test_a_file_that_holds_no_secret_is_as_good_as_none(place: Place) -> None:
+    for content in (b"\xff\xfe\x00", b"two words", b""):
+        assert read_secret(Path(place.file("state/token", content))) == ""
+    assert read_secret(Path(place.file("state/token", b" adadim_x \n"))) == "adadim_x"
+    place.file("state/service.json", '{"url": "http://127.0.0.1:1"}')
+    place.file("state/token", b"\xff\xfe")
+    assert "state/token holds no token" in one_line(told("list"))
