@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from adadim_core.augmentation import _LUMA, Augmentation, augment
+from adadim_core.augmentation import LUMA, Augmentation, augment
 from adadim_core.seeding import generator
 from adadim_core.spec.sections import AugmentationSpec
 
@@ -78,7 +78,7 @@ def test_a_central_crop_agrees_with_torch(monkeypatch):
 def test_grayscale_makes_channels_equal_and_keeps_luma():
     source = images()
     x = augment(source, Augmentation(grayscale=1.0), generator(1), views=1)
-    luma = torch.einsum("nchw,c->nhw", source.float() / 255, torch.tensor(_LUMA))
+    luma = torch.einsum("nchw,c->nhw", source.float() / 255, torch.tensor(LUMA))
     for channel in range(3):
         torch.testing.assert_close(x[:, channel], luma, rtol=1e-4, atol=2e-4)
 
@@ -91,7 +91,7 @@ def test_jitter_moves_hue_and_brightness_but_leaves_a_share_alone():
     hues = [colorsys.rgb_to_hsv(*pixel)[0] for pixel in x.tolist()]
     turned = [(hue - hues[0] + 0.5) % 1 for hue in hues]
     assert 0.1 < max(turned) - min(turned) < 0.3
-    luma = x @ torch.tensor(_LUMA)
+    luma = x @ torch.tensor(LUMA)
     assert luma.max() / luma.min() > 1.5
 
 
@@ -103,7 +103,7 @@ def test_contrast_keeps_the_mean_that_brightness_sets(monkeypatch, channels):
     source = torch.randint(60, 180, (5, channels, 8, 8), generator=generator(0), dtype=torch.uint8)
     x = augment(source, Augmentation(jitter=0.25), generator(1), views=1)
     original = source.float() / 255
-    luma = torch.tensor(_LUMA if channels == 3 else (1.0,))
+    luma = torch.tensor(LUMA if channels == 3 else (1.0,))
     mean = torch.einsum("nchw,c->n", original, luma) / 64
     expected = 0.8 * original + 0.2 * mean[:, None, None, None]
     torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
