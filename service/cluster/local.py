@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _MARKER = "ADADIM_LOCAL_RAY"
 """Environment variable that every process of the head inherits: how its processes are found again."""
 
+_SECRETS = ("DATABASE_URL", "PGPASSWORD", "ADADIM_TOKEN", "ADADIM_ADMIN_TOKEN_FILE", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+"""What workers must not see: the database's password, users' tokens and where they are."""
 _START_TIMEOUT_S = 120.0
 _CHECK_INTERVAL_S = 2.0
 _STOP_GRACE_S = 5.0
@@ -187,9 +189,7 @@ class LocalRay:
 
     def _environment(self, programs: Path) -> dict[str, str]:
         """What the head and its jobs find in their environment."""
-        # Workers must not see the database's password or a user's token.
-        secrets = ("DATABASE_URL", "PGPASSWORD", "ADADIM_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
-        environment = {name: value for name, value in os.environ.items() if name not in secrets}
+        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         if not {"USER", "LOGNAME"} & environment.keys():
             # A user without a name, as containers have them, is none to Python's getpass either.
             environment["USER"] = f"uid{os.getuid()}"

@@ -100,8 +100,9 @@ async def test_a_deleted_experiment_leaves_its_essentials(context: Context, ray:
         query = select(Audit).where(Audit.experiment_id == experiment_id).order_by(Audit.id)
         found = (await session.scalars(query)).all()
     assert [(e.by, e.action) for e in found] == [
-        ("someone", "experiment.submitted"), ("dispatcher", "experiment.starting"), ("worker", "experiment.running"),
-        ("worker", "experiment.succeeded"), ("someone", "experiment.deleting"), ("dispatcher", "experiment.removed"),
+        ("someone", "experiment.submitted"), ("dispatcher", "experiment.starting"), ("worker", "experiment.starting"),
+        ("worker", "experiment.running"), ("worker", "experiment.succeeded"), ("someone", "experiment.deleting"),
+        ("dispatcher", "experiment.removed"),
     ]  # fmt: skip
     kept = found[-1].details
     assert (kept["owner"], kept["attempts"], kept["trials"]) == ("someone", 1, 3)
@@ -212,7 +213,8 @@ async def test_the_command_shows_it(
     monkeypatch.setenv("ADADIM_TOKEN", root.headers["authorization"].removeprefix("Bearer "))
     shown = await adadim("audit")
     assert shown.exit_code == 0, shown.output
-    first, second = [line for line in shown.output.splitlines() if not line.startswith(" ")]
+    head, first, second = [line for line in shown.output.splitlines() if not line.startswith(" ")]
+    assert head.startswith("time (")
     assert f"ada  experiment.submitted {number} (shown)" in first
     assert f"root  experiment.paused {number} (shown)" in second
     assert (await adadim("audit", "--by", "nobody")).output == "Nothing was done that fits.\n"

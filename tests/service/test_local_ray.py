@@ -140,6 +140,16 @@ async def test_nobody_owns_the_folder_of_a_head_or_keeps_it_from_starting(monkey
     assert not any((tmp_path / "elsewhere").glob("*"))
 
 
+def test_jobs_of_the_head_see_no_secret_of_the_service(monkeypatch, tmp_path) -> None:
+    given = ("DATABASE_URL", "PGPASSWORD", "ADADIM_TOKEN", "ADADIM_ADMIN_TOKEN_FILE", "RAY_AUTH_TOKEN")
+    for name in given:
+        monkeypatch.setenv(name, "secret-of-the-service")
+    monkeypatch.setenv("HF_HOME", "/cache")
+    seen = LocalRay(tmp_path, RayJobs(), 1)._environment(Path("/usr/bin"))
+    assert "secret-of-the-service" not in seen.values()
+    assert seen["HF_HOME"] == "/cache"
+
+
 async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp_path, sleeper) -> None:
     monkeypatch.setattr(local, "_CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
