@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adadim_core.answers.curves import Course, band
 from adadim_core.answers.document import Answer, ConfigurationAnswer, Statistics
-from adadim_core.answers.estimates import mean_interval
 from adadim_core.report.material import Curve, Material
 from adadim_core.spec.metrics import METRICS, metric_title
 
@@ -69,10 +69,10 @@ def curves(material: Material) -> Figure | None:
     for metric, axes in zip(metrics, grid.flat, strict=False):
         for k, configuration in enumerate(configurations):
             found = material.curves[metric]
-            band = mean_curve([found[trial] for trial in configuration.trials if trial in found])
-            if band is None:
+            curve = mean_curve([found[trial] for trial in configuration.trials if trial in found])
+            if curve is None:
                 continue
-            epochs, mean, low, high = band
+            epochs, mean, low, high = curve
             axes.plot(epochs, mean, color=color_of(k), linewidth=1.0, label=_short(configuration.label))
             axes.fill_between(epochs, low, high, color=color_of(k), alpha=0.15, linewidth=0)
         axes.set_ylabel(axis_title(metric))
@@ -104,14 +104,12 @@ def mean_curve(found: list[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     if not found or not all(curve.epochs for curve in found):
         return None
     epochs = np.unique(min((curve.epochs for curve in found), key=lambda own: (own[-1], len(own))))
-    values = np.array([np.interp(epochs, curve.epochs, curve.values) for curve in found])
-    there = np.isfinite(values).all(axis=0)
-    if not there.any():
+    told = band([Course(np.asarray(curve.epochs, float), np.asarray(curve.values, float)) for curve in found], epochs)
+    there = np.zeros(0, bool) if told is None else (told.n == len(found)) & np.isfinite(told.mean)
+    if told is None or not there.any():
         return None
-    means = [mean_interval(column) for column in values[:, there].T]
-    low = [m.mean if m.low is None else m.low for m in means]
-    high = [m.mean if m.high is None else m.high for m in means]
-    return epochs[there], np.array([m.mean for m in means]), np.array(low), np.array(high)
+    low, high = (np.where(np.isfinite(end), end, told.mean)[there] for end in (told.low, told.high))
+    return epochs[told.first :][: len(there)][there], told.mean[there], low, high
 
 
 def axis_title(metric: str) -> str:

@@ -66,12 +66,16 @@ def curves_json(
 
 
 def _configurations(asked: Question, trials: Sequence[Row[Any]]) -> dict[int, int]:
-    """Of each trial its configuration, both by number, as in the answer."""
+    """Of each trial its configuration as in the answer, by number. One that failed counts if no other has points."""
     found = group(
         map(trial_row, trials), metric=asked.metric, default_seed=asked.default_seed, chosen=asked.chosen,
         label=lambda _: "",
     )  # fmt: skip
-    return {trial.number: place for place, configuration in enumerate(found) for trial in configuration.trials}
+    places: dict[int, int] = {}
+    for place, configuration in enumerate(found):
+        sound = [trial for trial in configuration.trials if trial.state != "failed" and trial.metrics]
+        places |= {trial.number: place for trial in sound or configuration.trials}
+    return places
 
 
 def _course(at: np.ndarray, values: np.ndarray, by: Axis) -> Course:

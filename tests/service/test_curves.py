@@ -78,6 +78,18 @@ async def test_long_series_are_told_at_as_many_positions_as_asked_for(service: R
     assert all(abs(10 * value - step) < 1e-6 for step, value in zip(where, mean, strict=True))
 
 
+async def test_a_trial_that_failed_is_no_part_of_the_mean(service: Running) -> None:
+    experiment = await service.submit(SPEC)
+    reporter = await Reporter.next(service, experiment["id"], 1)
+    series = [
+        {"trial": k, "steps": [1], "epochs": [1.0], "times": [1e9], "values": {"h_r": [float(k)]}} for k in (0, 1, 2, 4)
+    ]
+    failed = [{"number": k, "state": "failed", "error": "out of memory"} for k in (1, 4)]
+    await reporter.accepted(series=series, trials=failed)
+    found = await read(service, experiment["id"], metrics="h_r")
+    assert [(c["configuration"], c["n"], c["mean"]) for c in found["curves"]] == [(0, [2], [1.0]), (1, [1], [1.0])]
+
+
 async def test_importance_is_refused_for_few_configurations(service: Running) -> None:
     number = await reported(service, [2] * 6)
     response = await service.http.get(f"/api/v1/experiments/{number}/importance")

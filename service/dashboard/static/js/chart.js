@@ -114,7 +114,7 @@ export class Chart {
       }
       context.strokeStyle = coloured ? colour : theme.dim;
       context.lineWidth = line.thin ? 0.8 : coloured ? 1.4 : 1;
-      context.globalAlpha = coloured ? (line.thin ? 0.6 : Math.max(0.5, crowdAlpha(front))) : crowdAlpha(crowd);
+      context.globalAlpha = coloured ? (line.thin ? 0.6 : frontAlpha(front)) : crowdAlpha(crowd);
       context.setLineDash(coloured && !line.thin ? line.dash : []);
       // The crowd behind: no more points than pixels.
       const stride = coloured ? 1 : Math.max(1, Math.floor(points.length / this.plot.width));
@@ -274,6 +274,9 @@ function withBands({ low, high }, extents) {
     high: Math.min(high + air, Math.max(high, ...inside.map(({ band }) => band[1]))),
   };
 }
+
+/** Opacity of lines that stand out: of hundreds, as when all are in the colours of a field, none covers the others. */
+export const frontAlpha = (count) => Math.min(1, Math.max(0.2, 40 / Math.max(count, 1)));
 
 function logRange(low, high) {
   if (!(low <= high)) return [0.1, 1];

@@ -2,6 +2,7 @@
 // frame around the drawing (title, axes, legend); the painter and the rows are the chart's.
 
 import { el } from "./dom.js";
+import { menu } from "./menu.js";
 import { Recorder } from "./recorder.js";
 import { theme } from "./theme.js";
 import { toPdf, toSvg } from "./vectors.js";
@@ -18,30 +19,20 @@ export function saveMenu(chart) {
   const item = (title, save) => {
     const button = el("button", { type: "button", role: "menuitem" }, title);
     button.addEventListener("click", () => {
-      menu.open = false;
+      node.open = false;
       save();
     });
     return button;
   };
-  const menu = el(
-    "details",
-    { class: "menu" },
-    el("summary", { "aria-label": `Save ${chart.title()}`, title: "Save this chart" }, "⤓"),
-    el(
-      "div",
-      { role: "menu" },
-      item("SVG", () => save(chart, "svg", "image/svg+xml", (shapes, size) => toSvg(shapes, ...size, chart.title()))),
-      item("PDF", () => save(chart, "pdf", "application/pdf", (shapes, size) => toPdf(shapes, ...size, chart.title()))),
-      item("CSV", () => download(`${chart.fileName()}.csv`, "text/csv", toCsv(chart.rows()))),
-    ),
+  const items = el(
+    "div",
+    { role: "menu" },
+    item("SVG", () => save(chart, "svg", "image/svg+xml", (shapes, size) => toSvg(shapes, ...size, chart.title()))),
+    item("PDF", () => save(chart, "pdf", "application/pdf", (shapes, size) => toPdf(shapes, ...size, chart.title()))),
+    item("CSV", () => download(`${chart.fileName()}.csv`, "text/csv", toCsv(chart.rows()))),
   );
-  menu.addEventListener("focusout", (event) => !menu.contains(event.relatedTarget) && (menu.open = false));
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    menu.open = false;
-    menu.querySelector("summary").focus();
-  });
-  return menu;
+  const node = menu({ "aria-label": `Save ${chart.title()}`, title: "Save this chart" }, "⤓", items);
+  return node;
 }
 
 function save(chart, ending, type, write) {

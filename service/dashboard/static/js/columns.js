@@ -1,6 +1,7 @@
 // Columns of the tables: sorting by their headings, and which of them are shown.
 
 import { el, setAttribute } from "./dom.js";
+import { menu } from "./menu.js";
 
 /** Absent values go last either way. */
 export function compare(a, b, descending) {
@@ -42,14 +43,9 @@ export class ColumnMenu {
   /** @param onChange(names of the shown ones) */
   constructor(onChange) {
     this.list = el("div", { class: "choices", role: "group", "aria-label": "Columns" });
-    this.node = el("details", { class: "menu" }, el("summary", {}, "Columns"), this.list);
+    this.node = menu({}, "Columns", this.list);
     this.onChange = onChange;
     this.told = "";
-    this.node.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      this.node.open = false;
-      this.node.querySelector("summary").focus();
-    });
   }
 
   /** @param offered [{key, title}], @param shown names */

@@ -57,7 +57,7 @@ export class ConfigurationTable {
     return [
       { key: "configuration", title: columns[0], value: (c) => c.label },
       ...swept,
-      { key: "seeds", title: columns[SEEDS], number: true, text: (c) => c.cells[SEEDS], value: (c) => c.seeds.length },
+      { key: "seeds", title: columns[SEEDS], className: "medium-up", number: true, text: (c) => c.cells[SEEDS], value: (c) => c.seeds.length },
       { key: metric, title: columns[METRIC], obstacle: answer.not_comparable[metric], text: (c) => c.cells[METRIC], value: (c) => data.valueOf(c, metric) },
       { key: "interval", title: "95 % interval", plot: true },
       { key: "difference", title: columns[DIFFERENCE], className: "medium-up", text: (c) => c.cells[DIFFERENCE], value: (c) => c.differences[metric]?.mean },

@@ -179,7 +179,7 @@ class ExperimentPage {
     const why = experiment.state_reason ?? [...this.data.trials.values()].find(({ error }) => error)?.error;
     const none = this.data.hasRead ? "no points yet" : "loading…";
     return {
-      empty: ended && this.data.hasRead ? `no points: ${why ?? experiment.state}` : none,
+      empty: ended && this.data.hasRead ? ["no points", why].filter(Boolean).join(": ") : none,
       fileName: `${experiment.name.replace(/[^\w.-]+/g, "-")}-${experiment.id}`,
       notComparable: (metric) => answer.not_comparable[metric] ?? "",
     };

@@ -10,6 +10,7 @@ import { isEnded, isTrialEnded } from "./words.js";
 const POINTS_AT_ONCE = 24_000; // of one metric over all lines: what a screen can show
 const ANSWER_MS = 3000; // at least, between two answers while trials end
 const CURVES_MS = 1500; // at least, between two readings of curves while points come
+const FIRST_CURVES_MS = 300; // before it is known how long that takes
 const LOOK_MS = 4000; // between two looks at what a waiting experiment waits for
 const LINGER_MS = 20_000; // the stream stays open this long after the end, for late points
 
@@ -100,13 +101,14 @@ export class ExperimentData {
     const before = this.needs;
     this.needs = { ...before, ...changes };
     const { metrics, axis, zoom, curves } = this.needs;
-    const added = metrics.filter((metric) => !before.metrics.includes(metric));
+    const added = metrics.some((metric) => !before.metrics.includes(metric));
+    const elsewhere = before.axis !== axis || String(before.zoom) !== String(zoom);
     if (before.axis !== axis) this.curves.clear();
     if (before.zoom && !zoom) this.series.thin(this.resolution());
-    const other = before.axis !== axis || String(before.zoom) !== String(zoom) || (curves && !before.curves) || added.length > 0;
     if (!this.answer || this.starting) return;
-    if (other || this.missing().length) this.readMore(other);
-    if (added.length && this.stream.isOpen) this.stream.open(this.stream.after, metrics);
+    const otherCurves = elsewhere || added || (curves && !before.curves);
+    if (otherCurves || this.missing().length) this.readMore(otherCurves);
+    if (added && this.stream.isOpen) this.stream.open(this.stream.after, metrics);
   }
 
   async readMore(curves) {
@@ -122,14 +124,16 @@ export class ExperimentData {
     const { metrics, axis, zoom, trials } = this.needs;
     const range = zoom && axis !== "time" ? { by: axis, start: zoom[0], end: zoom[1] } : null;
     this.series.limit = (zoom ? 4 : 2) * this.resolution(); // room for what zooming adds
-    const reads = [];
-    const wanted = all || range ? [...trials] : this.missing();
+    const fresh = all ? [...trials] : this.missing();
     for (const metric of metrics) {
       if (!this.loaded.has(metric)) this.loaded.set(metric, new Set());
       this.series.of(metric);
-      for (const number of wanted) this.loaded.get(metric).add(number);
+      for (const number of fresh) this.loaded.get(metric).add(number);
     }
-    if (wanted.length) reads.push(getMetrics(this.id, metrics, this.resolution(), this.trialNumbers(wanted), this.signal, range));
+    const points = (numbers, within) => getMetrics(this.id, metrics, this.resolution(), this.trialNumbers(numbers), this.signal, within);
+    const reads = [];
+    if (fresh.length) reads.push(points(fresh, null));
+    if (range && trials.size) reads.push(points([...trials], range)); // finer than the whole
     if ((this.needs.curves && curves) || (all && !reads.length)) {
       reads.push(getCurves(this.id, metrics, this.curveResolution(), this.signal, { by: axis, ...(range ?? {}) }));
     }
@@ -240,7 +244,7 @@ export class ExperimentData {
         this.pace = Math.max(CURVES_MS, 5 * (performance.now() - start));
         this.curving = null;
       },
-      this.pace ?? CURVES_MS,
+      this.pace ?? FIRST_CURVES_MS,
     );
   }
 

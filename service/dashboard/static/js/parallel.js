@@ -2,7 +2,7 @@
 // of the filter, so that it goes for everything on the page, can be read, edited and sent; what does not pass is dim.
 
 import { axesOf, brushOf, termsBetween } from "./axes.js";
-import { crowdAlpha } from "./chart.js";
+import { crowdAlpha, frontAlpha } from "./chart.js";
 import { saveMenu } from "./chart_files.js";
 import { el, setAttribute } from "./dom.js";
 import { termValue } from "./filter.js";
@@ -11,6 +11,7 @@ import { theme } from "./theme.js";
 const [TOP, BOTTOM, SIDE] = [30, 26, 70];
 const NEAR_AXIS_PX = 22;
 const NEAR_LINE_PX = 12;
+const LEAST_AXIS_PX = 92;
 const STROKE_PX = 5; // shorter ones are clicks
 
 export class Parallel {
@@ -27,7 +28,7 @@ export class Parallel {
       { class: "card panel parallel" },
       el("summary", {}, "Fields and results"),
       el("div", { class: "panel-tools" }, el("span", { class: "muted wide-only" }, "drag along an axis to filter, click it to clear"), saveMenu(this.file())),
-      this.box,
+      el("div", { class: "parallel-scroll" }, this.box),
     );
     this.node.addEventListener("toggle", () => this.fit());
     this.observer = new ResizeObserver(() => this.fit());
@@ -59,6 +60,8 @@ export class Parallel {
     const { data } = this.lines;
     if (!this.node.open || !data.answer || !this.width) return;
     this.axes = axesOf(data);
+    const least = `${this.axes.length * LEAST_AXIS_PX}px`;
+    if (this.box.style.minWidth !== least) this.box.style.minWidth = least; // on a phone it scrolls
     this.paths = data.answer.configurations.map((configuration) => ({ configuration, shares: this.axes.map((axis) => shareOf(axis, configuration)) }));
     const passing = this.lines.visible.configurations.size;
     setAttribute(this.box, "aria-label", `Fields and results of ${this.paths.length} configurations, ${passing} pass the filter`);
@@ -99,7 +102,7 @@ export class Parallel {
       const { number } = path.configuration;
       const coloured = selection.isColoured(number);
       context.strokeStyle = colours.of(number).colour;
-      context.globalAlpha = coloured ? 0.9 : 0.5 * crowdAlpha(passing.length);
+      context.globalAlpha = coloured ? 0.9 * frontAlpha(selection.coloured.size) : 0.5 * crowdAlpha(passing.length);
       context.lineWidth = coloured ? 1.5 : 1;
       this.stroke(context, path);
     }

@@ -77,7 +77,8 @@ export class Plane {
     this.empty.hidden = this.ends.length > 0;
     setText(this.empty, this.group.facts().empty);
     const settled = this.ends.filter((end) => end.settled).length;
-    setText(this.note, settled ? "mean and 95 % interval over seeds" : "where training is");
+    const intervals = this.ends.some(({ xs }) => xs !== null);
+    setText(this.note, intervals ? "mean, 95 % interval over seeds" : settled ? "where training ended" : "where training is");
     setAttribute(this.box, "aria-label", `I(R;Z) against H(R): ${this.ends.length} configurations`);
     const [x0, x1, y0, y1] = this.zoom ?? [...this.range("x", "xs"), ...this.range("y", "ys")];
     this.plot.show([x0, x1], [y0, y1]);
