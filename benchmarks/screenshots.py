@@ -20,7 +20,7 @@ from adadim.client import Client
 _DEMO = Path(__file__).parents[1] / "examples" / "digits-sweep.yaml"
 _README = Path(__file__).parents[1] / "docs" / "dashboard.png"
 _SMALL = """
-name: a-failure-among-them
+name: learning-rates
 labels: {project: weighting, stage: pilot}
 model: {backbone: conv_small, width: 4, projector: {layers: 2, hidden: 32, out: 32}}
 training: {epochs: 3, warmup_epochs: 1, optimizer: adamw}

@@ -72,6 +72,17 @@ def test_what_is_wrong_is_said_where_it_is(page: Page, lab: Lab, console: Consol
     console.expect_failed_requests()  # 422
 
 
+def test_the_keyboard_gets_out_of_the_editor(page: Page, lab: Lab) -> None:
+    page.goto(f"{lab.client.url}/new")
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
+    expect(page.locator(".cm-content")).to_be_focused()
+    page.keyboard.press("Tab")  # indents
+    expect(page.locator(".cm-content")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator(".cm-content")).not_to_be_focused()
+
+
 def test_an_example_begins_one_and_the_network_s_past_tells_the_time(page: Page, lab: Lab) -> None:
     _, worker = lab.start(
         "{name: paced, model: {backbone: conv_small, width: 4}, training: {epochs: 2, warmup_epochs: 0}}"

@@ -1,5 +1,6 @@
 """What is told before a submission and of single trials: estimates, examples, whole configurations, attempts; pages."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -127,6 +128,13 @@ async def test_every_page_runs_our_own_scripts_only(service: Running, path: str)
     assert "<script>" not in page.text
     assert "http://" not in page.text
     assert "https://" not in page.text
+
+
+async def test_scripts_that_the_first_page_needs_are_asked_for_at_once(service: Running) -> None:
+    preloads = re.findall(r'"modulepreload" href="\./static/js/(\w+)\.js"', (await service.http.get("/")).text)
+    assert {"app", "list", "list_table", "dom"} <= set(preloads)
+    assert not {"editor", "experiment", "trial"} & set(preloads)  # which are read when somebody goes there
+    assert len(preloads) == len(set(preloads))
 
 
 async def test_files_travel_compressed(service: Running) -> None:

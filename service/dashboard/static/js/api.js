@@ -23,7 +23,7 @@ export const getOwner = (token) => request("GET", "/session", { token, quiet: tr
 export const signIn = (token) => request("POST", "/session", { body: { token }, quiet: true });
 export const signOut = () => request("DELETE", "/session", { quiet: true }).catch(() => {});
 
-export const getWords = () => request("GET", "/words");
+export const getWords = () => request("GET", "/words", { quiet: true });
 /** @param wanted {q, state, owner, label, sort}: what is listed, and in which order */
 export const getExperiments = (wanted, limit, cursor, signal) =>
   request("GET", `/experiments?${query({ ...wanted, limit, cursor })}`, { signal });

@@ -106,8 +106,7 @@ async function start() {
   const mine = ++turn;
   let found;
   try {
-    found = await getSession();
-    await loadWords();
+    [found] = await Promise.all([getSession(), loadWords()]);
   } catch (problem) {
     if (mine === turn && problem.status !== 401) show((root) => root.replaceChildren(problemNotice(problem, start)));
     return;

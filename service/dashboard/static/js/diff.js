@@ -6,7 +6,7 @@ import { differing, flatten, written } from "./fields.js";
 import { elapsed, metricValue } from "./format.js";
 import { notice, problemNotice } from "./notice.js";
 import { experimentPath, trialPath } from "./router.js";
-import { metricInfo } from "./words.js";
+import { inOrder, metricInfo } from "./words.js";
 
 const MOST = 12; // columns
 const ITEM = /^(\d{1,15})(?:\.(\d{1,6}))?$/;
@@ -51,7 +51,7 @@ function pageOf(items, asked) {
   const same = new Set(items.flatMap(({ spec }) => [...flatten(spec).keys()])).size - rows.length;
   const head = el("tr", {}, el("td", {}), ...items.map((item) => el("th", { scope: "col" }, el("a", { href: item.path }, item.title), el("div", { class: "muted" }, item.about))));
   const body = rows.map(({ path, values }) => row(el("code", {}, ...breakable(path)), values.map(written)));
-  const metrics = [...new Set(items.flatMap(({ results }) => Object.keys(results)))];
+  const metrics = inOrder(new Set(items.flatMap(({ results }) => Object.keys(results))));
   const outcome = [
     row("State", items.map(({ state }) => badge(state))),
     row("Duration", items.map(({ started_at: began, ended_at: ended }) => elapsed(began, ended))),

@@ -9,7 +9,7 @@ import { notice, problemNotice } from "./notice.js";
 import { diffPath, experimentPath, trialPath } from "./router.js";
 import { onThemeChange } from "./theme.js";
 import { TrialCurves } from "./trial_curves.js";
-import { isTrialEnded, metricInfo, metricNames, stateInfo } from "./words.js";
+import { inOrder, isTrialEnded, metricInfo, stateInfo } from "./words.js";
 
 const REFRESH_MS = 4000;
 const POINTS = 500;
@@ -148,13 +148,6 @@ class TrialPage {
     node.addEventListener("toggle", () => node.open && read());
     return el("div", { class: "panels" }, node);
   }
-}
-
-/** Metrics that are known in the order in which people look at them, then those that only this experiment has. */
-function inOrder(names) {
-  const known = metricNames();
-  const place = (name) => (known.includes(name) ? known.indexOf(name) : known.length);
-  return names.sort((a, b) => place(a) - place(b) || a.localeCompare(b));
 }
 
 /** Every field of the trial's spec; those the search chose stand out. */

@@ -22,6 +22,12 @@ export const metricInfo = (name) =>
   words.metrics.get(name) ?? { name, title: name, description: "", unit: "", decimals: null, limits: null };
 
 export const metricNames = () => [...words.metrics.keys()];
+/** Metrics that are known in the order in which people look at them, then those that only some experiment has. */
+export function inOrder(names) {
+  const known = metricNames();
+  const place = (name) => (known.includes(name) ? known.indexOf(name) : known.length);
+  return [...names].sort((a, b) => place(a) - place(b) || a.localeCompare(b));
+}
 /** Those whose curves and columns are shown at first. */
 export const chartMetrics = () => [...words.metrics.values()].filter(({ chart }) => chart).map(({ name }) => name);
 
