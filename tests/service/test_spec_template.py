@@ -16,10 +16,12 @@ from adadim_core.spec.notation import load
 from service.cli.main import app
 from service.cli.spec_template import Size, Vary, Wishes, template
 
+DATA = {name: "/data/images" if dataset.needs_path else None for name, dataset in DATASETS.items()}
 WISHES = [
-    Wishes(dataset=dataset, path="/data/images" if DATASETS[dataset].needs_path else None, vary=vary, size=size)
-    for dataset, vary, size in itertools.product(DATASETS, get_args(Vary), get_args(Size))
+    *(Wishes(vary=vary, size=size) for vary, size in itertools.product(get_args(Vary), get_args(Size))),
+    *(Wishes(dataset=name, path=path) for name, path in DATA.items() if path),
 ]
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
 @pytest.fixture
@@ -33,10 +35,9 @@ def adadim(*words: str, answers: str | None = None) -> Result:
 
 
 @pytest.mark.parametrize("wishes", WISHES, ids=lambda wishes: f"{wishes.dataset} {wishes.vary} {wishes.size}")
-def test_every_combination_fits_the_schema_and_is_as_wished(wishes: Wishes) -> None:
+def test_every_spec_fits_the_schema_and_is_as_wished(wishes: Wishes) -> None:
     text, spec = template(wishes)
-    jsonschema.validate(load(text), json_schema())
-    assert spec == parse_spec(text)
+    SCHEMA.validate(load(text))
     assert (spec.data.dataset, spec.data.path) == (wishes.dataset, wishes.path)
     configurations = {"nothing": 1, "weighting": 4, "weighting-and-lr": 12}[wishes.vary]
     assert len(plan_trials(spec)) == configurations * (1 if wishes.vary == "nothing" else wishes.seeds)
