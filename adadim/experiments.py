@@ -72,13 +72,14 @@ class Connection:
         """
         return Experiment(self.client, self.client.experiment(number))
 
-    def experiments(self, limit: int = 20) -> "Experiments":
+    def experiments(self, *labels: str, limit: int = 20) -> "Experiments":
         """The newest experiments.
 
         Args:
+            labels: those with all of these labels only, as "project=x", or "project" for any value.
             limit: how many at most, up to 200.
         """
-        return Experiments(Experiment(self.client, fields) for fields in self.client.experiments(limit))
+        return Experiments(Experiment(self.client, fields) for fields in self.client.experiments(limit, labels))
 
     def close(self) -> None:
         """End the connection."""

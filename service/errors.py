@@ -6,10 +6,10 @@ Each says what happened, where in the input, and what to do.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import BaseModel
+from service.schema import Schema
 
 
-class FieldError(BaseModel):
+class FieldError(Schema):
     """One field that is wrong."""
 
     pointer: str

@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
@@ -29,13 +28,14 @@ from service.errors import (
     TooManyError,
     UnavailableError,
 )
+from service.schema import Schema
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class ProblemDetails(BaseModel):
+class ProblemDetails(Schema):
     """The body of every error response."""
 
     title: str

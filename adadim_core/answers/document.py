@@ -9,7 +9,7 @@ Standing = Literal["best", "leads", "not distinguishable", "worse", "not compare
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Statistics(_Document):

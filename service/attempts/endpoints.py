@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import func
 from starlette.requests import ClientDisconnect
 
@@ -19,6 +19,7 @@ from service.auth.dependencies import bearer_token
 from service.context import CurrentContext
 from service.errors import ServiceError
 from service.problems import PROBLEM_RESPONSES, Problem
+from service.schema import Schema
 
 router = APIRouter(prefix="/api/v1/attempts", tags=["workers"], responses=PROBLEM_RESPONSES)
 
@@ -28,7 +29,7 @@ _BODY_S = 60.0
 """A body must have arrived within this: room is kept for it."""
 
 
-class TakeOver(BaseModel):
+class TakeOver(Schema):
     """A token that a job's driver made, by its digest: the token itself arrives with the first report."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from service.schema import Schema
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(Schema):
     """One thing that was done."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -24,7 +26,7 @@ class AuditEntry(BaseModel):
     details: dict[str, Any]
 
 
-class AuditPage(BaseModel):
+class AuditPage(Schema):
     """A page of the audit, newest first."""
 
     items: list[AuditEntry]

@@ -3,26 +3,27 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.auth import cookies, service
 from service.auth.denials import too_many, unauthorized
 from service.auth.dependencies import CurrentRecognised, Viewer, refuse_cross_site
 from service.context import CurrentContext
 from service.problems import PROBLEM_RESPONSES
+from service.schema import Schema
 from service.secret import hash_token
 from service.telemetry.requests import USER
 
 router = APIRouter(prefix="/api/v1/session", tags=["session"], responses=PROBLEM_RESPONSES)
 
 
-class Login(BaseModel):
+class Login(Schema):
     """A token pasted into the login form."""
 
     token: Annotated[str, Field(min_length=1, max_length=500)]
 
 
-class SessionRead(BaseModel):
+class SessionRead(Schema):
     """Who the caller is."""
 
     name: str

@@ -3,14 +3,15 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.auth.service import Role
+from service.schema import Schema
 
 MAX_DAYS = 3650
 
 
-class TokenCreate(BaseModel):
+class TokenCreate(Schema):
     """A token to make."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -28,7 +29,7 @@ class TokenCreate(BaseModel):
     )
 
 
-class TokenRead(BaseModel):
+class TokenRead(Schema):
     """A token without its value, which nobody can read again."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -49,7 +50,7 @@ class TokenCreated(TokenRead):
     token: str
 
 
-class TokenPage(BaseModel):
+class TokenPage(Schema):
     """A page of tokens, newest first."""
 
     items: list[TokenRead]

@@ -1,9 +1,9 @@
 """What the API says of curves."""
 
-from pydantic import BaseModel
+from service.schema import Schema
 
 
-class CurveRead(BaseModel):
+class CurveRead(Schema):
     """One metric of one configuration, at consecutive positions of the metric."""
 
     metric: str
@@ -20,7 +20,7 @@ class CurveRead(BaseModel):
     """95 % t interval of the mean; null with a single trial."""
 
 
-class CurvesRead(BaseModel):
+class CurvesRead(Schema):
     """Curves of an experiment."""
 
     experiment_id: int

@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import ConfigDict, Field, computed_field
 
 from adadim_core.spec.report import JsonFloat, TrialState
 from adadim_core.spec.search import MAX_TRIALS
 from service.experiments.lifecycle import OfferName, offered
 from service.experiments.states import AttemptState, DesiredState, ExperimentState
 from service.queue.schemas import WaitingRead
+from service.schema import Schema
 
 MIN_PRIORITY, USUAL_PRIORITY, MAX_PRIORITY = -100, 0, 100
 Priority = Annotated[
@@ -17,7 +18,7 @@ Priority = Annotated[
 ]
 
 
-class ExperimentRead(BaseModel):
+class ExperimentRead(Schema):
     """One experiment as lists and events show it."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -75,7 +76,7 @@ class ActionRead(ExperimentRead):
     """What was done, in a sentence."""
 
 
-class CloneRequest(BaseModel):
+class CloneRequest(Schema):
     """What a clone has different."""
 
     model_config = ConfigDict(extra="forbid")
@@ -86,7 +87,7 @@ class CloneRequest(BaseModel):
     """Default: that of the experiment it is cloned from, as far as the caller may give it."""
 
 
-class ExtendRequest(BaseModel):
+class ExtendRequest(Schema):
     """What an extension of a sweep adds."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -101,7 +102,7 @@ class ExtendRequest(BaseModel):
     """Configurations from now on."""
 
 
-class TransitionRead(BaseModel):
+class TransitionRead(Schema):
     """One step in an experiment's life."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -117,14 +118,14 @@ class TransitionRead(BaseModel):
     """Number of the attempt it belongs to; 0 before the first."""
 
 
-class HistoryPage(BaseModel):
+class HistoryPage(Schema):
     """A page of an experiment's history, oldest first."""
 
     items: list[TransitionRead]
     next_cursor: str | None
 
 
-class ExperimentPage(BaseModel):
+class ExperimentPage(Schema):
     """A page of experiments."""
 
     items: list[ExperimentRead]
@@ -132,14 +133,14 @@ class ExperimentPage(BaseModel):
     """Send it as `cursor` for the next page; null on the last."""
 
 
-class DataRead(BaseModel):
+class DataRead(Schema):
     """What was read of the data sets that an experiment trains on."""
 
     items: list[dict[str, Any]]
     """One a data set, known once a trial has trained on it for an epoch; `lines` says it for people."""
 
 
-class AttemptRead(BaseModel):
+class AttemptRead(Schema):
     """One execution of an experiment as one Ray job."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -154,14 +155,14 @@ class AttemptRead(BaseModel):
     ended_at: datetime | None
 
 
-class AttemptPage(BaseModel):
+class AttemptPage(Schema):
     """A page of an experiment's attempts, in their order."""
 
     items: list[AttemptRead]
     next_cursor: str | None
 
 
-class ExampleRead(BaseModel):
+class ExampleRead(Schema):
     """A spec to start from."""
 
     name: str
@@ -172,13 +173,13 @@ class ExampleRead(BaseModel):
     """It as YAML."""
 
 
-class ExamplesRead(BaseModel):
+class ExamplesRead(Schema):
     """Specs to start from."""
 
     items: list[ExampleRead]
 
 
-class EstimateRead(BaseModel):
+class EstimateRead(Schema):
     """How long a plan may take, by what the same network took before."""
 
     seconds: float
@@ -193,14 +194,14 @@ class EstimateRead(BaseModel):
     """How many trials that succeeded it is from."""
 
 
-class TrialPlanRead(BaseModel):
+class TrialPlanRead(Schema):
     """One trial a spec would run."""
 
     number: int
     params: dict[str, Any]
 
 
-class PlanRead(BaseModel):
+class PlanRead(Schema):
     """What a spec would do: the answer to a dry run."""
 
     summary: str

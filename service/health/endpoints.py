@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
-from pydantic import BaseModel
 
 from adadim_core.spec.metrics import METRICS
 from adadim_core.spec.report import decode_float
@@ -18,6 +17,7 @@ from service.context import Context, CurrentContext
 from service.database.engine import DATABASE_ERRORS
 from service.health import repository
 from service.problems import PROBLEM_RESPONSES
+from service.schema import Schema
 from service.telemetry.counters import REGISTRY
 
 router = APIRouter(tags=["health"])
@@ -27,7 +27,7 @@ _CLUSTER_TIMEOUT_S = 2.0
 TRIAL_METRICS = tuple(name for name, metric in METRICS.items() if metric.gauge)
 
 
-class Health(BaseModel):
+class Health(Schema):
     """Whether a part works, and what is wrong if not."""
 
     status: str

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from adadim_core.spec import MAX_SPEC_BYTES
 from service.auth.dependencies import Submitter
@@ -13,11 +13,12 @@ from service.experiments.dependencies import checked
 from service.experiments.service import read_spec
 from service.imports.service import check_room, open_import
 from service.problems import PROBLEM_RESPONSES
+from service.schema import Schema
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
 
 
-class ImportRequest(BaseModel):
+class ImportRequest(Schema):
     """A run made without the service."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,7 +27,7 @@ class ImportRequest(BaseModel):
     spec: Annotated[str, Field(max_length=MAX_SPEC_BYTES, description="Its spec as JSON text.")]
 
 
-class ImportRead(BaseModel):
+class ImportRead(Schema):
     """Where its results go."""
 
     experiment_id: int

@@ -1,11 +1,10 @@
 """What the API says of metrics."""
 
-from pydantic import BaseModel
-
 from adadim_core.spec.report import JsonFloat
+from service.schema import Schema
 
 
-class SeriesRead(BaseModel):
+class SeriesRead(Schema):
     """One metric of one trial in columns. Non-finite values are the strings "NaN", "Infinity", "-Infinity"."""
 
     trial: int
@@ -20,7 +19,7 @@ class SeriesRead(BaseModel):
     """Points stored; more than shown if the series was downsampled."""
 
 
-class MetricsRead(BaseModel):
+class MetricsRead(Schema):
     """Series of an experiment."""
 
     experiment_id: int
@@ -29,7 +28,7 @@ class MetricsRead(BaseModel):
     series: list[SeriesRead]
 
 
-class LastRead(BaseModel):
+class LastRead(Schema):
     """Last values of an experiment's trials in columns of one length."""
 
     experiment_id: int

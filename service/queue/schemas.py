@@ -1,9 +1,9 @@
 """What the API says of waiting."""
 
-from pydantic import BaseModel
+from service.schema import Schema
 
 
-class WaitingRead(BaseModel):
+class WaitingRead(Schema):
     """What an experiment waits for: one in the queue, or one whose trials have no room on the cluster."""
 
     position: int | None

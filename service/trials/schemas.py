@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 
 from adadim_core.spec.report import JsonFloat, TrialState
+from service.schema import Schema
 
 
 def _values_only(latest: Any) -> Any:
@@ -13,7 +14,7 @@ def _values_only(latest: Any) -> Any:
     return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
 
 
-class TrialRead(BaseModel):
+class TrialRead(Schema):
     """One trial."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -47,7 +48,7 @@ class TrialDetail(TrialRead):
     """The experiment's spec with the trial's values in place: its whole configuration."""
 
 
-class TrialPage(BaseModel):
+class TrialPage(Schema):
     """A page of trials in the order of the plan."""
 
     items: list[TrialRead]

@@ -1,12 +1,13 @@
 """What the API says of states, actions and metrics."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from service.experiments.lifecycle import OfferName
 from service.experiments.states import Tone
+from service.schema import Schema
 
 
-class MetricWords(BaseModel):
+class MetricWords(Schema):
     """A metric that has a meaning of its own. Others may be reported too: their name is their title."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -30,7 +31,7 @@ class MetricWords(BaseModel):
     """Whether an experiment's page shows its curves and its column at first."""
 
 
-class StateWords(BaseModel):
+class StateWords(Schema):
     """A state of experiments or trials."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -43,7 +44,7 @@ class StateWords(BaseModel):
     """Nothing more happens in it by itself."""
 
 
-class ActionWords(BaseModel):
+class ActionWords(Schema):
     """Something that can be done to an experiment. Each experiment says in `actions` what can be done to it now."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -58,7 +59,7 @@ class ActionWords(BaseModel):
     """Whether it has to be told how many seeds or configurations; such an action is for sweeps."""
 
 
-class Words(BaseModel):
+class Words(Schema):
     """All of them, each list in the order in which people look at it."""
 
     metrics: list[MetricWords]

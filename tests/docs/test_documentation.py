@@ -139,6 +139,7 @@ def test_the_reference_leaves_nothing_out(reference: dict[str, str]) -> None:
     assert "### objective.weighting: fixed" in reference["spec.md"]
     for route in ("POST /experiments", "GET /experiments/{experiment_id}/answer", "GET /healthz"):
         assert f"### `{route}`" in reference["api.md"]
+    assert "| `metric` | text | The metric that ranks the trials. |" in reference["api.md"], "what the code says of it"
     root: Any = get_command(app)
     for name in root.commands:
         assert f"## adadim {name}" in reference["cli.md"]

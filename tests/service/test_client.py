@@ -39,6 +39,7 @@ async def test_a_spec_is_taken_as_file_text_or_values(
     listed = await asyncio.to_thread(connection.experiments)
     assert [one.id for one in listed] == [4, 3, 2, 1]
     assert "notebook" in repr(listed)
+    assert list(await asyncio.to_thread(connection.experiments, "project=x")) == []
     plan = await asyncio.to_thread(connection.plan, SPEC)
     assert plan["summary"] == "2 configurations x 1 seed = 2 trials"
 
