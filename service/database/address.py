@@ -90,7 +90,7 @@ class Address:
     @property
     def place(self) -> str:
         """For people: hosts and database."""
-        names = ",".join(_shown(host, port) for host, port in self.hosts)
+        names = ",".join(_shown(host or os.environ.get("PGHOST"), port) for host, port in self.hosts)
         return f"{names}/{self.database or self.user or ''}"
 
     @property
@@ -125,6 +125,13 @@ def read_address(url: str) -> Address:
     if scheme is None:
         other = _OTHERS.get(re.split(r"[:+]", url, maxsplit=1)[0].lower())
         raise WrongAddress(f"should begin with postgresql://{f' (this names {other})' if other else ''}: {_FORM}")
+    try:
+        url.encode()
+        unquote(url, errors="strict")
+    except UnicodeError:
+        raise WrongAddress(
+            "is not UTF-8: write every character that is not ASCII as its bytes in UTF-8, as %C3%BC"
+        ) from None
     rest, _, query = url[scheme.end() :].partition("?")
     authority, _, database = rest.partition("/")
     if authority.count("@") > 1 or "@" in database:
@@ -211,6 +218,9 @@ def _address(found: Mapping[str, str]) -> Address:
         raise WrongAddress("sslrootcert=system takes sslmode=verify-full: the system trusts many others, too")
     for name in _FILES:
         _readable(name, found.get(name, ""))
+        variable = f"PG{name.upper()}"  # as libpq has it, which does without the file of passwords
+        if name != "passfile" and not found.get(name) and driver.get("sslmode") != "disable":
+            _readable(variable, os.environ.get(variable, ""))
     settings = {"application_name": found.get("application_name") or found.get("fallback_application_name") or "adadim"}
     if found.get("options"):
         settings["options"] = found["options"]

@@ -49,18 +49,23 @@ async def connect(address: Address, session: Mapping[str, str] | None = None) ->
 async def _connect(
     address: Address, host: str | None, port: int | None, attributes: str | None, session: Mapping[str, str]
 ) -> asyncpg.Connection:
-    connection: asyncpg.Connection = await asyncpg.connect(
-        address.dsn,
-        host=host,
-        port=port,
-        user=address.user or os.environ.get("PGUSER") or _user(),
-        database=address.database,
-        timeout=address.timeout_s,
-        ssl=address.tls(),
-        target_session_attrs=attributes,
-        server_settings=dict(address.settings),
-        **address.arguments,
-    )
+    try:
+        connection: asyncpg.Connection = await asyncpg.connect(
+            address.dsn,
+            host=host,
+            port=port,
+            user=address.user or os.environ.get("PGUSER") or _user(),
+            database=address.database,
+            timeout=address.timeout_s,
+            ssl=address.tls(),
+            target_session_attrs=attributes,
+            server_settings=dict(address.settings),
+            **address.arguments,
+        )
+    except (asyncpg.InterfaceError, OSError):  # of which some are ValueError, too
+        raise
+    except ValueError as error:  # PGPORT, say
+        raise asyncpg.exceptions.ClientConfigurationError(f"in a PG... variable: {error}") from None
     if session:
         try:
             await connection.execute("; ".join(f"SET {name} = {value}" for name, value in session.items()))

@@ -116,7 +116,8 @@ class EmbeddedPostgres:
         lines = self._pid_file()
         if len(lines) < 5:  # the folder of the socket is in its fifth
             raise DatabaseNotStarted(f"{self._directory / 'postmaster.pid'} is cut short; stop PostgreSQL there")
-        return f"postgresql://postgres@/postgres?host={quote(lines[4])}"
+        # Of the environment's variables for other databases none is to count: PGSSLMODE, PGTARGETSESSIONATTRS.
+        return f"postgresql://postgres@/postgres?host={quote(lines[4])}&sslmode=disable&target_session_attrs=any"
 
     def _anew(self) -> int:
         """Start a server, in a database that is made if need be. Returns where in its log it begins to write."""

@@ -93,6 +93,8 @@ def test_an_address_is_read_as_libpq_reads_it(url: str, expected: dict[str, obje
         ("postgresql://db/x?service=lab", "service=lab: "),
         ("postgresql://db/x?channel_binding=maybe", "channel_binding is one of"),
         ("postgresql://u:p%00q@db/x", "zero byte"),
+        ("postgresql://u:hushed\udcfcquiet@db/x", "is not UTF-8"),  # what a shell in Latin-1 hands over
+        ("postgresql://u:hushed%FCquiet@db/x", "is not UTF-8"),
     ],
 )
 def test_what_cannot_be_honoured_is_named_with_what_to_write(
@@ -110,6 +112,14 @@ def test_no_database_url_is_the_embedded_one_and_an_empty_one_is_none() -> None:
     assert Settings.from_environ({"ADADIM_STATE_DIR": "/state"}).database_url is None
     with pytest.raises(SettingsError, match="DATABASE_URL: is empty"):
         Settings.from_environ({"ADADIM_STATE_DIR": "/state", "DATABASE_URL": ""})
+
+
+def test_a_file_that_a_variable_of_libpq_names_is_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", "/not/there")
+    with pytest.raises(WrongAddress, match=r"^PGSSLROOTCERT: /not/there: No such file"):
+        read_address("postgresql://db/x?sslmode=verify-ca")
+    assert read_address("postgresql://db/x?sslrootcert=system").driver["sslrootcert"] == "system"
+    assert read_address("postgresql:///x?host=/run/pg&sslmode=disable").driver["sslmode"] == "disable"  # the embedded
 
 
 def test_a_service_file_is_read_below_what_the_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,14 @@ async def test_who_is_not_let_in_is_told_why_and_no_password(
             assert not any(part in told for part in ("hushed", "quiet", "100%25"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("PGPORT", "port"), ("PGSSLMODE", "always")])
+async def test_variables_of_libpq_that_will_not_do_are_told(
+    lab: Lab, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert not (await refusal(f"postgresql://lab:x@127.0.0.1/{lab.name}")).may_pass
+
+
 async def test_a_database_that_may_come_is_told_from_one_that_never_will(lab: Lab, tmp_path: Path) -> None:
     async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
