@@ -4,12 +4,17 @@
 #   --build-arg BASE=python:3.12-slim@sha256:...    the same image from the same base
 ARG BASE=docker.io/library/python:3.12-slim
 
+FROM ${BASE} AS requirements
+WORKDIR /build
+COPY pyproject.toml deploy/images/requirements.py ./
+RUN python3 requirements.py workers gpu > requirements.txt
+
 FROM ${BASE} AS build
 ARG TORCH=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /build
 RUN python3 -m venv /opt/adadim
-COPY pyproject.toml constraints.txt deploy/images/requirements.py ./
+COPY constraints.txt ./
 # torch first and for itself: it is nine tenths of what is downloaded, and changes least.
 RUN version=$(sed -n 's/^torch==//p' constraints.txt) \
     && case "${TORCH}" in \
@@ -18,9 +23,9 @@ RUN version=$(sed -n 's/^torch==//p' constraints.txt) \
          cuda) /opt/adadim/bin/pip install --no-cache-dir --constraint constraints.txt "torch==${version}" ;; \
          *) echo "TORCH is cpu or cuda, not ${TORCH}" >&2; exit 2 ;; \
        esac
-RUN python3 requirements.py workers gpu > requirements.txt \
-    && /opt/adadim/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt setuptools
-COPY README.md LICENSE ./
+COPY --from=requirements /build/requirements.txt ./
+RUN /opt/adadim/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt setuptools
+COPY pyproject.toml README.md LICENSE ./
 COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
@@ -38,4 +43,4 @@ USER 1000:1000
 ENV PATH=/opt/adadim/bin:$PATH RAY_AUTH_MODE=token
 WORKDIR /home/adadim
 VOLUME /storage
-CMD ["ray", "start", "--head", "--block", "--port=6379", "--dashboard-host=0.0.0.0", "--dashboard-port=8265", "--num-cpus=0", "--disable-usage-stats"]
+CMD ["ray", "start", "--head", "--block", "--port=6379", "--dashboard-host=0.0.0.0", "--dashboard-port=8265", "--num-cpus=0", "--object-store-memory=500000000", "--disable-usage-stats"]

@@ -2,13 +2,18 @@
 # To build the same image from the same base: --build-arg BASE=python:3.12-slim@sha256:...
 ARG BASE=docker.io/library/python:3.12-slim
 
+FROM ${BASE} AS requirements
+WORKDIR /build
+COPY pyproject.toml deploy/images/requirements.py ./
+RUN python3 requirements.py service > requirements.txt
+
 FROM ${BASE} AS build
 WORKDIR /build
 RUN apt-get update && apt-get install -y --no-install-recommends binutils && python3 -m venv /opt/adadim
-COPY pyproject.toml constraints.txt deploy/images/requirements.py ./
-RUN python3 requirements.py service > requirements.txt \
-    && /opt/adadim/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt setuptools
-COPY README.md LICENSE ./
+COPY constraints.txt ./
+COPY --from=requirements /build/requirements.txt ./
+RUN /opt/adadim/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt setuptools
+COPY pyproject.toml README.md LICENSE ./
 COPY adadim ./adadim
 COPY adadim_core ./adadim_core
 COPY workers ./workers
