@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The rest first, spread over both cores, one thread each; then what starts Ray, one after the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-.PHONY: help install demo serve docs test test-all chaos screenshots lint clean
+.PHONY: help install bundle demo serve docs test test-all test-deploy chaos screenshots lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 install: $(STAMP)  ## Make .venv with everything in it
+
+bundle: $(STAMP)  ## Make one archive in dist/ that installs without a network
+	$(BIN)/python deploy/bundle.py
 
 demo: $(STAMP)  ## Run a sweep on real data, from REST to the dashboard
 	$(BIN)/adadim demo examples/digits-sweep.yaml
@@ -39,6 +42,10 @@ test-all: $(STAMP)  ## Run every test: half an hour on two cores
 	$(PYTEST) -n 2 --dist loadfile -m "not ray"
 	$(PYTEST) -m ray
 
+test-deploy: $(STAMP)  ## Build, run, cut, kill and upgrade the product in containers: as root, 25 minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt podman-compose
+	$(BIN)/python -m tests.deploy.run $(if $(KEEP),--keep $(KEEP))
+
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))
 
@@ -52,4 +59,4 @@ lint: $(STAMP)  ## Check format, lint, types and import rules
 	$(BIN)/lint-imports
 
 clean:  ## Remove .venv and caches; the state directory stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

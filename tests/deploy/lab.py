@@ -125,8 +125,8 @@ class Lab:
         """Where the volume with runs' files lies on this machine."""
         return Path(self.engine.run("volume", "inspect", f"{PROJECT}_storage", "--format", "{{.Mountpoint}}").strip())
 
-    def client(self, port: int | None = None, token: str | None = None) -> Client:
-        return Client(f"http://127.0.0.1:{port or self.port}", token or self.token)
+    def client(self, port: int | None = None) -> Client:
+        return Client(f"http://127.0.0.1:{port or self.port}", self.token)
 
     def is_ready(self) -> bool:
         with contextlib.suppress(ClientError, OSError), self.client() as client:
@@ -162,15 +162,15 @@ def _is_setting(entry: str) -> bool:
 class User:
     """Asks the service until it answers."""
 
-    def __init__(self, lab: Lab, port: int | None = None, token: str | None = None) -> None:
-        self._lab, self._port, self._token = lab, port, token
+    def __init__(self, lab: Lab, port: int | None = None) -> None:
+        self._lab, self._port = lab, port
 
     def ask(self, request: Callable[[Client], Any], *, patience_s: float = 300.0) -> Any:
         """The answer; None if there is no such thing."""
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                with self._lab.client(self._port, self._token) as client:
+                with self._lab.client(self._port) as client:
                     return request(client)
             except (ClientError, OSError) as error:
                 status = getattr(error, "status", None)

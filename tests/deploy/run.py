@@ -66,6 +66,8 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
         problems += wrong + attempts_overlap(lab)
         say(f"{len(work.done)} experiments, {points} points due, {lab.sql('SELECT count(*) FROM attempts')} attempts")
         problems += _backup(lab, work)
+        memory = lab.engine.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", check=False)
+        say("memory: " + ", ".join(memory.replace(f"{PROJECT}_", "").splitlines()))
         say("restarts: " + ", ".join(f"{name} {c.restarts}" for name, c in lab.containers().items()))
     say(f"took {(time.monotonic() - began) / 60:.1f} minutes")
     return problems
@@ -155,10 +157,9 @@ def _backup(lab: Lab, work: Work) -> list[str]:
     options = ("--env", copy, "--env", "ADADIM_STATE_DIR=/tmp/copy")
     said = lab.engine.run("exec", *options, name, *restore, timeout_s=300)
     say(f"backup: {said.strip().splitlines()[0]}")
-    container = lab.run_service(f"{PROJECT}_copy", upgrade.NEXT, port, copy)
+    lab.run_service(f"{PROJECT}_copy", upgrade.NEXT, port, copy)
     wait_for(lambda: upgrade.is_ready(port), seconds=120, what="the copy")
-    token = container.run("cat", "/state/token").strip()
-    after = exports(User(lab, port, token), work.done)
+    after = exports(User(lab, port), work.done)  # with the tokens that the original has
     problems = [
         f"experiment {number} has other points in the copy" for number in before if before[number] != after[number]
     ]

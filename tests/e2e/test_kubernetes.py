@@ -162,6 +162,7 @@ def test_the_chart_is_of_the_present_version_and_says_what_a_value_may_be() -> N
     settings = schema["properties"]["service"]["properties"]["settings"]["propertyNames"]["pattern"]
     (service,) = pods()["adadim"]["containers"]
     made = {entry["name"] for entry in service["env"]} | {"ADADIM_HOST", "ADADIM_PORT", "ADADIM_RAY_NUM_CPUS"}
+    made |= {"ADADIM_JOB_KEY"}  # a secret; without one jobs show the Ray cluster's token, which its nodes have
     for name in variables().keys() - {"DATABASE_URL", "RAY_ADDRESS", "RAY_AUTH_TOKEN"}:
         assert bool(re.match(settings, name)) != (name in made - {"ADADIM_DRAIN_S"}), name
 
