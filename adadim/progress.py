@@ -48,10 +48,15 @@ def _in_a_cell() -> Show:
     from IPython.display import HTML, display
 
     handle = display(HTML(""), display_id=True)
+    shown_last = ""
 
     def show(following: Following) -> None:
-        bar = f'<progress value="{following.progress():.4f}" max="1" style="width: 20em"></progress>'
-        handle.update(HTML(f"{bar} {html.escape(words(following))}"))
+        nonlocal shown_last
+        bar = f'<progress value="{following.progress():.3f}" max="1" style="width: 20em"></progress>'
+        text = f"{bar} {html.escape(words(following))}"
+        if text != shown_last:  # hundreds of points a second change nothing here
+            shown_last = text
+            handle.update(HTML(text))
 
     return show
 
@@ -64,9 +69,7 @@ def _on_terminal() -> Iterator[Show]:
         BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}", markup=False)
     ) as progress:
         task = progress.add_task("", total=1.0)
-        yield lambda following: progress.update(
-            task, completed=following.progress(), description=words(following), refresh=True
-        )
+        yield lambda following: progress.update(task, completed=following.progress(), description=words(following))
 
 
 def _as_lines() -> Show:

@@ -40,11 +40,15 @@ def watch(client: Client, experiment_id: int, console: Console, *, as_json: bool
     if as_json:
         return _watch_as_json(following)
     if console.is_terminal:
+        # Drawn when it is time to, not with each of what may be hundreds of events a second.
         with Live(
-            view.render(console.width, console.height), console=console, auto_refresh=False, transient=True
-        ) as live:
+            get_renderable=lambda: view.render(console.width, console.height),
+            console=console,
+            refresh_per_second=8,
+            transient=True,
+        ):
             for _ in following.changes():
-                live.update(view.render(console.width, console.height), refresh=True)
+                pass
     else:  # a log file or a pipe: one line for what changed
         for line in view.lines(console.width):
             print_text(line, indent="  ")
@@ -150,7 +154,7 @@ class _View:
 
     def _ordered(self) -> list[dict[str, Any]]:
         order = {tone: place for place, tone in enumerate(_ATTENTION)}
-        trials = self._following.trials.values()
+        trials = list(self._following.trials.values())  # at once: events change it while this is drawn
         return sorted(trials, key=lambda t: (order.get(self._tones.get(t["state"], ""), len(order)), t["number"]))
 
     def _table(self, trials: list[dict[str, Any]], width: int) -> Table:

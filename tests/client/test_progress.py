@@ -1,6 +1,8 @@
 """What waiting shows, and that values are the newest, over a stand-in for the client."""
 
+import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +90,20 @@ def test_progress_is_the_share_of_epochs_and_counts_what_ended() -> None:
     following = Following(StandIn(trials, []), 7)
     assert following.progress() == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     assert words(following) == "experiment 7 (sweep) running: 1 running, 1 pending, 1 succeeded, 1 failed"
+
+
+def test_a_cell_is_updated_for_what_is_new_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates: list[str] = []
+    handle = SimpleNamespace(update=lambda shown: updates.append(shown.data))
+    monkeypatch.setattr("adadim.progress._in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
+    events = [points(0, step, float(step)) for step in range(20, 40)]
+    following = Following(StandIn([trial(0, "running", 2)], [*events, Event(50, "trial", trial(0, "succeeded", 4))]), 7)
+    with shown(following) as show:
+        for _ in following.changes():
+            show(following)
+    assert [re.search(r'value="([\d.]+)"', text)[1] for text in updates] == ["0.500", "1.000"]
+    assert updates[-1].endswith("experiment 7 (sweep) running: 1 succeeded")
 
 
 def test_a_pipe_gets_a_line_only_for_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:

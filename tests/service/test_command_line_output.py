@@ -1,7 +1,9 @@
 """What the `adadim` command prints: JSON for programs, lines that fit for people, exit codes."""
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from adadim_core.version import VERSION
 from service.cli import output
 from service.cli.main import app
 from service.cli.tables import Column, fitted
-from service.cli.watch import _View
+from service.cli.watch import _View, watch
 from service.database.tables import Experiment, Trial
 
 Adadim = Callable[..., Awaitable[Result]]
@@ -110,6 +112,25 @@ async def test_watch_shows_a_line_a_trial_and_counts_the_rest(service: Running, 
         assert rest.startswith(f"and {60 - len(numbers)} more: ")
     assert "15 running, 15 pending, 15 succeeded, 15 failed" in " ".join(lines) or width == 40
     assert any("what this sweep is about" in line for line in lines)
+
+
+async def test_a_terminal_is_drawn_within_its_size(service: Running) -> None:
+    reporter = await Reporter.open(service)
+
+    def followed() -> str:
+        console = Console(force_terminal=True, width=80, height=24, file=io.StringIO(), legacy_windows=False)
+        with Client(service.url, service.token) as client:
+            watch(client, reporter.experiment_id, console)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+
+    watching = asyncio.create_task(asyncio.to_thread(followed))
+    await until(lambda: service.feeds._feeds.get(reporter.experiment_id))
+    await reporter.accepted(trials=[{"number": 0, "state": "running", "epoch": 1, "epochs": 2}])
+    await reporter.accepted(outcome={"state": "failed", "error": "every trial failed"})
+    async with asyncio.timeout(60):
+        text = (await watching).replace("\r", "\n")
+    assert "a #1  failed" in text
+    assert too_wide(text) == []
 
 
 async def test_json_has_what_the_api_has(adadim: Adadim, service: Running, sweep: int, tmp_path: Path) -> None:
