@@ -147,3 +147,18 @@ def test_submitters_write_but_change_only_what_is_theirs(blank: Page, lab: Lab) 
     blank.get_by_role("button", name="Submit 1 trial").click()
     expect(blank.get_by_role("heading", level=1)).to_have_text("my-experiment")
     expect(blank.get_by_role("button", name="Delete")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_it_says_when_the_service_is_away_and_goes_on_when_it_is_back(page: Page, lab: Lab, console: Console) -> None:
+    submit(lab, "before-the-outage", "outage")
+    page.goto(f"{lab.client.url}/?label=suite%3Doutage")
+    expect(names(page)).to_have_text(["before-the-outage"])
+    page.context.set_offline(True)
+    expect(page.locator("#live")).to_have_text("reconnecting")
+    expect(names(page)).to_have_text(["before-the-outage"])  # what is known stays
+    submit(lab, "during-the-outage", "outage")
+    page.context.set_offline(False)
+    expect(names(page)).to_have_text(["during-the-outage", "before-the-outage"])
+    expect(page.locator("#live")).to_be_hidden()
+    console.expect_failed_requests()  # meanwhile
