@@ -341,6 +341,13 @@ def test_a_chart_is_saved_as_svg_pdf_and_csv(opened: Page, sweep: int) -> None:
     assert "I(R;Z) against H(R)" in sheet.extract_text()
     assert "adaptive, lr=0.001" in sheet.extract_text()
 
+    opened.locator(".answer > .menu summary").click()
+    with opened.expect_download() as found:
+        opened.locator(".answer").get_by_role("menuitem", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(found.value.path().read_text())))
+    assert [row["lr"] for row in rows if row["weighting"] == "adaptive"] == ["0.001", "0.003", "0.02"]
+    assert float(rows[0]["low"]) < float(rows[0]["knn_top1"]) < float(rows[0]["high"])
+
     _, text = saved(opened, "knn_top1", "CSV")
     rows = list(csv.DictReader(io.StringIO(text.decode())))
     assert len(rows) == 81
@@ -395,6 +402,19 @@ def test_importance_is_refused_for_few_configurations(opened: Page) -> None:
         "No importance: it takes 20 configurations with a result, there are 8."
     )
     expect(opened.locator(".importance")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_a_sweep_without_room_says_who_holds_it(page: Page, lab: Lab) -> None:
+    holder, holding = lab.start(SWEEP)
+    holding.report(trials=[{"number": 0, "state": "running", "epoch": 0, "epochs": 4}])
+    number, worker = lab.start(SWEEP.replace("search:", "resources: {cpus_per_worker: 2}\nsearch:"))
+    worker.report(trials=[])
+    page.goto(f"{lab.client.url}/experiments/{number}")
+    # After the 20 s that a job may take to start its first trial.
+    expect(page.locator(".reason")).to_contain_text("waits for 2 CPUs, held by #", timeout=60_000)
+    expect(page.locator(".reason")).not_to_contain_text(f"#{number}")
+    holding.report(outcome={"state": "failed", "error": f"ended, so that {holder} holds nothing"})
 
 
 def test_the_page_is_used_by_keyboard(opened: Page) -> None:

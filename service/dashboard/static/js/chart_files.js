@@ -13,9 +13,10 @@ const MOST_IN_LEGEND = 16;
 
 /**
  * The menu of a chart's head.
+ * @param name of the chart as it is now
  * @param chart {plot(), paint(context), fileName(), title(), axes() -> {x, y}, legend() -> [{text, colour, dash}], rows() -> arrays, the first one headings}
  */
-export function saveMenu(chart) {
+export function saveMenu(chart, name = chart.title()) {
   const item = (title, save) => {
     const button = el("button", { type: "button", role: "menuitem" }, title);
     button.addEventListener("click", () => {
@@ -31,7 +32,7 @@ export function saveMenu(chart) {
     item("PDF", () => save(chart, "pdf", "application/pdf", (shapes, size) => toPdf(shapes, ...size, chart.title()))),
     item("CSV", () => download(`${chart.fileName()}.csv`, "text/csv", toCsv(chart.rows()))),
   );
-  const node = menu({ "aria-label": `Save ${chart.title()}`, title: "Save this chart" }, "⤓", items);
+  const node = menu({ "aria-label": `Save ${name}`, title: `Save ${name} as a file` }, "⤓", items);
   return node;
 }
 

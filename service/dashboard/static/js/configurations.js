@@ -14,7 +14,7 @@ const ROW_PX = 30;
 const [SEEDS, METRIC, DIFFERENCE, P, STANDING] = [1, 2, 3, 4, 5]; // places of the answer's cells
 
 export class ConfigurationTable {
-  /** @param parts {data, selection, colours, visible, view, shown() -> names of columns to show} */
+  /** @param parts {data, selection, colours, visible, view, shown() -> names of columns to show, fileName()} */
   constructor(parts) {
     Object.assign(this, parts);
     this.head = el("thead");
@@ -28,6 +28,7 @@ export class ConfigurationTable {
       keyOf: (item) => (item.trial ? `t${item.trial.number}` : `c${item.configuration.number}`),
     });
     this.layout = "";
+    this.sorted = []; // the configurations that are shown, in their order
   }
 
   update(answer) {
@@ -97,8 +98,9 @@ export class ConfigurationTable {
     const { value } = this.described.find((column) => column.key === key) ?? this.described[0];
     for (const heading of this.headings) heading.show(this.sort);
     const shown = this.answer.configurations.filter(({ number }) => this.visible.configurations.has(number));
-    const sorted = shown.map((configuration) => ({ configuration, by: value(configuration) })).sort((a, b) => compare(a.by, b.by, descending));
-    this.rows.update(sorted.flatMap(({ configuration }) => [{ configuration }, ...this.trialsOf(configuration)]));
+    const keyed = shown.map((configuration) => ({ configuration, by: value(configuration) }));
+    this.sorted = keyed.sort((a, b) => compare(a.by, b.by, descending)).map(({ configuration }) => configuration);
+    this.rows.update(this.sorted.flatMap((configuration) => [{ configuration }, ...this.trialsOf(configuration)]));
   }
 
   trialsOf(configuration) {

@@ -101,7 +101,7 @@ class ExperimentPage {
       mayClone: () => role === "admin" || role === "submitter",
       onExperiment: (changed) => data.acted(changed),
     });
-    const parts = { data, selection, colours, visible, view, shown: () => this.shownColumns() };
+    const parts = { data, selection, colours, visible, view, shown: () => this.shownColumns(), fileName: () => this.facts().fileName };
     this.columns = new ColumnMenu((shown) => this.set({ cols: shown }));
     this.answer = new AnswerPanel(parts);
     this.table = new TrialTable(parts, [this.columns.node]);
