@@ -26,6 +26,7 @@ import { Visible } from "./visible.js";
 import { chartMetrics, isEnded, metricInfo, metricNames } from "./words.js";
 
 const CHOSEN_AT_FIRST = "erank_r";
+const METRIC_NAME = /^[a-z][a-z0-9_]*$/; // an address may hold anything
 const MOST_FIELD_COLUMNS = 6; // shown at first
 const OPEN_FROM = 12; // configurations from which parallel coordinates are unfolded at first
 
@@ -128,7 +129,8 @@ class ExperimentPage {
     const card = (className) => grid.appendChild(el("article", { class: `card chart ${className}` }));
     const { metric } = this.data.answer;
     for (const name of new Set([...chartMetrics(), metric])) group.add(name, card(name));
-    const chosen = metricInfo(view.get("metric")).title === view.get("metric") ? CHOSEN_AT_FIRST : view.get("metric") || CHOSEN_AT_FIRST;
+    const asked = view.get("metric");
+    const chosen = METRIC_NAME.test(asked) ? asked : CHOSEN_AT_FIRST;
     this.select = el("select", { class: "chart-select", "aria-label": "Metric of this chart" });
     this.offerMetrics(chosen);
     this.select.value = chosen;
@@ -145,7 +147,7 @@ class ExperimentPage {
     const { view, group, data } = this;
     if (["step", "time"].includes(view.get("x"))) group.axisName = view.get("x");
     const zoom = view.numbers("zoom");
-    group.zoom = zoom.length === 2 ? zoom : null;
+    group.zoom = zoom.length === 2 && zoom[0] < zoom[1] ? zoom : null;
     for (const chart of group.charts) if (view.list("log").includes(chart.metric)) chart.setLog(true);
     if (view.get("paths")) this.plane.setPaths(true);
     const plane = view.numbers("plane");
