@@ -4,6 +4,9 @@ import ast
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +99,21 @@ def test_the_site_has_every_page_once(reference: dict[str, str]) -> None:
     listed = sorted(pages(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
     there = [str(path.relative_to(DOCS)) for path in WRITTEN] + [f"reference/{name}" for name in reference]
     assert listed == sorted(there)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("reference"))
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    write(tmp_path / "docs" / "reference")
+    command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list((tmp_path / "build" / "docs").rglob("*.html"))
+    assert len(pages) > len(WRITTEN)
+    for page in pages:  # links may lead away; what the page itself needs may not
+        loaded = re.findall(r"<(?:link|script|img|iframe)\b[^>]*\b(?:src|href)=\"?(https?:[^\" >]*)", page.read_text())
+        assert loaded == [], page.name
 
 
 def commands(path: Path) -> list[list[str]]:
