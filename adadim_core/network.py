@@ -177,7 +177,7 @@ def is_tls(error: BaseException) -> bool:
 
 
 def _certificate_reason(error: ssl.SSLCertVerificationError) -> str:
-    why = error.verify_message
+    why = error.verify_message.rstrip(".")
     if "ostname mismatch" in why or "IP address mismatch" in why:
         return f"its certificate is another's: {why}; use a name that the certificate has"
     if "expired" in why:

@@ -150,7 +150,7 @@ def _tls_trouble(error: ssl.SSLError, address: Address) -> Trouble:
     place = f"the database at {address.place}"
     if not isinstance(error, ssl.SSLCertVerificationError):
         return Trouble(f"no TLS with {place} ({first_line(error)})", "check sslcert, sslkey, sslrootcert and sslmode")
-    why = error.verify_message
+    why = error.verify_message.rstrip(".")
     if "ostname mismatch" in why or "IP address mismatch" in why:
         remedy = "write the host as its certificate names it"
     elif "expired" in why or "not yet valid" in why:

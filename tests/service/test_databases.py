@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.database.address import read_address
-from service.database.check import DatabaseUnusable, check_database
+from service.database.check import DatabaseUnusable, _server_trouble, check_database
 from service.database.engine import Database
 
 PASSWORD = "hushed@quiet/100%"
@@ -205,6 +205,28 @@ async def test_rights_an_encoding_and_a_pooler_that_cannot_be_used_are_told(lab:
     await lab.admin.execute("DROP DATABASE latin WITH (FORCE)")
     assert "stores text as LATIN1" in latin.text
     assert "ENCODING 'UTF8'" in latin.remedy
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"version": "PostgreSQL 12.22 on x86_64", "major": 12}, "is PostgreSQL 12; AdaDim needs 13 or later"),
+        ({"version": "CockroachDB CCL v25.2.1 (x86_64-linux)"}, "is CockroachDB CCL, not PostgreSQL"),
+        ({"encoding": "SQL_ASCII"}, "stores text as SQL_ASCII"),
+        ({"standby": True, "read_only": True}, "is a standby, which takes no changes"),
+        ({"read_only": True}, "is read-only for carol"),
+        ({"home": None}, "no schema of search_path (nowhere) that is open to carol"),
+        ({}, ""),
+    ],
+)
+def test_what_no_server_here_is_like_is_told_too(answers: dict[str, Any], words: str) -> None:
+    server = {
+        "version": "PostgreSQL 15.18 on x86_64", "major": 15, "encoding": "UTF8", "standby": False, "read_only": False,
+        "me": "carol", "path": "nowhere", "home": "public", "may_create": True,
+    }  # fmt: skip
+    found = _server_trouble(server | answers, read_address("postgresql://carol@db/x"))
+    assert words in str(found or "")
+    assert found is None or "\n" not in str(found)
 
 
 async def test_who_is_not_let_in_is_told_why_and_no_password(
