@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adadim.client import ClientError
 from service.auth.admin_token import replace_admin_token
+from service.database.check import check_database
 from service.database.embedded import borrowed
 from service.database.engine import Database
 from service.settings import Settings
@@ -23,6 +24,12 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
             url = await stack.enter_async_context(borrowed(settings.state_dir / "postgres"))
         database = Database(url)
         stack.push_async_callback(database.close)
+        facts = await check_database(database.address)
+        if facts.revision != facts.newest:
+            raise ClientError(
+                f"the schema of the database at {database.address.place} is {facts.revision or 'not there yet'}, this "
+                f"version's is {facts.newest}: `adadim serve` brings it there"
+            )
         yield database
 
 
@@ -35,7 +42,6 @@ def replace_token(settings: Settings) -> Path:
         )
     os.umask(0o077)
     try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(_replace(settings, path))
     except CANNOT_START as error:
         raise ClientError(why_not(error)) from None
@@ -44,4 +50,5 @@ def replace_token(settings: Settings) -> Path:
 
 async def _replace(settings: Settings, path: Path) -> None:
     async with database_of(settings) as database:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await replace_admin_token(database, path)

@@ -147,7 +147,10 @@ def migrate(settings: Settings) -> None:
     if settings.database_url is None:
         raise ServeError("DATABASE_URL is not set; the embedded database is migrated by `adadim serve`")
     records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
-    asyncio.run(_migrate(settings.database_url))
+    try:
+        asyncio.run(_migrate(settings.database_url))
+    except CANNOT_START as error:
+        raise ServeError(why_not(error)) from None
 
 
 async def _migrate(url: str) -> None:
