@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from adadim.client import ClientError
-from adadim.connection import open_client
+from adadim.connection import _recorded_token, open_client
 from service.auth.admin_token import AdminTokenUnusable, ensure_admin_token, replace_admin_token
 from service.auth.service import authenticate
 from service.cli.main import app
@@ -183,8 +183,7 @@ def test_the_command_line_finds_the_token_of_the_file(tmp_path: Path, monkeypatc
     with pytest.raises(ClientError, match=r"`adadim token create`.*`adadim token recover` replaces"):
         open_client("http://127.0.0.1:1")
     (tmp_path / "secret").write_text("the-token\n")
-    with open_client("http://127.0.0.1:1") as client:
-        assert client._http.headers["authorization"] == "Bearer the-token"
+    assert _recorded_token(tmp_path) == "the-token"
 
 
 # -- a lost one -----------------------------------------------------------------------------------------------------
