@@ -23,9 +23,11 @@ WITHIN_S = 1.0
 
 
 @pytest.fixture
-async def replica(service: Running, tmp_path: Path) -> AsyncIterator[str]:
+async def replica(service: Running, postgres: str, tmp_path: Path) -> AsyncIterator[str]:
     """The address of another replica on the same database."""
-    url = service.context.database.url.render_as_string(hide_password=False)
+    async with service.context.database.connect() as connection:
+        name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+    url = postgres.replace("/postgres?", f"/{name}?")
     async with parts(url, tmp_path) as context:
         app = create_app(make_settings(tmp_path), "http://127.0.0.1:1")
         attach(app, context)
