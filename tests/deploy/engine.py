@@ -75,15 +75,13 @@ class Engine:
             raise RuntimeError(f"podman {' '.join(arguments[:3])}: {(ran.stderr or ran.stdout).strip()[-2000:]}")
         return ran.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A podman command that is left to run; its output is discarded."""
-        return subprocess.Popen(
-            ["podman", *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+    def logs(self, container: str, lines: int) -> str:
+        """The end of what a container said, on either stream."""
+        command = ["podman", "logs", "--tail", str(lines), container]
+        ran = subprocess.run(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
+        return ran.stdout
 
     def compose(self, files: Sequence[Path], variables: Mapping[str, str], *arguments: str, timeout_s: float) -> str:
         """What a podman-compose command prints. Raises RuntimeError with its last words if it fails."""
@@ -113,11 +111,15 @@ class Engine:
     def size_of(self, image: str) -> int:
         return int(json.loads(self.run("image", "inspect", image))[0]["Size"])
 
-    def remove_everything(self) -> None:
-        """Containers, volumes, networks and images, and the folder they were in."""
-        self.run("rm", "--all", "--force", "--volumes", check=False)
+    def remove_containers(self) -> None:
+        """Every container, volume and network."""
+        self.run("rm", "--all", "--force", "--volumes", check=False, timeout_s=300)
         self.run("volume", "rm", "--all", "--force", check=False)
         self.run("network", "prune", "--force", check=False)
+
+    def remove_everything(self) -> None:
+        """Containers, volumes, networks and images, and the folder they were in."""
+        self.remove_containers()
         self.run("rmi", "--all", "--force", check=False, timeout_s=300)
         # What podman leaves mounted would be lost in the removal, or keep it from being one.
         for line in Path("/proc/mounts").read_text().splitlines():

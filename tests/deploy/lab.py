@@ -100,9 +100,9 @@ class Lab:
             self.engine.run("start", self.container(part).name)
         for number in range(WORKERS):
             self.engine.run("start", self.container("ray-worker", number + 1).name)
-        wait_for(lambda: bool(self.token), seconds=180, what="the service")
-        wait_for(self.is_ready, seconds=180, what="database and cluster")
-        wait_for(lambda: self.workers_known() == WORKERS, seconds=180, what="the workers")
+        wait_for(lambda: bool(self.token), seconds=300, what="the service")
+        wait_for(self.is_ready, seconds=300, what="database and cluster")
+        wait_for(lambda: self.workers_known() == WORKERS, seconds=420, what="the workers")
 
     def container(self, part: str, number: int = 1) -> Container:
         return Container(self.engine, f"{PROJECT}_{part}_{number}")

@@ -75,18 +75,16 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
 
 @contextmanager
 def _containers(lab: Lab) -> Iterator[None]:
+    lab.engine.remove_containers()  # a run that was killed may have left some, with another password
     lab.create()
     try:
         yield
     except BaseException:
         for name, container in lab.containers().items():
-            said = lab.engine.run("logs", "--tail", "30", container.name, check=False)
-            say(f"--- the end of {name}'s log\n{said[-3000:]}")
+            say(f"--- the end of {name}'s log\n{lab.engine.logs(container.name, 30)[-3000:]}")
         raise
     finally:
-        lab.engine.run("rm", "--all", "--force", "--volumes", check=False, timeout_s=300)
-        lab.engine.run("volume", "prune", "--force", check=False)
-        lab.engine.run("network", "rm", "--force", f"{PROJECT}_default", check=False)
+        lab.engine.remove_containers()
 
 
 def _health(lab: Lab) -> list[str]:
