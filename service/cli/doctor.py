@@ -9,6 +9,7 @@ import contextlib
 import email.utils
 import json
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ async def _cluster(settings: Settings) -> list[Finding]:
 def _local_ray(trouble: str | None) -> Finding:
     if trouble is not None:
         return Finding("cluster", False, trouble, 'see docs/operations.md, "When it does not start"')
-    if shutil.which("ray") or Path(shutil.which("adadim") or "").with_name("ray").exists():
+    if Path(sys.executable).with_name("ray").exists():  # whose `serve` would start it
         return Finding("cluster", True, "none runs; `adadim serve` starts a local one")
     return Finding("cluster", False, "RAY_ADDRESS is not set and Ray is not installed",
                    "set RAY_ADDRESS, or install adadim[workers] for a local cluster")  # fmt: skip

@@ -184,3 +184,14 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch) -> None:
     with pytest.raises(SettingsError, match="ADADIM_STATE_DIR: set it, or HOME"):
         Settings.from_environ({})
     assert Settings.from_environ({"ADADIM_STATE_DIR": "/srv/adadim"}).state_dir == Path("/srv/adadim")
+
+
+def test_the_doctor_finds_ray_beside_its_python_whatever_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an environment whose programs are called by their full names."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert _local_ray(None).ok is False
+    (tmp_path / "ray").touch()
+    assert _local_ray(None).ok is True
