@@ -6,6 +6,7 @@ and podman-compose would wait for them for ever. podman restarts what ends, as t
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -102,7 +103,7 @@ class Lab:
             self.engine.run("start", self.container("ray-worker", number + 1).name)
         wait_for(lambda: bool(self.token), seconds=300, what="the service")
         wait_for(self.is_ready, seconds=300, what="database and cluster")
-        wait_for(lambda: self.workers_known() == WORKERS, seconds=420, what="the workers")
+        wait_for(lambda: len(self.nodes()) == WORKERS + 1, seconds=420, what="the workers")
 
     def container(self, part: str, number: int = 1) -> Container:
         return Container(self.engine, f"{PROJECT}_{part}_{number}")
@@ -133,11 +134,10 @@ class Lab:
             return client.is_ready()
         return False
 
-    def workers_known(self) -> int:
-        """How many workers the cluster has."""
+    def nodes(self) -> set[str]:
+        """The nodes that the cluster has, by what Ray calls them: one that comes back has another name."""
         said = self.container("ray-head").run("ray", "status", check=False)
-        active = said.partition("Active:")[2].partition("Pending:")[0]
-        return active.count("node_") - 1
+        return set(re.findall(r"node_\w+", said.partition("Active:")[2].partition("Pending:")[0]))
 
     def sql(self, statement: str) -> str:
         return self.container("postgres").run("psql", "-U", "adadim", "-tAc", statement, "adadim").strip()

@@ -43,6 +43,7 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
     """Run it. Returns what was found wrong."""
     began = time.monotonic()
     images.make(engine, folder / "bases", say)
+    upgrade.build_next(engine)
     lab = Lab(engine)
     problems: list[str] = []
     with _containers(lab):
@@ -54,7 +55,6 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
         _two_processes(lab, work)
         _cuts(lab, work)
         _kills(lab, work)
-        upgrade.build_next(lab)
         work.keep_busy()
         say(upgrade.upgrade(lab))
         wait_for(
@@ -115,9 +115,8 @@ def _two_processes(lab: Lab, work: Work) -> None:
     with nodes["worker 1"].cut_from(nodes["worker 2"]):
         time.sleep(CUT_S)
     say(f"worker 1 - worker 2 was cut for {CUT_S:.0f} s while a trial of two processes trained on them")
-    nodes["worker 2"].kill()
-    wait_for(lambda: lab.workers_known() == 2, seconds=180, what="worker 2 to come back")
-    say(f"worker 2 was killed and is back; {pair.name} is {work.state(pair)}")
+    _kill(lab, "worker 2")
+    say(f"... of which {pair.name} trained on one; it is {work.state(pair)}")
 
 
 def _cuts(lab: Lab, work: Work) -> None:
@@ -133,15 +132,25 @@ def _cuts(lab: Lab, work: Work) -> None:
 
 
 def _kills(lab: Lab, work: Work) -> None:
-    nodes = lab.containers()
     for name in KILLED:
         work.keep_busy()
-        nodes[name].kill()
-        began = time.monotonic()
-        wait_for(lambda n=name: nodes[n].pid != 0, seconds=120, what=f"{name} to be started again")
-        wait_for(lab.is_ready, seconds=240, what="the service to be ready")
-        wait_for(lambda: lab.workers_known() == 2, seconds=300, what="both workers")
-        say(f"{name} was killed; all is there again after {time.monotonic() - began:.0f} s")
+        _kill(lab, name)
+
+
+def _kill(lab: Lab, name: str) -> None:
+    """Kill a part, and wait until it is there again: a node of Ray as another node, the head with both workers."""
+    container, before = lab.containers()[name], lab.nodes()
+    replaced = {"ray-head": 3, "worker 1": 1, "worker 2": 1}.get(name, 0)
+    container.kill()
+    began = time.monotonic()
+    wait_for(lambda: container.pid != 0, seconds=120, what=f"{name} to be started again")
+    wait_for(lab.is_ready, seconds=240, what="the service to be ready")
+    wait_for(
+        lambda: len(found := lab.nodes()) == 3 and len(found - before) >= replaced,
+        seconds=420,
+        what="the head and both workers",
+    )
+    say(f"{name} was killed; all is there again after {time.monotonic() - began:.0f} s")
 
 
 def _backup(lab: Lab, work: Work) -> list[str]:

@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 
 from service.cluster.ports import free_ports
 from service.database.engine import alembic_config
+from tests.deploy.engine import Engine
 from tests.deploy.images import SERVICE
 from tests.deploy.lab import PROJECT, Lab, wait_for
 
@@ -39,17 +40,17 @@ def upgrade() -> None:
 '''
 
 
-def build_next(lab: Lab) -> None:
+def build_next(engine: Engine) -> None:
     """The image of the next version."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "next.py").write_text(_MIGRATION.format(head=head, seconds=_LOCKED_S))
         Path(folder, "Dockerfile").write_text(
             f"FROM {SERVICE}\nUSER 0\nCOPY next.py /next.py\n"
-            "RUN cp /next.py /opt/adadim/lib/python3*/site-packages/service/database/migrations/versions/next.py\n"
+            "RUN cd /opt/adadim/lib/python3*/site-packages/service/database/migrations/versions && cp /next.py .\n"
             "USER 1000:1000\n"
         )
-        lab.engine.run("build", "--format", "docker", "--quiet", "--tag", NEXT, folder, timeout_s=300)
+        engine.run("build", "--format", "docker", "--quiet", "--tag", NEXT, folder, timeout_s=300)
 
 
 def upgrade(lab: Lab) -> str:
