@@ -6,6 +6,7 @@ is read, and an archive that ends too early is an error.
 
 import bz2
 import gzip
+import itertools
 import lzma
 import tarfile
 import zlib
@@ -25,6 +26,10 @@ _OPENERS: dict[bytes, Callable[[Path], object]] = {
     b"BZh": bz2.open,
 }
 _HEADER_LIMIT = 2**20
+_MOST_EXPANSION, _ALWAYS_EXPANDED = 100, 2**22
+"""Nobody's images or labels compress as well; a few bytes of zeros compressed would take minutes to read."""
+_SMALLEST_MEMBER, _ALWAYS_MEMBERS = 64, 500
+"""Compressed bytes of a file with its header; each takes longer to read than its bytes do."""
 _SKIP = 2**20
 _BLOCK = 512
 
@@ -38,6 +43,19 @@ class Member:
     offset: int
     """Where its bytes begin in the uncompressed archive."""
     size: int
+
+
+def check_expansion(path: Path, size: int) -> None:
+    """Whether a compressed file may hold so many bytes. Raises DataError."""
+    if size > _most_expanded(path):
+        raise DataError(
+            f"{path} expands to more than {_MOST_EXPANSION} times its {path.stat().st_size} bytes, as no images or "
+            "labels do: it is damaged, or made to fill memory; if it is neither, unpack it"
+        )
+
+
+def _most_expanded(path: Path) -> int:
+    return max(_MOST_EXPANSION * path.stat().st_size, _ALWAYS_EXPANDED)
 
 
 def is_compressed(path: Path) -> bool:
@@ -59,7 +77,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
             start = file.read(6)
         opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
         with cast("BinaryIO", opener(path) if opener else path.open("rb")) as content:
-            yield content
+            yield cast("BinaryIO", _Expanding(path, content)) if opener else content
 
 
 def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Member, Callable[[], bytes]]]:
@@ -77,7 +95,14 @@ def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Me
     with open_plain(path) as content:
         stream = _Forward(path, content, seekable=not is_compressed(path))
         with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r:") as archive:
-            while (info := archive.next()) is not None:
+            most = _ALWAYS_MEMBERS + path.stat().st_size // _SMALLEST_MEMBER
+            for count in itertools.count(1):
+                if (info := archive.next()) is None:
+                    break
+                if count > most:
+                    raise DataError(
+                        f"{path} has more files than its size can hold: it is damaged, or made to keep busy"
+                    )
                 archive.members.clear()  # type: ignore[attr-defined]  # a kilobyte of each file there is
                 parts = PurePosixPath(info.name).parts
                 inside = not info.name.startswith("/") and ".." not in parts
@@ -95,6 +120,21 @@ def tar_members(path: Path, skipped: Skipped | None = None) -> Iterator[tuple[Me
         if stream.last != bytes(_BLOCK):
             # tarfile takes whatever it does not understand for the end.
             raise DataError(f"{path} is truncated or damaged: the archive has no end")
+
+
+class _Expanding:
+    """What a compressed file holds, as far as it may expand."""
+
+    def __init__(self, path: Path, content: BinaryIO) -> None:
+        self._path, self._content = path, content
+        self._count, self._most = 0, _most_expanded(path)
+
+    def read(self, size: int) -> bytes:
+        data = self._content.read(min(size, self._most + 1 - self._count))
+        self._count += len(data)
+        if self._count > self._most:
+            check_expansion(self._path, self._count)
+        return data
 
 
 class _Forward:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from adadim_core.augmentation import Augmentation
 from adadim_core.data import recipes
+from adadim_core.data.archives import check_expansion
 from adadim_core.data.errors import DataError
 from adadim_core.data.labels import is_labelled, read_all_labels, unlabelled
 from adadim_core.data.memory import memory_limit, size_text
@@ -42,7 +43,14 @@ def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | 
     if f"{_TRAIN}_images" not in names:
         raise DataError(f"{path} lacks train_images; it has {', '.join(sorted(names)) or 'nothing'}")
     stems = [stem for stem in (_TRAIN, *_TESTS) if f"{stem}_labels" in names and f"{stem}_images" in names]
-    labels, class_names = read_all_labels(read_arrays(path, [f"{stem}_labels" for stem in stems]))
+    given = read_arrays(path, [f"{stem}_labels" for stem in stems])
+    for stem in stems:  # before anything is made of them: a few bytes compressed can be millions of labels
+        shape, dtype = _declared(path, f"{stem}_images")
+        _check_images(shape, dtype, f"{stem}_images")
+        count = len(np.atleast_1d(given[f"{stem}_labels"]))
+        if count != shape[0]:
+            raise DataError(f"{stem}_images: {shape[0]} images but {count} labels")
+    labels, class_names = read_all_labels(given)
     # Test images without labels serve nothing; validation images with labels do.
     labelled = [stem for stem in _TESTS if stem in stems and is_labelled(labels[f"{stem}_labels"])]
     read = [_TRAIN, *labelled[:1]]
@@ -50,8 +58,8 @@ def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | 
 
     def part(stem: str) -> Part:
         array = _images(images[f"{stem}_images"], f"{stem}_images")
-        given = labels.get(f"{stem}_labels", unlabelled(len(array)))
-        return Part(ArrayImages(array, image_size), given, f"{stem}_images")
+        known = labels.get(f"{stem}_labels", unlabelled(len(array)))
+        return Part(ArrayImages(array, image_size), known, f"{stem}_images")
 
     train, test = split_parts(part(_TRAIN), part(labelled[0]) if labelled else None)
     used = {f"{stem}_{what}" for stem in (read if test is not None else [_TRAIN]) for what in ("images", "labels")}
@@ -67,13 +75,15 @@ def _load(name: str, path: Path, image_size: int | None, recipe: Augmentation | 
 
 
 def _images(array: NDArray[Any], key: str) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8:
-        raise DataError(f"{key} holds {array.dtype}, not uint8: scale the images to 0..255 and convert them")
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
-        raise DataError(f"{key} has shape {array.shape}, not (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
-    return array
+    _check_images(array.shape, array.dtype, key)
+    return array[..., None] if array.ndim == 3 else array
+
+
+def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], key: str) -> None:
+    if dtype != np.uint8:
+        raise DataError(f"{key} holds {dtype}, not uint8: scale the images to 0..255 and convert them")
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape:
+        raise DataError(f"{key} has shape {shape}, not (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
 
 
 def array_names(path: Path) -> set[str]:
@@ -90,6 +100,13 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
     """
     with _opened(path) as archive:
         return {key: _array(path, archive, archive.getinfo(f"{key}.npy")) for key in keys}
+
+
+def _declared(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array, from its header."""
+    with _opened(path) as archive, archive.open(f"{key}.npy") as file:
+        shape, _, dtype = _header(file)
+    return shape, dtype
 
 
 @contextmanager
@@ -119,6 +136,7 @@ def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDA
         if member.compress_type == zipfile.ZIP_STORED and size:
             offset = _begin(path, member) + begin
             return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+        check_expansion(path, size)
         if size > memory_limit():
             raise DataError(
                 f"{member.filename} has {size_text(size)}, compressed, and {size_text(memory_limit())} may be held in "

@@ -24,10 +24,10 @@ from adadim_core.spec.space import Choice, Distribution, Draw, assign, distribut
 MAX_TRIALS = 1_000
 _MOST_REPEATS = 1_000
 """After this many repeated draws in a row, the space is taken to have no others."""
-_MOST_REPEATS_IN_ALL = 8 * _MOST_REPEATS
+_MOST_REPEATS_IN_ALL = 4 * _MOST_REPEATS
 """So many repeats are looked past in all: what is drawn once in hundreds of times is not waited for."""
-_MOST_DRAWS = 10_000
-"""Configurations times distributions: ten ranges with as many configurations as there may be."""
+_MOST_DRAWS = 6_000
+"""Configurations times distributions: six ranges with as many configurations as there may be."""
 
 
 class SearchSpec(Section):

@@ -200,8 +200,9 @@ def leaves(node: Any, name: str) -> dict[str, Uniform | LogUniform | Integer | C
     match node:
         case Choice():
             found: dict[str, Any] = {name: node}
-            for number, alternative in enumerate(node.alternatives):
-                found |= leaves(alternative, f"{name}[{number}]")
+            if node.holds_spaces:
+                for number, alternative in enumerate(node.alternatives):
+                    found |= leaves(alternative, f"{name}[{number}]")
             return found
         case Uniform() | LogUniform() | Integer():
             return {name: node}
@@ -216,6 +217,8 @@ def leaves(node: Any, name: str) -> dict[str, Uniform | LogUniform | Integer | C
 def extremes(node: Any) -> Iterator[Any]:
     """Every combination of alternatives and of the bounds of ranges. Without ranges, that is the whole space."""
     match node:
+        case Choice() if not node.holds_spaces:
+            yield from node.alternatives
         case Choice():
             for alternative in node.alternatives:
                 yield from extremes(alternative)
@@ -234,7 +237,7 @@ def extreme_count(node: Any) -> int:
     """How many values `extremes` gives, with no bound on the combinations within a part."""
     match node:
         case Choice():
-            return sum(map(extreme_count, node.alternatives))
+            return sum(map(extreme_count, node.alternatives)) if node.holds_spaces else len(node.alternatives)
         case Uniform() | LogUniform() | Integer():
             return 2
         case dict():
