@@ -156,6 +156,19 @@ def test_a_link_with_a_token_asks_before_it_signs_anybody_in(blank: Page, lab: L
     expect(blank.locator("#account")).to_contain_text("carol")
 
 
+@pytest.mark.slow
+def test_a_page_whose_token_is_revoked_asks_for_another(blank: Page, lab: Lab, console: Console) -> None:
+    number, _ = lab.start(sweep(3))
+    guest = lab.client.create_token("guest", "viewer")
+    blank.goto(f"{lab.client.url}/experiments/{number}#token={guest['token']}")
+    blank.get_by_role("button", name="Sign in as guest").click()
+    expect(row(blank, 0)).to_be_visible()
+    expect(blank.locator("#live")).to_have_attribute("data-status", "live")
+    lab.client.revoke_token(guest["id"])
+    expect(blank.get_by_label("Access token")).to_be_visible()
+    console.expect_failed_requests()  # 401
+
+
 def test_the_documentation_of_the_api_runs_under_its_policy(blank: Page, lab: Lab) -> None:
     blank.goto(f"{lab.client.url}/docs")
     expect(blank.get_by_text("/api/v1/experiments", exact=True).first).to_be_visible()
