@@ -161,10 +161,10 @@ async def test_one_viewer_cannot_hold_all_readers_of_metrics(
     held, gate = _held(monkeypatch)
     slow = [asyncio.create_task(service.http.get(url, params={"max_points": 999})) for _ in range(10)]
     try:
-        await until(lambda: len(metrics._reads._waiting) == 8)
-        assert held() == 2
+        await until(lambda: len(metrics._reads._waiting) == 8 and held() == 2)
         async with asyncio.timeout(10):
             assert (await grace.get(url)).status_code == 200
+        assert held() == 2
     finally:
         gate.set()
     assert {answer.status_code for answer in await asyncio.gather(*slow)} == {200}
