@@ -46,6 +46,10 @@ test-deploy: $(STAMP)  ## Build, run, cut, kill and upgrade the product in conta
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt podman-compose
 	$(BIN)/python -m tests.deploy.run $(if $(KEEP),--keep $(KEEP))
 
+test-small: $(STAMP)  ## Run the service's tests, a file at a time, with 512 MiB and 256 descriptors each
+	for file in tests/service/test_*.py; do (ulimit -d 524288 && ulimit -n 256 && \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$file -m "not ray and not slow") || [ $$? = 5 ] || exit 1; done
+
 chaos: $(STAMP)  ## Kill parts of a lab at random for five minutes and check that nothing is lost
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED))
 

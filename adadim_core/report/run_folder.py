@@ -1,16 +1,19 @@
 """A report's material from the folder of a run that was made without the service."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adadim_core.answers.answer import Question, answer
 from adadim_core.answers.configurations import TrialRow
 from adadim_core.report.material import Curve, Material, wanted_metrics
 from adadim_core.spec import SpecError, validate_spec
 from adadim_core.storage import layout
+from adadim_core.storage.points_file import opened_points
+from adadim_core.storage.reading import open_regular
 
 _LARGEST_JSON = 64 * 2**20
 
@@ -64,12 +67,14 @@ def _question(spec: dict[str, Any]) -> Question:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST_JSON:
+        with open_regular(path.parent.resolve(), path.name) as file:
+            text = file.read(_LARGEST_JSON + 1)
+        if len(text) > _LARGEST_JSON:
             raise NoRunError(f"{path} is too large to be the results of a run")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(text)
     except FileNotFoundError:
         raise NoRunError(f"{path.parent} holds no {path.name}: name the folder that a run wrote") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NoRunError(f"{path} cannot be read: {error}") from None
     if not isinstance(document, dict):
         raise NoRunError(f"{path} is not what a run writes")
@@ -78,19 +83,32 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _curves(path: Path, metrics: list[str]) -> dict[str, dict[int, Curve]]:
     """Metric to trial to its course. Without points.parquet, which a run writes at its end, there are none."""
-    from pyarrow import ArrowException, parquet
+    import pyarrow as pa
+    from pyarrow import compute
 
-    if not path.exists():
-        return {}
-    found: dict[str, dict[int, Curve]] = defaultdict(dict)
+    schema = pa.schema(
+        [("trial", pa.int64()), ("metric", pa.string()), ("step", pa.int64()), ("epoch", pa.float64()),
+         ("value", pa.float64())]
+    )  # fmt: skip
     try:
-        table = parquet.read_table(
-            path, columns=["trial", "metric", "step", "epoch", "value"], filters=[("metric", "in", metrics)]
-        )
-    except (OSError, ArrowException) as error:
+        with opened_points(path) as file:
+            table = file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema).drop_null()
+    except FileNotFoundError:
+        return {}
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise NoRunError(f"{path} cannot be read, it may be damaged: {error}") from None
-    for row in table.sort_by([("trial", "ascending"), ("step", "ascending")]).to_pylist():
-        curve = found[row["metric"]].setdefault(row["trial"], Curve([], []))
-        curve.epochs.append(row["epoch"])
-        curve.values.append(row["value"])
-    return dict(found)
+    found: dict[str, dict[int, Curve]] = {}
+    for metric in metrics:
+        rows = table.filter(compute.equal(table["metric"], metric)).sort_by(
+            [("trial", "ascending"), ("step", "ascending")]
+        )
+        trials, epochs, values = (rows[name].to_numpy() for name in ("trial", "epoch", "value"))
+        begins = [0, *(np.flatnonzero(np.diff(trials)) + 1).tolist()] if len(trials) else []
+        ends = [*begins[1:], len(trials)]
+        curves = {
+            int(trials[begin]): Curve(epochs[begin:end].tolist(), values[begin:end].tolist())
+            for begin, end in zip(begins, ends, strict=False)
+        }
+        if curves:
+            found[metric] = curves
+    return found

@@ -125,6 +125,7 @@ def idx_files() -> tuple[bytes, dict[str, bytes]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reader", "files"),
     [("npz", npz_files), ("cifar_batch", batches), ("tar", archives), ("idx", idx_files)],

@@ -176,6 +176,7 @@ REPORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reader", "ordinary", "inputs"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from adadim_core.storage.atomic import write_atomically
+from adadim_core.storage.points_file import opened_points
 from workers.errors import RunError
 from workers.storage.folder import Storage
 from workers.storage.spool import Point, SpoolReader
@@ -48,10 +49,10 @@ def read_points(storage: Storage) -> Iterator[list[Point]]:
     Raises:
         RunError: the file cannot be read.
     """
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     try:
-        with parquet.ParquetFile(storage.parquet) as file:
+        with opened_points(storage.parquet) as file:
             for batch in file.iter_batches(batch_size=_READ_VALUES):
                 yield _points(batch)
     except (OSError, ArrowException) as error:

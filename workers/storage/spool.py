@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 512 * 1024
 """What is read at a time, and the longest line; a worker's are a hundred times shorter."""
+_SHORTEST = 40
+"""Bytes of a line that may be a point; others need no reading."""
 _LONGEST_OFFSET = 32
 _NAME = re.compile(METRIC_NAME.replace("$", r"\Z"))
 
@@ -127,10 +129,13 @@ class SpoolReader:
             within = self._within_a_line(file)
             # As much as is asked for and no more: what is read here and not taken is read again the next time.
             while line := file.readline(_CHUNK_BYTES):
+                if line == b"\n" and end - self.offset < _CHUNK_BYTES:  # hundreds of thousands of them cost nothing
+                    end, within = end + 1, False
+                    continue
                 whole = line.endswith(b"\n")
                 if not whole and len(line) < _CHUNK_BYTES:
                     break  # its writer is at it, or died; complete lines only
-                point = None if within or not whole else self._parse(line)
+                point = None if within or not whole or len(line) < _SHORTEST else self._parse(line)
                 full = point is not None and values + len(point.values) > max_values
                 if (points and full) or end - self.offset >= _CHUNK_BYTES:
                     self.cut = True
