@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ from service.settings import Settings
 from service.starting import CANNOT_START, ServeError, why_not
 from service.telemetry import records, tracing
 
+_MOST_DESCRIPTORS = 65_536
 _GRACE_S = 10
 """Time that requests in progress get to end. Streams end at once: their clients resume elsewhere."""
 
@@ -58,6 +60,7 @@ def _serve(settings: Settings) -> None:
     records.configure(as_json=(settings.log or ("text" if sys.stderr.isatty() else "json")) == "json")
     if settings.database_url is not None:
         asyncio.run(_check_database(settings.database_url, shared=settings.ray_address is not None))
+    _raise_descriptors()
     os.umask(0o077)  # logs, results and sockets are this user's, as the token is
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with only_service(settings.state_dir), _listen(settings) as listener:
@@ -160,6 +163,14 @@ async def _migrate(url: str) -> None:
         await database.migrate()
     finally:
         await database.close()
+
+
+def _raise_descriptors() -> None:
+    """Allow as many open files as the system lets this process have: shells give 1,024, fewer than may connect."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _check_database(url: str, *, shared: bool) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from hostile_attacks import ATTACKS, SILENT_CONNECTIONS, SWEEP, WRITERS
+from hostile_attacks import ATTACKS, SWEEP, WRITERS
 from service_harness import RayStandIn, client, points, take_over_by_http, until
 from test_process import Served
 
@@ -200,8 +199,6 @@ class Lab:
 
 @pytest.fixture(scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * SILENT_CONNECTIONS)), hard))
     folder, ray = tmp_path_factory.mktemp("hostile"), RayStandIn()
     served = Served(folder, ray, None, ADADIM_SLOTS="4")
     neighbour = _start_neighbour()
@@ -223,7 +220,6 @@ async def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
         if served.process.poll() is None:
             await served.end(signal.SIGTERM)
         ray.go_away()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _start_neighbour() -> subprocess.Popen[str]:
@@ -289,6 +285,12 @@ def _lay_out(storage: Path, secret: Path) -> None:
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in _AWAY])
 async def test_a_neighbour_hurts_nobody(lab: Lab, attack: str) -> None:
     await lab.attack(attack, SHORT_S)
+
+
+def test_the_service_may_open_as_many_files_as_there_may_be(lab: Lab) -> None:
+    """A shell's 1,024 are fewer than the silent connections of one second."""
+    soft, hard = psutil.Process(lab.served.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == min(hard, 65_536)
 
 
 @pytest.mark.slow
