@@ -174,6 +174,8 @@ def test_one_filter_goes_for_rows_and_curves(opened: Page) -> None:
     field.fill("state=failed")
     expect(trials(opened)).to_have_count(1)
     expect(configurations(opened)).to_have_count(1)
+    field.fill("lr>5")
+    expect(chart(opened, "h_r")).to_have_accessible_name("H(R): nothing passes the filter")
     field.fill("speed>3")
     expect(opened.locator(".filter-found")).to_contain_text("there is no field “speed”")
     expect(field).to_have_attribute("aria-invalid", "true")

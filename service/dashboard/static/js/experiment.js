@@ -180,8 +180,9 @@ class ExperimentPage {
     const ended = isEnded(experiment.state);
     const why = experiment.state_reason ?? [...this.data.trials.values()].find(({ error }) => error)?.error;
     const none = this.data.hasRead ? "no points yet" : "loading…";
+    const left = ended && this.data.hasRead ? ["no points", why].filter(Boolean).join(": ") : none;
     return {
-      empty: ended && this.data.hasRead ? ["no points", why].filter(Boolean).join(": ") : none,
+      empty: this.visible.terms.length && !this.visible.configurations.size ? "nothing passes the filter" : left,
       fileName: `${experiment.name.replace(/[^\w.-]+/g, "-")}-${experiment.id}`,
       notComparable: (metric) => answer.not_comparable[metric] ?? "",
     };
