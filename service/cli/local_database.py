@@ -17,19 +17,17 @@ from service.starting import CANNOT_START, why_not
 
 @contextlib.asynccontextmanager
 async def database_of(settings: Settings) -> AsyncIterator[Database]:
-    """The database of DATABASE_URL, or the embedded one, which runs as long as the block if it does not run."""
+    """The database of DATABASE_URL, or the embedded one, which runs as long as the block if it does not run.
+
+    It is one that AdaDim can use; whether it is empty, or of another version, is the caller's to ask.
+    """
     async with contextlib.AsyncExitStack() as stack:
         url = settings.database_url
         if url is None:
             url = await stack.enter_async_context(borrowed(settings.state_dir / "postgres"))
         database = Database(url)
         stack.push_async_callback(database.close)
-        facts = await check_database(database.address)
-        if facts.revision != facts.newest:
-            raise ClientError(
-                f"the schema of the database at {database.address.place} is {facts.revision or 'not there yet'}, this "
-                f"version's is {facts.newest}: `adadim serve` brings it there"
-            )
+        await check_database(database.address)
         yield database
 
 
@@ -50,5 +48,11 @@ def replace_token(settings: Settings) -> Path:
 
 async def _replace(settings: Settings, path: Path) -> None:
     async with database_of(settings) as database:
+        facts = await check_database(database.address)
+        if facts.revision != facts.newest:
+            raise ClientError(
+                f"the schema of the database at {database.address.place} is {facts.revision or 'not there yet'}, this "
+                f"version's is {facts.newest}: `adadim serve` brings it there"
+            )
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await replace_admin_token(database, path)

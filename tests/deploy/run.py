@@ -55,7 +55,8 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
         _two_processes(lab, work)
         _cuts(lab, work)
         _kills(lab, work)
-        work.keep_busy()
+        during = work.submit()
+        wait_for(lambda: work.trains(during), seconds=300, what="a sweep to train during the upgrade")
         say(upgrade.upgrade(lab))
         wait_for(
             lambda: all(work.state(experiment) in ENDED for experiment in work.done),
