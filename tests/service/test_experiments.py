@@ -120,18 +120,14 @@ BAD_SPECS: list[tuple[bytes, str, str]] = [
     (b"{name: a, training: {seed: " + b"9" * 6000 + b"}}", "", "not valid YAML"),
     (b"{name: a, training: {seed: 99999999999999999999}}", "/training/seed", "64 bits"),
     (b"{name: a, training: {lr: 1e30}}", "/training/lr", "smaller than 2^63"),
-    (
-        b"{name: a, search: {trials: 1, space: {training.weight_decay: {choice: ["
-        + b",".join(b"%de12" % k for k in range(900))
-        + b"]}, training.lr: {choice: ["
-        + b",".join(b"%de-9" % k for k in range(1, 1000))
-        + b"]}, objective.sample.temperature: {choice: ["
-        + b",".join(b"%de12" % k for k in range(1, 1000))
-        + b"]}, objective.mutual_information.gamma: {choice: ["
-        + b",".join(b"%de12" % k for k in range(1000))
-        + b"]}, objective.dimension.covariance: {choice: ["
-        + b",".join(b"%de12" % k for k in range(1000))
-        + b"]}}}}",
+    (  # as text under 64 KiB, but numbers are longer when they are written out
+        b"{name: a, search: {trials: 860, points: ["
+        + b",".join(
+            b"{training.lr: %de-5, training.weight_decay: %de-5, training.clip_norm: 1e0}" % (k % 9 + 1, k // 9 + 1)
+            for k in range(850)
+        )
+        + b"], space: {training.lr: {uniform: [1e-6, 1e-3]}, training.weight_decay: {uniform: [0, 1]}, "
+        + b"training.clip_norm: {choice: [1e0, 2e0]}}}}",
         "",
         "with its defaults",
     ),
