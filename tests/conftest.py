@@ -1,5 +1,8 @@
 """For all tiers: how long an example takes says how busy the machine is, not whether it holds."""
 
+import logging
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,3 +26,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "tests/browser" if found.startswith("tests/browser/") else found
 
     return BrowserTestsTogether(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _the_process_is_left_as_it_was() -> Iterator[None]:
+    """Commands that are run within a test's process set its umask and where its logs go."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    os.umask(umask)
+    root.handlers[:] = handlers
+    root.setLevel(level)

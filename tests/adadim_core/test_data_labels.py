@@ -84,7 +84,7 @@ def test_one_label_an_image_in_whatever_form(tmp_path, given):
     data = npz(tmp_path, train_labels=given, test_labels=given[:5], val_labels=None)
     assert data.train_labels.tolist() == [0, 1, 2] * 4
     assert data.test_labels.tolist() == [0, 1, 2, 0, 1]
-    assert data.accuracy_metrics == ("knn_top1", "linear_top1")
+    assert data.accuracy_metrics == ("knn_top1", "linear_top1", "few_labels_1", "few_labels_10")
     names = [count.name for count in data.summary.class_counts]
     assert names == (["cat", "dog", "owl"] if given.dtype.kind in "US" else ["0", "1", "2"])
 

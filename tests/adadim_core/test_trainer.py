@@ -25,7 +25,7 @@ from adadim_core.trainer import Trainer
 
 Points = list[tuple[int, float, dict[str, float]]]
 
-OF_IMAGES = {"rankme", "alpha_req", "alpha_req_distance", "knn_top1", "knn_map", "linear_top1"}
+OF_IMAGES = {name for name, metric in METRICS.items() if metric.needs_labels or metric.of_all_images}
 STEP_METRICS = set(METRICS) - OF_IMAGES - {"collapsed", "gpu_memory", "gpu_utilization"}
 START_METRICS = {"h_r", "i_rz", "erank_r", "erank_z", "uniformity", "loss_mi", "balance", "alpha", "beta"}
 

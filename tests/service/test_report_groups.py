@@ -151,7 +151,7 @@ async def test_closing_starts_no_transaction_after_those_it_cancels(monkeypatch:
 
     class Locked:
         @contextlib.asynccontextmanager
-        async def transaction(self) -> AsyncIterator[None]:
+        async def transaction(self, *, of_report: bool) -> AsyncIterator[None]:
             nonlocal begun
             begun += 1
             await asyncio.Event().wait()

@@ -12,7 +12,7 @@ SECRET = st.text("abcXYZ019/+@=", min_size=8, max_size=20)
 
 def test_a_trial_s_files_lie_in_its_folder() -> None:
     files = [layout.checkpoint(7), layout.result(7), layout.params(7), layout.failures(7), layout.trial_log(7)]
-    assert all(file.startswith("trials/0007/") for file in [*files, layout.encoder(7, "json")])
+    assert all(file.startswith("trials/0007/") for file in [*files, layout.encoder(7)])
     assert layout.earlier_log(layout.trial_log(7)) == "trials/0007/log.1.txt"
     assert layout.earlier_log(layout.driver_log(12)) == "logs/attempt-12.1.log"
     assert layout.spool(7, "local-1a", "0b0c") == "points/0007-local-1a-0b0c.jsonl"
