@@ -34,7 +34,7 @@ docs: $(STAMP)  ## Build the documentation's site in build/docs
 	$(BIN)/zensical build --strict --config-file zensical.toml
 	@echo "open build/docs/index.html"
 
-test: $(STAMP)  ## Prove what the README promises: seven minutes on two cores
+test: $(STAMP)  ## Prove what the README promises: twelve minutes on two cores
 	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slow"
 	$(PYTEST) -m "ray and not slow"
 
