@@ -69,20 +69,14 @@ def safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-class _Safe(io.TextIOBase):
-    """A stream whose text goes through `terminal_text`. Everything else is the stream's own."""
+class WrappedStream(io.TextIOBase):
+    """A stream that writes in a way of its own. Everything else is that of the stream it is around."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        # Progress bars go back to the start of their line: that is a new one here, which covers nothing.
-        plain = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-        self._stream.write(terminal_text(plain, colours=True))
-        return len(text)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -100,3 +94,13 @@ class _Safe(io.TextIOBase):
     @property
     def errors(self) -> str | None:  # type: ignore[override]
         return self._stream.errors
+
+
+class _Safe(WrappedStream):
+    """A stream whose text goes through `terminal_text`."""
+
+    def write(self, text: str) -> int:
+        # Progress bars go back to the start of their line: that is a new one here, which covers nothing.
+        plain = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+        self._stream.write(terminal_text(plain, colours=True))
+        return len(text)

@@ -5,12 +5,13 @@ twice MAX_BYTES and its end is always there.
 """
 
 import contextlib
-import io
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+from adadim_core.terminal import WrappedStream
 
 MAX_BYTES = 1024 * 1024
 
@@ -70,18 +71,12 @@ class OutputLog:
         return file
 
 
-class _Copied(io.TextIOBase):
-    """A stream whose text goes into a log as well. Everything else is the stream's own.
-
-    What is written to its `buffer` goes past the log.
-    """
+class _Copied(WrappedStream):
+    """A stream whose text goes into a log as well. What is written to its `buffer` goes past the log."""
 
     def __init__(self, stream: TextIO, log: OutputLog) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._log = log
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         self._log.write(text)
@@ -90,20 +85,3 @@ class _Copied(io.TextIOBase):
         except UnicodeEncodeError:  # a terminal or a file in another encoding: what it lacks is escaped
             known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
             return self._stream.write(known)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        return self._stream.errors

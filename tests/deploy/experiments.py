@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import checks
-from tests.chaos.experiments import Planned
+from tests.chaos.experiments import ENDED, Planned
 from tests.deploy.lab import Lab, User
 
 SWEEP = """
@@ -19,7 +19,6 @@ search:
   space:
     objective.weighting: {{choice: [{{policy: fixed, alpha: 0.5}}, {{policy: adaptive}}]}}
 """
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass

@@ -16,9 +16,10 @@ from itertools import combinations
 from pathlib import Path
 
 from service.cluster.ports import free_ports
+from tests.chaos.experiments import ENDED
 from tests.deploy import images, upgrade
 from tests.deploy.engine import Engine, lacks
-from tests.deploy.experiments import ENDED, Work, attempts_overlap, exports
+from tests.deploy.experiments import Work, attempts_overlap, exports
 from tests.deploy.lab import PROJECT, Lab, User, wait_for
 
 CUT_S = 20.0
