@@ -44,6 +44,10 @@ class Metric:
     """Whether it estimates the quality of a representation without labels, to be compared with the one by labels."""
     share_of_images: bool = False
     """Whether it is a number of the data set's test images over the number of all of them."""
+    of_second_set: bool = False
+    """Whether it is measured on the second data set (`evaluation.transfer`), whatever labels the first one has."""
+    at_the_end: bool = False
+    """Whether it is measured after the last epoch only, whatever the spec says."""
     of_all_images: bool = False
     """Whether it is measured on a fixed set of images without labels, not on a training batch."""
     chart: bool = False
@@ -122,6 +126,7 @@ _TABLE = (
             higher_is_better=True,
             ranks=True,
             needs_labels=True,
+            at_the_end=True,
             share_of_images=True,
         )
         for percent in (1, 10)
@@ -134,6 +139,8 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
+        of_second_set=True,
+        at_the_end=True,
     ),
     Metric(
         name="transfer_linear_top1",
@@ -143,6 +150,8 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
+        of_second_set=True,
+        at_the_end=True,
     ),
     Metric(
         name="knn_map",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from adadim_core.spec.backbones import BACKBONES, BackboneName
 from adadim_core.spec.base import NonNegativeFloat, PositiveFloat, Probability, Section
 from adadim_core.spec.datasets import DATASETS, DatasetName
+from adadim_core.spec.metrics import METRICS
 
 
 def warmup_of(given: int | None, epochs: int) -> int:
@@ -231,9 +232,7 @@ class EvaluationSpec(Section):
 
     def known_at_the_end(self, metric: str) -> bool:
         """Whether a metric is measured after the last epoch only."""
-        return metric.startswith(("few_labels_", "transfer_")) or (
-            metric == "linear_top1" and self.linear_probe == "offline"
-        )
+        return METRICS[metric].at_the_end or (metric == "linear_top1" and self.linear_probe == "offline")
 
 
 class ResourcesSpec(Section):
