@@ -118,10 +118,6 @@ class Client:
         """Series of one trial; without names, of every metric."""
         return self._series(f"/trials/{trial_id}/metrics", names, max_points)
 
-    def last_values(self, experiment_id: int) -> dict[str, Any]:
-        """The last value of every metric of every trial with its step, in columns."""
-        return self._json("GET", f"/experiments/{experiment_id}/metrics/last")
-
     def answer(self, experiment_id: int) -> dict[str, Any]:
         """Which configuration is best, by how much, and what is not known."""
         return self._json("GET", f"/experiments/{experiment_id}/answer")

@@ -29,22 +29,14 @@ class Following:
     experiment: dict[str, Any]
     """As the API shows it."""
     trials: dict[int, dict[str, Any]]
-    """By number, as the API shows them; `latest` holds the newest values."""
+    """By number, as the API shows them; `latest` holds the newest values, `latest_steps` their steps."""
 
     def __init__(self, client: Client, experiment_id: int) -> None:
         self._client = client
-        last = client.last_values(experiment_id)
-        self._seq = last["seq"]
-        # Read after it: whatever happens from then on comes with the stream.
-        measured = client.metrics(experiment_id, ["h_r"], max_points=10)["series"]
-        self.epochs = {series["trial"]: math.floor(series["epochs"][-1]) for series in measured}
+        measured = client.metrics(experiment_id, ["h_r"], max_points=10)
+        self._seq = measured["seq"]  # what is read below is of later: whatever happens from here on is streamed
+        self.epochs = {series["trial"]: math.floor(series["epochs"][-1]) for series in measured["series"]}
         """Of each trial the epoch in which H(R) was measured last."""
-        self._steps = {
-            (number, metric): step
-            for metric, steps in last["steps"].items()
-            for number, step in zip(last["trials"], steps, strict=True)
-            if step is not None
-        }
         self.experiment = client.experiment(experiment_id)
         self.trials = {trial["number"]: trial for trial in client.trials(experiment_id)}
         words = client.words()
@@ -103,21 +95,23 @@ class Following:
         return tuple(number for number in now if now[number] != before.get(number))
 
     def _apply_trial(self, trial: dict[str, Any]) -> Change:
-        """It carries the present state, so its values are at least as new as all points streamed before it."""
+        """It carries the present state, which may be newer than points that are yet to come, and never older."""
         number = trial["number"]
         before = self.trials.get(number)
         self.trials[number] = trial
-        same = before is not None and before["state"] == trial["state"]
-        return Change() if same else Change(trials=(number,))
+        if before is None or before["state"] != trial["state"]:
+            return Change(trials=(number,))
+        corrected = trial["state"] in self._trial_ended and before["latest"] != trial["latest"]
+        return Change(trials=(number,) if corrected else ())
 
     def _apply_points(self, series: list[dict[str, Any]]) -> Change:
         changed: set[int] = set()
         for part in series:
             number, metric, step = part["trial"], part["metric"], part["steps"][-1]
-            if step < self._steps.get((number, metric), 0):  # from the spool of an earlier attempt
-                continue
-            self._steps[number, metric] = step
             trial = self.trials[number]
+            if step < trial["latest_steps"].get(metric, 0):  # the trial is known as it was later
+                continue
+            trial["latest_steps"][metric] = step
             if trial["state"] in self._trial_ended and trial["latest"].get(metric) != part["values"][-1]:
                 changed.add(number)
             trial["latest"][metric] = part["values"][-1]

@@ -3,15 +3,19 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
 
 from adadim_core.spec.report import JsonFloat, TrialState
 from service.schema import Schema
 
 
 def _values_only(latest: Any) -> Any:
-    """The table keeps {metric: {step, time, value}}; the API shows {metric: value}."""
+    """The table keeps {metric: {step, time, value}}; the API shows {metric: value}, and {metric: step} beside it."""
     return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
+
+
+def _steps_only(latest: Any) -> Any:
+    return {name: entry["step"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
 
 
 class TrialRead(Schema):
@@ -39,6 +43,12 @@ class TrialRead(Schema):
     ended_at: datetime | None
     latest: Annotated[dict[str, JsonFloat], BeforeValidator(_values_only)]
     """The value of every metric at its highest step."""
+    latest_steps: Annotated[
+        dict[str, int],
+        BeforeValidator(_steps_only),
+        Field(validation_alias=AliasChoices("latest_steps", "latest")),
+    ]
+    """That step: points of lower steps, which a stream may still bring, are older."""
 
 
 class TrialDetail(TrialRead):

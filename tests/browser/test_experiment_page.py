@@ -207,6 +207,25 @@ def test_the_notation_of_filters(page: Page) -> None:
     assert module(page, "filter", "m.withTerms('a=1 lr>2 word', 'lr', ['lr<5'])") == "a=1 word lr<5"
 
 
+def test_points_that_a_trial_was_ahead_of_take_nothing_back(page: Page) -> None:
+    shown = page.evaluate(
+        """import('/static/js/experiment_data.js').then(({ ExperimentData }) => {
+          const data = new ExperimentData(1, { change() {}, live() {}, failed() {} });
+          data.experiment = { id: 1, state: "running" };
+          const trial = { number: 0, state: "succeeded", latest: { h_r: 2.969 }, latest_steps: { h_r: 6 } };
+          data.take("trial", trial);
+          const points = (step, value) => ({ series: [{ trial: 0, metric: "h_r", steps: [step], values: [value] }] });
+          const shown = [[5, 2.978], [7, 2.5]].map(([step, value]) => {
+            data.take("points", points(step, value));
+            return data.trials.get(0).latest.h_r;
+          });
+          data.dispose();
+          return shown;
+        })"""
+    )
+    assert shown == [2.969, 2.5]
+
+
 def test_a_column_a_swept_field_sorts_by_number(opened: Page) -> None:
     table = opened.locator(".trials")
     table.get_by_role("button", name="lr", exact=True).click()

@@ -20,8 +20,16 @@ WORDS = {
 }
 
 
-def trial(number: int, state: str, epoch: int = 0, **latest: Any) -> dict[str, Any]:
-    return {"number": number, "label": "fixed 0.5", "state": state, "epoch": epoch, "epochs": 4, "latest": latest}
+def trial(number: int, state: str, epoch: int = 0, step: int = 10, **latest: Any) -> dict[str, Any]:
+    return {
+        "number": number,
+        "label": "fixed 0.5",
+        "state": state,
+        "epoch": epoch,
+        "epochs": 4,
+        "latest": latest,
+        "latest_steps": dict.fromkeys(latest, step),
+    }
 
 
 class StandIn(Client):
@@ -32,11 +40,8 @@ class StandIn(Client):
         self._trials, self._given = trials, events
         self.present = {"id": 7, "name": "sweep", "state": "running", "state_reason": None}
 
-    def last_values(self, experiment_id: int) -> dict[str, Any]:
-        return {"seq": 3, "trials": [0], "steps": {"h_r": [10]}, "metrics": {"h_r": [2.0]}}
-
     def metrics(self, experiment_id: int, names: list[str] | None, max_points: int = 1000) -> dict[str, Any]:
-        return {"series": []}
+        return {"seq": 3, "series": []}
 
     def experiment(self, experiment_id: int) -> dict[str, Any]:
         return dict(self.present)
@@ -66,6 +71,21 @@ def test_a_trials_own_state_is_newer_than_what_was_streamed_before_it() -> None:
     changes = list(following.changes())
     assert changes[-1].trials == (0,)
     assert following.trials[0]["latest"] == {"knn_top1": 0.969}
+
+
+def test_points_that_a_trial_was_ahead_of_take_nothing_back() -> None:
+    ended = trial(0, "succeeded", 4, step=6, h_r=2.969)
+    events = [Event(5, "trial", ended), points(0, 5, 2.978), Event(7, "trial", ended), points(0, 6, 2.969)]
+    following = Following(StandIn([trial(0, "running", 1)], events), 7)
+    told = [following.trials[0]["latest"]["h_r"] for change in following.changes() if change.trials]
+    assert told == [2.969]
+
+
+def test_a_value_that_only_a_trials_event_brings_after_its_end_is_told() -> None:
+    known = trial(0, "succeeded", 4, h_r=2.0)
+    events = [Event(5, "trial", trial(0, "succeeded", 4, step=11, h_r=2.5))]
+    following = Following(StandIn([known], events), 7)
+    assert [change.trials for change in following.changes()] == [(0,)]
 
 
 def test_late_points_of_an_earlier_attempt_change_nothing() -> None:

@@ -205,8 +205,7 @@ export class ExperimentData {
   takePoints(list) {
     this.series.merge(list.filter(({ metric, trial }) => this.loaded.get(metric)?.has(trial)));
     for (const { trial, metric, values, steps } of list) {
-      const known = this.trials.get(trial);
-      if (known && steps.length) known.latest = { ...known.latest, [metric]: values.at(-1) };
+      if (steps.length) this.noteValue(trial, metric, steps.at(-1), values.at(-1));
     }
     this.noteLatest();
     if (this.needs.curves) this.curvesLater();
@@ -216,10 +215,17 @@ export class ExperimentData {
   noteLatest() {
     for (const [metric, trials] of this.series.metrics) {
       for (const [number, series] of trials) {
-        const trial = this.trials.get(number);
-        if (trial && series.length) trial.latest = { ...trial.latest, [metric]: series.values.at(-1) };
+        if (series.length) this.noteValue(number, metric, series.steps.at(-1), series.values.at(-1));
       }
     }
+  }
+
+  /** A trial may be known as it was after points that come only now. */
+  noteValue(number, metric, step, value) {
+    const trial = this.trials.get(number);
+    if (!trial || step < (trial.latest_steps[metric] ?? 0)) return;
+    trial.latest = { ...trial.latest, [metric]: value };
+    trial.latest_steps = { ...trial.latest_steps, [metric]: step };
   }
 
   /** An answer has trials that ended, and their last values: those may come after the end. */
