@@ -24,6 +24,7 @@ from service.browsers import AllowedHosts, SecurityHeaders
 from service.cluster.claim import Claim
 from service.cluster.jobs import RayJobs
 from service.cluster.local import LocalRay
+from service.cluster.outage import Outage
 from service.context import Context
 from service.curves import endpoints as curves
 from service.dashboard import endpoints as dashboard
@@ -114,7 +115,7 @@ async def _start(app: FastAPI, settings: Settings, url: str, stack: contextlib.A
     listener.start()
     stack.push_async_callback(listener.stop)
 
-    context = Context(settings, database, listener, RayJobs())
+    context = Context(settings, database, listener, RayJobs(Outage()))
     stack.push_async_callback(context.jobs.close)
     attach(app, context)
     stack.push_async_callback(app.state.reporting.inbox.close)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from adadim_core import network
+from service.cluster.outage import Outage
 from service.telemetry import tracing
 
 MAX_ENVIRONMENT = 120 * 1024
@@ -22,14 +23,21 @@ TERMINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _LOG_INTERVAL_S = 0.3
 _PAUSE_S = 1.0
+_OF_PROXIES = (502, 503, 504)
+"""Ray answers with none of them: there is no Ray behind whatever does."""
 
 
 class ClusterUnavailable(Exception):  # noqa: N818 - a state of the cluster, not a mistake
     """The cluster does not answer, or not as Ray does."""
 
+    answered = False
+    """Ray answered, with an error. Where it does not, the log has said so: outage.py."""
+
 
 class _Answered(ClusterUnavailable):
     """Ray answered with an error."""
+
+    answered = True
 
     def __init__(self, response: httpx.Response) -> None:
         # The last line of a traceback, behind which the head, passing on its agent's, puts a full stop.
@@ -65,7 +73,9 @@ class Job:
 class RayJobs:
     """Ray's Jobs REST API at one address. `connect` may come later: a local cluster takes seconds to start."""
 
-    def __init__(self) -> None:
+    def __init__(self, outage: Outage | None = None) -> None:
+        """`outage`: told whether the cluster answers; None: nobody is."""
+        self._outage = outage
         self._client: httpx.AsyncClient | None = None
         self._logs: httpx.AsyncClient | None = None
         """Of its own: however many follow a log, the dispatcher finds a connection free."""
@@ -195,14 +205,23 @@ class RayJobs:
                 response = await self._client.request(method, path, json=json)
         except httpx.HTTPError as error:
             where = network.route(str(self.address))
-            raise ClusterUnavailable(f"no answer from Ray at {where}: {network.reason(error)}") from None
+            raise self._away(f"no answer from Ray at {where}: {network.reason(error)}") from None
+        if response.status_code in (401, 403):
+            raise self._away(f"Ray at {self.address} refuses the token; check RAY_AUTH_TOKEN")
+        if response.status_code in _OF_PROXIES:
+            raise self._away(f"what is before Ray at {self.address} answers {response.status_code}")
+        if self._outage is not None:
+            self._outage.answered()
         if response.status_code == 404 and missing_ok:
             return None
-        if response.status_code in (401, 403):
-            raise ClusterUnavailable(f"Ray at {self.address} refuses the token; check RAY_AUTH_TOKEN")
         if response.is_error:
             raise _Answered(response)
         return response
+
+    def _away(self, why: str) -> ClusterUnavailable:
+        if self._outage is not None:
+            self._outage.failed(why)
+        return ClusterUnavailable(why)
 
 
 async def _with_pauses(pieces: AsyncIterator[bytes], pause_s: float | None) -> AsyncGenerator[bytes]:

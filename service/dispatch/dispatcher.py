@@ -161,7 +161,8 @@ class Dispatcher:
                 await service.tell_of_submission(self._context, experiment.id, lease, why)
                 if time.monotonic() >= give_up_at:
                     return
-                logger.warning("experiment %d: %s", experiment.id, error)
+                if error.answered:
+                    logger.warning("experiment %d: %s", experiment.id, error)
             await asyncio.sleep(backoff.next())
         counters.DISPATCH_SECONDS.observe(time.monotonic() - began)
         await service.mark_submitted(self._context, experiment.id, lease, attempt.id)

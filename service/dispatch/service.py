@@ -193,7 +193,8 @@ async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *
         if job is not None and not job.ended and (silent or not wanted):
             await context.jobs.stop(attempt.submission_id)
     except ClusterUnavailable as error:
-        logger.warning("experiment %d: %s", attempt.experiment_id, error)
+        if error.answered:
+            logger.warning("experiment %d: %s", attempt.experiment_id, error)
         return _View(reachable=False, job=None, silence=silence)
     return _View(reachable=True, job=job, silence=silence)
 
