@@ -22,7 +22,10 @@ _CORE = {"experiments", "attempts", "trials"}
 """Tables that every version of AdaDim has had."""
 _ROUNDS = 3
 _PATIENCE_S = 10.0
-_OWN = "give AdaDim a database of its own (CREATE DATABASE adadim), or a schema (options=-csearch_path%3Dadadim)"
+_OWN = (
+    "give AdaDim a database of its own (CREATE DATABASE adadim), or a schema (CREATE SCHEMA adadim, and "
+    "?options=-csearch_path%3Dadadim in DATABASE_URL)"
+)
 
 _SERVER = """
     SELECT version() AS version, current_setting('server_version_num')::int / 10000 AS major,
