@@ -7,7 +7,6 @@ starts nothing but the embedded database when that does not run, for as long as 
 import asyncio
 import contextlib
 import email.utils
-import json
 import shutil
 import sys
 import time
@@ -20,6 +19,7 @@ import httpx
 from adadim_core import network
 from adadim_core.storage.address import in_object_store, shown
 from adadim_core.storage.object_store import ObjectStore
+from service.cli.running import stands_on, stood_on, url_of
 from service.cluster.jobs import ClusterUnavailable, RayJobs
 from service.cluster.local import open_to_others, running_head, trouble_of_head
 from service.database.address import read_address
@@ -47,7 +47,7 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Run every check, one after the other; none stops the ones after it."""
-    findings = [_state_dir(settings)]
+    findings = [_state_dir(settings), *_settings(settings)]
     findings += await _database(settings)
     findings += await _cluster(settings)
     findings.append(await _storage(settings))
@@ -59,6 +59,16 @@ def _state_dir(settings: Settings) -> Finding:
     problem = _unwritable(settings.state_dir)
     remedy = "make it writable, or set ADADIM_STATE_DIR"
     return Finding("state", problem is None, problem or f"{settings.state_dir} is writable", remedy)
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    """Whether what is looked at here is what the service that runs here stands on."""
+    theirs, ours = stood_on(settings.state_dir), stands_on(settings)
+    if theirs is None or not (others := [name for name in ours if theirs.get(name) != ours[name]]):
+        return []
+    has = ", ".join(f"{name}={theirs[name]}" if theirs.get(name) else f"no {name}" for name in others)
+    text = f"the service that runs here has {has}; what is looked at below is something else"
+    return [Finding("settings", False, text, "run `adadim doctor` in the environment of the service")]
 
 
 async def _database(settings: Settings) -> list[Finding]:
@@ -162,10 +172,8 @@ async def _storage(settings: Settings) -> Finding:
 
 
 async def _service(settings: Settings) -> Finding:
-    record = settings.state_dir / "service.json"
-    try:
-        url = settings.public_url or json.loads(record.read_text())["url"]
-    except (OSError, ValueError, KeyError):
+    url = settings.public_url or url_of(settings.state_dir)
+    if url is None:
         return Finding("service", True, "not running here; start it with `adadim serve`")
     try:
         async with httpx.AsyncClient(timeout=5, **network.options(url)) as http:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import resource
@@ -21,8 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 
-from adadim_core.storage.atomic import write_text
 from service.app import create_app
+from service.cli.running import recorded, url_of
 from service.cluster.claim import Claim
 from service.context import Context
 from service.database.address import Address, read_address
@@ -66,8 +65,6 @@ def _serve(settings: Settings) -> None:
     with only_service(settings.state_dir), _listen(settings) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_reachable(settings.host)}:{port}"
-        record = settings.state_dir / "service.json"
-        write_text(record, json.dumps({"url": url, "pid": os.getpid()}))
         tracer = tracing.configure()
         app = create_app(settings, settings.public_url or url)
         config = uvicorn.Config(
@@ -86,14 +83,14 @@ def _serve(settings: Settings) -> None:
         # Why it cannot start is told below, in one line; uvicorn would print the whole trace.
         logging.getLogger("uvicorn.error").addFilter(lambda _: getattr(app.state, "cannot_start", None) is None)
         try:
-            _Server(config, app, url, settings).run(sockets=[listener])
+            with recorded(settings, url):
+                _Server(config, app, url, settings).run(sockets=[listener])
         except SystemExit:
             if (reason := getattr(app.state, "cannot_start", None)) is None:
                 raise
             raise ServeError(reason) from None
         finally:
             tracing.stop(tracer)
-            record.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):
@@ -256,8 +253,8 @@ def _reachable(host: str) -> str:
 
 def _port_before(settings: Settings, family: socket.AddressFamily) -> int:
     """Where any port will do: the one of a service that was killed here, whose workers still report to it."""
-    with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(family) as trial:
-        port = urlsplit(json.loads((settings.state_dir / "service.json").read_text())["url"]).port or 0
+    with contextlib.suppress(OSError, ValueError), socket.socket(family) as trial:
+        port = urlsplit(url_of(settings.state_dir) or "").port or 0
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         trial.bind((settings.host, port))
         return port

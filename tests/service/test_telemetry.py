@@ -21,6 +21,8 @@ from sqlalchemy import select, text
 from test_process import Served
 
 from service.cli import doctor
+from service.cli.running import recorded
+from service.database.address import read_address
 from service.database.embedded import EmbeddedPostgres
 from service.database.engine import Database
 from service.database.tables import Token
@@ -297,6 +299,21 @@ async def test_every_part_that_is_broken_is_said_with_what_to_do(
     assert found["database"][0][0] is False
     assert "DATABASE_URL" in found["database"][0][2]
     assert "migrations" not in found
+
+
+async def test_it_says_that_the_service_that_runs_here_stands_on_something_else(
+    tmp_path: Path, database_url: str, ray: RayStandIn
+) -> None:
+    address = {"ray_address": ray.address, "ray_auth_token": RAY_TOKEN}
+    (tmp_path / "state").mkdir()
+    with recorded(make_settings(tmp_path, database_url=database_url, **address), ray.address):
+        assert "settings" not in await diagnose(tmp_path, database_url=database_url, **address)
+        (ok, said, remedy), *more = (await diagnose(tmp_path, storage="/other", **address))["settings"]
+        assert (ok, more) == (False, [])
+        assert f"has DATABASE_URL={read_address(database_url).place}, ADADIM_STORAGE=" in said
+        assert "RAY_ADDRESS" not in said
+        assert "environment of the service" in remedy
+    assert "settings" not in await diagnose(tmp_path, **address)  # none runs
 
 
 async def test_an_embedded_database_is_left_as_it_was(tmp_path: Path, ray: RayStandIn) -> None:
