@@ -82,8 +82,9 @@ def _containers(lab: Lab) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for name, container in lab.containers().items():
-            say(f"--- the end of {name}'s log\n{lab.engine.logs(container.name, 30)[-3000:]}")
+        for line in lab.engine.run("ps", "--all", "--format", "{{.Names}} {{.Status}}", check=False).splitlines():
+            name = line.split()[0]
+            say(f"--- {line}; the end of its log\n{lab.engine.logs(name, 30)[-3000:]}")
         raise
     finally:
         lab.engine.remove_containers()
@@ -167,7 +168,7 @@ def _backup(lab: Lab, work: Work) -> list[str]:
     said = lab.engine.run("exec", *options, name, *restore, timeout_s=300)
     say(f"backup: {said.strip().splitlines()[0]}")
     lab.run_service(f"{PROJECT}_copy", upgrade.NEXT, port, copy)
-    wait_for(lambda: upgrade.is_ready(port), seconds=120, what="the copy")
+    upgrade.wait_until_ready(port, seconds=120, what="the copy")
     after = exports(User(lab, port), work.done)  # with the tokens that the original has
     problems = [
         f"experiment {number} has other points in the copy" for number in before if before[number] != after[number]

@@ -3,7 +3,6 @@
 The next version is this one with one migration more, which holds the locks that a real one would, for longer.
 """
 
-import contextlib
 import tempfile
 import threading
 import time
@@ -22,12 +21,15 @@ from tests.deploy.images import SERVICE
 from tests.deploy.lab import PROJECT, Lab, wait_for
 
 NEXT = "localhost/adadim-service:next"
+_HEAD = str(ScriptDirectory.from_config(alembic_config()).get_current_head())
+_REVISION = f"{int(_HEAD) + 1:04d}"
+"""Numbered as all are: a schema with another mark is a stranger's to the service, which lets it be."""
 _LOCKED_S = 4
 _MIGRATION = '''"""The migration of the next version, for the test of upgrades."""
 
 from alembic import op
 
-revision = "next"
+revision = "{revision}"
 down_revision = "{head}"
 branch_labels = None
 depends_on = None
@@ -42,9 +44,8 @@ def upgrade() -> None:
 
 def build_next(engine: Engine) -> None:
     """The image of the next version."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "next.py").write_text(_MIGRATION.format(head=head, seconds=_LOCKED_S))
+        Path(folder, "next.py").write_text(_MIGRATION.format(revision=_REVISION, head=_HEAD, seconds=_LOCKED_S))
         Path(folder, "Dockerfile").write_text(
             f"FROM {SERVICE}\nUSER 0\nCOPY next.py /next.py\n"
             "RUN cd /opt/adadim/lib/python3*/site-packages/service/database/migrations/versions && cp /next.py .\n"
@@ -61,9 +62,9 @@ def upgrade(lab: Lab) -> str:
         wait_for(lambda: balancer.answers[200] >= 5, seconds=60, what="the present version to answer")
         began = time.monotonic()
         new = lab.run_service(f"{PROJECT}_service_next", NEXT, port, alias="service")
-        wait_for(lambda: is_ready(port), seconds=180, what="the next version")
+        wait_until_ready(port, seconds=180, what="the next version")
         took = time.monotonic() - began
-        assert lab.sql("SELECT version_num FROM alembic_version") == "next"
+        assert lab.sql("SELECT version_num FROM alembic_version") == _REVISION
         both = balancer.by_replica.copy()
         wait_for(
             lambda: all((balancer.by_replica - both)[p] >= 5 for p in (lab.port, port)),
@@ -83,10 +84,21 @@ def upgrade(lab: Lab) -> str:
     )
 
 
-def is_ready(port: int) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False).status_code == 200
-    return False
+def wait_until_ready(port: int, *, seconds: float, what: str) -> None:
+    """Wait for a service. Raises AssertionError with its last answer if it is not ready in time."""
+    try:
+        wait_for(lambda: _readiness(port)[0], seconds=seconds, what=what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it says: {_readiness(port)[1]}") from None
+
+
+def _readiness(port: int) -> tuple[bool, str]:
+    """Whether a service is ready, and its answer."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False)
+    except httpx.HTTPError as error:
+        return False, f"{type(error).__name__}: {error}"
+    return answer.status_code == 200, f"{answer.status_code} {answer.text}"
 
 
 class _Balancer:
@@ -118,7 +130,7 @@ class _Balancer:
 
     def _ready(self) -> Iterator[int]:
         for port in self._replicas:
-            if is_ready(port):
+            if _readiness(port)[0]:
                 yield port
 
     def _ask(self, http: httpx.Client, port: int) -> None:

@@ -49,6 +49,12 @@ async def test_a_missing_index_or_column_would_be_noticed(database: Database) ->
     assert [change[0] for change in await differences(database)] == ["add_index", "modify_type"]
 
 
+def test_revisions_are_numbered() -> None:
+    revisions = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+    # By that the service knows a schema as one of ours (database/check.py), even one that a later version made.
+    assert revisions == [f"{number:04d}" for number in range(len(revisions), 0, -1)]
+
+
 async def test_migrating_twice_is_harmless_and_keeps_what_is_there(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     await database.migrate()
