@@ -43,6 +43,10 @@ def _objective(spec: Mapping[str, Any]) -> str:
         formula = f"(1 - alpha) L_dimension + alpha L_sample + beta I(R;Z) with {losses}"
     balanced = _BALANCED.get(objective.get("balancing", "none"), "")
     text = f"The objective was {formula}{balanced}, {_beta(objective['mutual_information'])}."
+    if preset := spec.get("from_preset"):
+        text += (
+            f" What the specification left open was taken from the preset {preset!r}; all values are listed with it."
+        )
     if not varied:
         return text
     return f"{text} The sweep varied {varied}; values given above are those of the base specification."

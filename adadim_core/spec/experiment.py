@@ -11,6 +11,7 @@ from adadim_core.spec.base import KIND_FIELDS, Section
 from adadim_core.spec.conditions import check_batch, check_gpus, check_images
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.objective import ObjectiveSpec
+from adadim_core.spec.presets import PRESETS, PresetName, filled_in
 from adadim_core.spec.scheduler import StopSpec
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
@@ -34,6 +35,22 @@ class ExperimentSpec(Section):
         dict[LabelKey, LabelValue],
         Field(max_length=MAX_LABELS, description="What it belongs to, as {project: x}: lists are filtered by it."),
     ] = {}
+    preset: Annotated[
+        PresetName | None,
+        Field(
+            description="Fills in what is left out. "
+            + " ".join(f"{preset.name}: {preset.description}." for preset in PRESETS.values())
+            + " Used up when the spec is read: a stored one has the values themselves."
+        ),
+    ] = None
+    from_preset: Annotated[
+        str | None,
+        Field(
+            max_length=40,
+            description="The preset that filled this spec in; written when it is read, and changes nothing.",
+            json_schema_extra={"readOnly": True},
+        ),
+    ] = None
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     objective: ObjectiveSpec = ObjectiveSpec()
@@ -44,6 +61,19 @@ class ExperimentSpec(Section):
     stop: StopSpec = StopSpec()
     retries: Annotated[int, Field(ge=0, le=100, description="Number of new attempts after lost ones.")] = 2
     _own_data: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, fields: Any) -> Any:
+        name = fields.get("preset") if isinstance(fields, Mapping) else None
+        if not isinstance(name, str) or name not in PRESETS:  # there is none, or the field's type refuses it
+            return fields
+        if "from_preset" in fields:
+            raise ValueError(
+                f"preset: {name} would fill in nothing, since a stored spec has every field; write one with preset and "
+                "the fields of your own"
+            )
+        return filled_in(fields, PRESETS[name].values) | {"preset": None, "from_preset": name}
 
     @model_validator(mode="after")
     def _trial_can_be_built(self, info: ValidationInfo) -> Self:

@@ -181,6 +181,8 @@ def _missing_path(spec: ExperimentSpec, path: str) -> str | None:
     section: Any = spec
     parts = path.split(".")
     if parts[0] not in ("data", "model", "objective", "training", "evaluation"):
+        if parts[0] in ("preset", "from_preset"):
+            return "a preset fills in what a spec leaves out and does not vary; submit one sweep for each"
         allowed = "data, model, objective, training or evaluation"
         paths = dotted_paths(spec.model_dump(mode="json", include={*allowed.replace(",", "").split()}))
         return f"a search path starts with {allowed}" + did_you_mean_path(path, paths)

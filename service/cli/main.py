@@ -1,6 +1,7 @@
 """The commands of `adadim`. Each is a few lines over the client; errors are one readable line and exit code 1."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from adadim.client import ClientError
 from adadim.connection import open_client
 from adadim.spec_file import spec_text
 from adadim_core.spec import configuration_of, parse_spec, trial_label
+from adadim_core.spec.presets import PRESETS, Preset, departures
 from adadim_core.spec.problems import spelt
 from adadim_core.version import VERSION
 from service.cli.audit import app as audit_app
@@ -133,14 +135,22 @@ def submit(
 
 
 def _print_plan(text: str, plan: dict[str, Any]) -> None:
-    print_text(f"The spec is valid; it would run {plan['summary']}:")
     parsed = parse_spec(text)
+    if preset := PRESETS.get(parsed.from_preset or ""):
+        print_text(_of_preset(preset, plan["spec"]), indent="  ")
+    print_text(f"The spec is valid; it would run {plan['summary']}:")
     for trial in plan["trials"]:
         params = trial["params"]
         shown = _assignments(params) or "as specified"
         if parsed.search is not None and not configuration_of(params):
             shown = trial_label(parsed, params)  # TPE has yet to choose
         print_text(f"  {trial['number']}  {shown}", indent="     ")
+
+
+def _of_preset(preset: Preset, fields: Mapping[str, Any]) -> str:
+    """Which preset filled a spec in, and where the spec says otherwise."""
+    others = [f"{path}={spelt(own)} (not {spelt(value)})" for path, value, own in departures(preset.values, fields)]
+    return f"Preset {preset.name}, {preset.description}{'; but ' if others else ''}{'  '.join(others)}."
 
 
 def _assignments(params: dict[str, Any]) -> str:

@@ -90,10 +90,12 @@ def template(wishes: Wishes) -> tuple[str, ExperimentSpec]:
 
 
 def _head(wishes: Wishes) -> str:
+    line = "preset: paper  # fills in what is left out, as the paper is believed to do; or best (docs/spec.md)"
     return f"""{_comment("An experiment. Every field that is not here has a default: docs/spec.md lists them all.")}
 version: 1
 name: {_quoted(wishes.name)}
 description: ""  # one sentence for those who find it in the list
+{line if wishes.size == "paper" else f"# {line}"}
 """
 
 

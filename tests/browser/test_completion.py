@@ -18,7 +18,8 @@ OFFERED = """async ({ cases, schema }) => {
 }"""
 # Text, some of what must be offered, and what must not be.
 CASES: list[tuple[str, set[str], set[str]]] = [
-    ("na|", {"name", "model", "search"}, {"backbone"}),
+    ("na|", {"name", "model", "search", "preset"}, {"backbone", "from_preset"}),
+    ("name: x\npreset: |", {"paper", "best"}, {"preset"}),
     ("name: x\n|", {"model"}, {"name"}),
     ("model:\n  |", {"backbone", "projector"}, {"name"}),
     ("model: {backbone: |", {"conv_small", "resnet18"}, {"backbone"}),

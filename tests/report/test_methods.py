@@ -21,12 +21,13 @@ def methods(
     seeds: tuple[int, ...] = (4, 4, 4),
     given: Any = 4,
     objective: dict[str, Any] | None = None,
+    preset: str | None = None,
     **search: Any,
 ) -> str:
     """Of a sweep whose configurations have so many seeds each."""
     asked = {"algorithm": "grid", "seeds": given, "space": SPACE} | search
     sections = {"training": training or {}, "objective": objective or {}}
-    spec = validate_spec({"name": "x", **sections, "search": asked})
+    spec = validate_spec({"name": "x", "preset": preset, **sections, "search": asked})
     values = ((0.80, 0.81, 0.82, 0.80, 0.81), (0.80, 0.80, 0.81, 0.82, 0.80), (0.60, 0.62, 0.60, 0.61, 0.62))
     trials = [
         TrialRow(5 * k + seed, {"objective.weighting": WEIGHTINGS[k], "training.seed": seed}, "succeeded", 9, 9,
@@ -110,3 +111,10 @@ def test_the_objective_of_a_spec_from_before_the_options_is_told() -> None:
         del spec["objective"]["mutual_information"][option]
     none = answer(Question.of(validate_spec({"name": "x"})), [])
     assert "beta = 0.1 alpha." in paragraph(Material("x", spec, none, {}, "here"))
+
+
+def test_a_preset_is_named_beside_the_values_it_gave() -> None:
+    said = methods({"epochs": 7}, preset="paper")
+    assert "taken from the preset 'paper'" in said
+    assert "for 7 epochs at batch size 256 with lars" in said
+    assert "preset" not in methods()

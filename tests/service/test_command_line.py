@@ -71,6 +71,13 @@ async def test_a_dry_run_shows_the_plan_and_stores_nothing(adadim: Adadim, servi
     assert (await service.http.get("/api/v1/experiments")).json()["items"] == []
 
 
+async def test_a_dry_run_says_where_a_spec_is_not_its_presets(adadim: Adadim, service: Running, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("{name: a, preset: paper, training: {epochs: 7}}")
+    said = " ".join((await adadim("submit", "--dry-run", str(tmp_path / "spec.yaml"))).output.split())
+    assert "Preset paper, what the paper is believed to do" in said
+    assert "but training.epochs=7 (not 400)." in said
+
+
 async def test_a_dry_run_says_what_is_yet_to_be_chosen(adadim: Adadim, service: Running, tmp_path: Path) -> None:
     search = ", search: {{algorithm: tpe, trials: 1, seeds: {}, space: {{training.lr: {{uniform: [0.1, 0.5]}}}}}}"
     for text, plan in (

@@ -10,6 +10,7 @@ from service_harness import Running, add_token, client, queue
 from sqlalchemy import func, select
 
 from adadim_core.spec import MAX_SPEC_BYTES, ExperimentSpec, validate_spec
+from adadim_core.spec.presets import PRESETS, Preset
 from service.actions import service as actions
 from service.context import Context
 from service.database.tables import Experiment, Transition, Trial
@@ -178,6 +179,46 @@ async def test_a_clone_has_the_same_spec_or_one_with_fields_changed(service: Run
         for _ in range(2)
     ]
     assert twice[0]["id"] == twice[1]["id"]
+
+
+async def test_what_a_preset_gave_stays_when_the_preset_changes(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """name: a
+preset: paper
+training: {epochs: 20}
+search:
+  algorithm: grid
+  seeds: 2
+  space: {objective.weighting: {choice: [{policy: adaptive}, {policy: fixed, alpha: 0.5}]}}
+"""
+    planned = (await service.http.post(f"{PATH}?dry_run=true", content=text)).json()["spec"]
+    source = await service.submit(text)
+    assert source["spec"] == planned
+    spec = source["spec"]
+    assert (spec["preset"], spec["from_preset"], spec["training"]["epochs"]) == (None, "paper", 20)
+    assert (spec["model"]["projector"]["out"], spec["objective"]["weighting"]["normalizer"]) == (2048, "dim")
+    assert spec["search"]["space"]["objective.weighting"]["choice"][0]["normalizer"] == "dim"
+    changed = Preset(name="paper", description="since", values={"objective": {"balancing": "gradient"}})
+    monkeypatch.setitem(PRESETS, "paper", changed)
+    clone = f"{PATH}/{source['id']}/clone"
+    assert (await service.http.post(clone, json={})).json()["spec"] == spec
+    copy = (await service.http.post(clone, json={"changes": {"training.epochs": 30}})).json()["spec"]
+    assert copy == {**spec, "training": {**spec["training"], "epochs": 30}}
+    again = await service.submit(json.dumps(spec))  # as a report or the page hands it out
+    assert again["spec"] == spec
+    refused = await service.http.post(clone, json={"changes": {"preset": "best"}})
+    assert refused.status_code == 422
+    assert "would fill in nothing" in refused.json()["detail"]
+    unknown = await service.http.post(PATH, content="{name: a, preset: papr}")
+    assert unknown.json()["errors"] == [{"pointer": "/preset", "detail": "should be 'paper' or 'best', not \"papr\""}]
+    async with service.context.database.transaction() as session:
+        row = await session.get_one(Experiment, source["id"])
+        row.state, row.attempt, row.ended_at, row.trials_done = "succeeded", 1, func.now(), row.trial_count
+    more = await service.http.post(f"{PATH}/{source['id']}/extend", json={"seeds": 3})
+    assert more.status_code == 200, more.text
+    stored = (await service.experiment(source["id"]))["spec"]
+    assert stored == {**spec, "search": {**spec["search"], "seeds": 3}}
 
 
 @pytest.mark.parametrize("changes", [{"name": "copy"}, {}])

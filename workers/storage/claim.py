@@ -19,7 +19,7 @@ from workers.storage.folder import PATIENCE_SECONDS, Storage, read_json
 
 logger = logging.getLogger(__name__)
 
-_FREE = ("name", "description", "labels", "retries", "resources", "stop")
+_FREE = ("name", "description", "labels", "from_preset", "retries", "resources", "stop")
 """Sections that may change between attempts: they do not change what is computed."""
 
 

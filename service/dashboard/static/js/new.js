@@ -145,9 +145,10 @@ class NewPage {
 /** As random as can be where pages without TLS have no crypto.randomUUID. */
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The spec as it was submitted; one that a program wrote in lines people can read. */
+/** The spec as it was submitted; one that a program wrote in lines people can read; one of a preset, which may have other
+ * values by now, with every field. */
 function textOf({ spec, spec_text: text }) {
-  if (!text) return JSON.stringify(spec, null, 2);
+  if (!text || spec.from_preset) return JSON.stringify(spec, null, 2);
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {

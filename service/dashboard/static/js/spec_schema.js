@@ -42,7 +42,7 @@ export function keysAt(path, siblings, root) {
   const found = new Map();
   for (const { properties = {} } of agreeing(schemasAt(path, root), siblings)) {
     for (const [name, schema] of Object.entries(properties)) {
-      if (name in siblings || found.has(name)) continue;
+      if (name in siblings || found.has(name) || schema.readOnly) continue;
       const kinds = alternatives(schema, root);
       found.set(name, { name, description: schema.description ?? kinds[0]?.description ?? "", type: typeWord(kinds), section: kinds.every(({ type }) => type === "object") });
     }
