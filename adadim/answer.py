@@ -1,43 +1,24 @@
 """The answer of a sweep in a notebook: the service's document, shown and as a table. Computes nothing of its own."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adadim.tables import arrow_table, by_column, data_frame, html_table, paragraph
+from adadim.tables import Columns, by_column, html_table, paragraph
 from adadim_core.answers.document import Answer as Document
 from adadim_core.answers.document import ConfigurationAnswer
 from adadim_core.terminal import terminal_text
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 
-
-class Answer(Document):
+class Answer(Columns, Document):
     """Which configuration is best, by how much, and what is not known.
 
     Every field of the service's answer is an attribute: `verdict`, `sentence`, `why`, `notes`, `configurations`, ...
     `print(answer)` shows the statement with its table, as `adadim answer` does.
+
+    As a table it has a row for each configuration, the leader first, then by rank. Columns: configuration (its number),
+    label, standing, rank, replicates, trials (their numbers), more_seeds; difference to the leader with its interval
+    and p adjusted over all comparisons (difference, difference_low, difference_high, p_adjusted); of each metric that
+    was measured `METRIC.mean`, `.sd`, `.low` and `.high`.
     """
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """One row a configuration, the leader first, then by rank.
-
-        Columns: configuration (its number), label, standing, rank, replicates, trials (their numbers), more_seeds;
-        difference to the leader with its interval and p adjusted over all comparisons (difference, difference_low,
-        difference_high, p_adjusted); of each metric that was measured `METRIC.mean`, `.sd`, `.low` and `.high`.
-
-        Raises:
-            ClientError: pandas is not installed.
-        """
-        return data_frame(self._columns())
-
-    def to_arrow(self) -> "pa.Table":
-        """The same as an Arrow table.
-
-        Raises:
-            ClientError: pyarrow is not installed.
-        """
-        return arrow_table(self._columns())
 
     def __str__(self) -> str:
         from adadim_core.answers.terminal import WIDTH, render

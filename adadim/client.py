@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -214,7 +215,7 @@ class Client:
                     raise _error(response)
                 yield from response.iter_bytes()
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._broken_off(error) from None
 
     def _text(self, path: str, follow: bool) -> Iterator[str]:
         timeout = httpx.Timeout(_TIMEOUT.connect, read=None) if follow else _TIMEOUT
@@ -226,7 +227,7 @@ class Client:
                     raise _error(response)
                 yield from response.iter_text()
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._broken_off(error) from None
 
     def events(self, experiment_id: int, *, after: int = 0, patience_s: float = 60.0) -> Iterator[Event]:
         """Follow an experiment indefinitely, across lost connections and restarts of the service.
@@ -295,6 +296,15 @@ class Client:
         if response.is_error:
             raise _error(response)
         return response
+
+    def _broken_off(self, error: Exception) -> ClientError:
+        """Why a stream ended early: the service breaks off those of a revoked token, and cannot say so there."""
+        try:
+            self._request("GET", "/session")
+        except ClientError as refusal:
+            if refusal.status == HTTPStatus.UNAUTHORIZED:
+                return refusal
+        return self._unreachable(error)
 
     def _unreachable(self, error: Exception) -> ClientError:
         if isinstance(error, NotItself):

@@ -16,21 +16,35 @@ _MOST_ROWS = 30
 """Of a table that is shown in a notebook."""
 
 
-def arrow_table(columns: Mapping[str, Sequence[Any]]) -> "pa.Table":
-    """Columns of equal length as an Arrow table. Raises ClientError without pyarrow."""
-    require("pyarrow")
-    import pyarrow as pa
+class Columns:
+    """What can be had as a table; the class says which columns it has."""
 
-    table: pa.Table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    return table
+    def to_pandas(self) -> "pd.DataFrame":
+        """The columns as a data frame.
 
+        Raises:
+            ClientError: pandas is not installed.
+        """
+        require("pandas")
+        import pandas as pd
 
-def data_frame(columns: Mapping[str, Sequence[Any]]) -> "pd.DataFrame":
-    """Columns of equal length as a data frame. Raises ClientError without pandas."""
-    require("pandas")
-    import pandas as pd
+        return pd.DataFrame(self._columns())
 
-    return pd.DataFrame(dict(columns))
+    def to_arrow(self) -> "pa.Table":
+        """The columns as an Arrow table.
+
+        Raises:
+            ClientError: pyarrow is not installed.
+        """
+        require("pyarrow")
+        import pyarrow as pa
+
+        table: pa.Table = pa.table({name: pa.array(values) for name, values in self._columns().items()})
+        return table
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """Values of equal number by the column's name."""
+        raise NotImplementedError
 
 
 def require(*packages: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from adadim.client import Client
 from adadim.encoders import load
-from adadim.tables import arrow_table, data_frame, html_table, require, text_table
+from adadim.tables import Columns, html_table, require, text_table
 from adadim_core.spec.report import decode_float
 from adadim_core.storage.atomic import write_atomically
 from adadim_core.terminal import terminal_text
@@ -174,29 +174,16 @@ class Series:
         return f"<{self.metric} of trial {self.trial}: {len(self.steps)} of {self.total} points>"
 
 
-class Metrics(list[Series]):
-    """Curves of an experiment's trials, by trial and metric."""
+class Metrics(Columns, list[Series]):
+    """Curves of an experiment's trials, by trial and metric.
+
+    As a table they have a row for each point: trial, metric, step, epoch, time (Unix, in seconds) and value.
+    """
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "Metrics":
         """Those of an answer of the API."""
         return cls(Series(fields) for fields in found["series"])
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """One row a point: trial, metric, step, epoch, time (Unix, in seconds) and value.
-
-        Raises:
-            ClientError: pandas is not installed.
-        """
-        return data_frame(self._columns())
-
-    def to_arrow(self) -> "pa.Table":
-        """The same as an Arrow table.
-
-        Raises:
-            ClientError: pyarrow is not installed.
-        """
-        return arrow_table(self._columns())
 
     def __repr__(self) -> str:
         trials, names = {series.trial for series in self}, dict.fromkeys(series.metric for series in self)

@@ -75,7 +75,8 @@ def create_app(settings: Settings, url: str) -> FastAPI:
         title="AdaDim Service",
         description="Sweeps AdaDim loss weightings on Ray and streams H(R) and I(R;Z) back.",
         lifespan=lifespan,
-        docs_url=None,  # dashboard/endpoints.py serves it without a third party's scripts
+        openapi_url=None,  # dashboard/endpoints.py serves it, written once, ...
+        docs_url=None,  # ... and this without a third party's scripts
         redoc_url=None,
     )
     app.add_middleware(EndWhenRevoked)
@@ -147,7 +148,7 @@ def attach(app: FastAPI, context: Context) -> None:
     """Attach what routes ask the application for: the context, and the run-time state of single nouns."""
     app.state.context = context
     app.state.recognised = Recognised()
-    app.state.open_requests = OpenRequests(context.database)
+    app.state.open_requests = OpenRequests(context.database, app.state.recognised)
     app.state.reporting = Reporting(Inbox(context.database))
     app.state.feeds = Feeds(context.database, context.listener)
     app.state.storage_space = StorageSpace(context.settings.storage_root)

@@ -255,7 +255,7 @@ def client_page() -> str:
 def _class(name: str, found: type) -> Iterator[str]:
     yield f"## {name}"
     yield _docstring(found)
-    for member, value in vars(found).items():
+    for member, value in _members(found).items():
         if member.startswith("_"):
             continue
         if isinstance(value, property):
@@ -266,6 +266,12 @@ def _class(name: str, found: type) -> Iterator[str]:
             yield f"### {name}.{member}"
             yield f"```python\n{member}{inspect.signature(function)}\n```"
             yield _docstring(function)
+
+
+def _members(found: type) -> dict[str, Any]:
+    """What a class and those of the client that it stands on define, in the order of their text."""
+    own = [each for each in found.__mro__ if each is found or each.__module__.partition(".")[0] == adadim.__name__]
+    return {member: value for each in reversed(own) for member, value in vars(each).items()}
 
 
 def _docstring(found: Any) -> str:

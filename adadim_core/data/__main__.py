@@ -16,7 +16,9 @@ from adadim_core.data.raw import Part, RawDataset
 from adadim_core.data.registry import dataset_names, read_raw
 from adadim_core.data.roots import resolve
 from adadim_core.data.summary import summarize
+from adadim_core.spec import MAX_SPEC_BYTES, SpecError
 from adadim_core.spec.datasets import DATASETS
+from adadim_core.spec.notation import load
 from adadim_core.terminal import safe_streams
 
 _DECODED = 20_000
@@ -45,10 +47,27 @@ def main(arguments: list[str] | None = None) -> int:
     with safe_streams():  # names of files are others' text
         try:
             place = resolve(given.path)
+            _refuse_spec(place)
             return _show(given.dataset or _guess(place), place, given.image_size, as_json=given.json)
         except DataError as error:
             print(error, file=sys.stderr)
             return 1
+
+
+def _refuse_spec(place: Path) -> None:
+    """Raises DataError for the file of a spec, with the path of its data if it has one."""
+    if place.suffix.lower() not in (".yaml", ".yml", ".json") or not place.is_file():
+        return
+    try:
+        with place.open("rb") as file:
+            document = load(file.read(MAX_SPEC_BYTES + 1))
+        data = document["data"]["path"]
+    except (OSError, SpecError, LookupError, TypeError):
+        data = None
+    remedy = f"give its data.path, {data}" if isinstance(data, str) else "give a path as in data.path of a spec"
+    raise DataError(
+        f"{place} is not a data set but looks like a spec: {remedy} (`adadim submit --dry-run` checks specs)"
+    )
 
 
 def _guess(place: Path) -> str:

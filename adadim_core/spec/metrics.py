@@ -44,8 +44,8 @@ class Metric:
     """Whether it estimates the quality of a representation without labels, to be compared with the one by labels."""
     share_of_images: bool = False
     """Whether it is a number of the data set's test images over the number of all of them."""
-    of_second_set: bool = False
-    """Whether it is measured on the second data set (`evaluation.transfer`), whatever labels the first one has."""
+    asked_by: Literal["", "linear_probe", "few_labels", "transfer"] = ""
+    """Field of `evaluation` without which it is not measured; empty: it always is."""
     at_the_end: bool = False
     """Whether it is measured after the last epoch only, whatever the spec says."""
     of_all_images: bool = False
@@ -114,6 +114,7 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
+        asked_by="linear_probe",
         share_of_images=True,
     ),
     *(
@@ -126,6 +127,7 @@ _TABLE = (
             higher_is_better=True,
             ranks=True,
             needs_labels=True,
+            asked_by="few_labels",
             at_the_end=True,
             share_of_images=True,
         )
@@ -139,7 +141,7 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
-        of_second_set=True,
+        asked_by="transfer",
         at_the_end=True,
     ),
     Metric(
@@ -150,7 +152,7 @@ _TABLE = (
         higher_is_better=True,
         ranks=True,
         needs_labels=True,
-        of_second_set=True,
+        asked_by="transfer",
         at_the_end=True,
     ),
     Metric(

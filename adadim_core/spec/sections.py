@@ -220,19 +220,19 @@ class EvaluationSpec(Section):
 
     def lacking(self, metric: str) -> str | None:
         """The setting without which a metric is not measured, in words; None: it is measured."""
-        asked = {
-            "linear_top1": (self.linear_probe != "off", "linear_probe: online or offline"),
-            "few_labels_1": (self.few_labels, "few_labels: true"),
-            "few_labels_10": (self.few_labels, "few_labels: true"),
-            "transfer_knn_top1": (self.transfer is not None, "transfer, a second data set"),
-            "transfer_linear_top1": (self.transfer is not None, "transfer, a second data set"),
-        }
-        given, setting = asked.get(metric, (True, ""))
-        return None if given else f"evaluation.{setting}"
+        match METRICS[metric].asked_by:
+            case "linear_probe" if self.linear_probe == "off":
+                return "evaluation.linear_probe: online or offline"
+            case "few_labels" if not self.few_labels:
+                return "evaluation.few_labels: true"
+            case "transfer" if self.transfer is None:
+                return "evaluation.transfer, a second data set"
+        return None
 
     def known_at_the_end(self, metric: str) -> bool:
         """Whether a metric is measured after the last epoch only."""
-        return METRICS[metric].at_the_end or (metric == "linear_top1" and self.linear_probe == "offline")
+        asked_by = METRICS[metric].asked_by
+        return METRICS[metric].at_the_end or (asked_by == "linear_probe" and self.linear_probe == "offline")
 
 
 class ResourcesSpec(Section):

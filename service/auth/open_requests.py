@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import repository, service
 from service.auth.denials import unauthorized
+from service.auth.recognised import Recognised
 from service.auth.service import Principal
 from service.database.engine import DATABASE_ERRORS, Database
 from service.problems import answer
@@ -40,8 +41,8 @@ class _Open:
 class OpenRequests:
     """The open requests of one process. `follow` may be called for each; the looks begin and end by themselves."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, recognised: Recognised) -> None:
+        self._database, self._recognised = database, recognised
         self._open: set[_Open] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,9 +78,11 @@ class OpenRequests:
         except DATABASE_ERRORS as error:  # nobody is revoked meanwhile; new requests are refused
             logger.warning("open requests cannot be looked at, trying again: %s", error)
             return
-        for one in lasting:
-            if one.holds not in valid and one in self._open:
-                one.limit.reschedule(asyncio.get_running_loop().time())
+        ended = [one for one in lasting if one.holds not in valid and one in self._open]
+        if ended:  # whoever asks again why it was broken off is to be told
+            self._recognised.forget_all()
+        for one in ended:
+            one.limit.reschedule(asyncio.get_running_loop().time())
 
 
 class EndWhenRevoked:

@@ -26,7 +26,8 @@ def create(
     """Make a token. Its value is printed this once, alone on standard output."""
     with readable_errors(), open_client() as client:
         token = client.create_token(name, role, expires_in_days=None if never_expires else days)
-    until = "until it is revoked" if token["expires_at"] is None else f"until {times.day(token['expires_at'])}"
+    expires = token["expires_at"]
+    until = "until it is revoked" if expires is None else times.headed(f"until {times.day(expires)}", [expires])
     print_aside(f"Token {token['id']} for {name} ({role}), valid {until}. It is shown this once:")
     typer.echo(terminal_text(token["token"]))
 
@@ -40,8 +41,9 @@ def list_tokens(*, as_json: AsJson = False) -> None:
             return
         table = Table(box=None, pad_edge=False, header_style="dim")
         tokens = client.tokens()
-        used_at = times.headed("last used", (token["last_used_at"] for token in tokens))
-        for head in ("id", "name", "role", "created", "expires", used_at):
+        dated = {"created": "created_at", "expires": "expires_at", "last used": "last_used_at"}
+        heads = (times.headed(head, (token[name] for token in tokens)) for head, name in dated.items())
+        for head in ("id", "name", "role", *heads):
             table.add_column(head)
         for token in tokens:
             expires = "never" if token["expires_at"] is None else times.day(token["expires_at"])

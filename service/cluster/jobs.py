@@ -4,9 +4,11 @@ What Ray says of a job is a hint. The dispatcher decides; nothing here knows of 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from json import dumps as json_text
 from typing import Any
 
@@ -84,6 +86,7 @@ class RayJobs:
         """The cluster's, which its processes know too; it stays while the cluster is away."""
         self.trouble: str | None = None
         """Why there is no cluster, where that is known."""
+        self._end: tuple[str, float] | None = None
 
     async def connect(self, address: str, token: str | None) -> None:
         """Use this address from now on. Raises ClusterUnavailable where none can be there."""
@@ -107,6 +110,16 @@ class RayJobs:
         for client in clients:
             if client is not None:
                 await client.aclose()
+
+    def cluster_ended(self, why: str) -> None:
+        """Remember that the cluster there was has ended, and its jobs with it."""
+        self._end = (why, time.monotonic())
+
+    def end_within(self, span: timedelta) -> str | None:
+        """Why the last cluster ended, if it did so within this time up to now; None: nothing is known of an end."""
+        if self._end is None or time.monotonic() - self._end[1] > span.total_seconds():
+            return None
+        return self._end[0]
 
     async def version(self) -> str:
         """Ray's version. Raises ClusterUnavailable."""

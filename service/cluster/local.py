@@ -96,6 +96,7 @@ class LocalRay:
     async def _supervise(self) -> None:
         backoff = Backoff(_CHECK_INTERVAL_S, _LONGEST_PAUSE_S)
         while True:
+            why = None
             try:
                 head = await self._take_over() or await self._launch()
                 self._tell(None)
@@ -112,6 +113,8 @@ class LocalRay:
                 await asyncio.sleep(pause)
             await self._jobs.close()
             await asyncio.to_thread(self._end_processes)
+            if why is not None:
+                self._jobs.cluster_ended(why)  # now: until then its workers may have reported
 
     def _ended(self, head: _Head) -> str | None:
         """Why a head serves no more; None: it serves."""
@@ -135,8 +138,11 @@ class LocalRay:
     async def _take_over(self) -> _Head | None:
         """The head an earlier service left behind, if it is alive and answers."""
         head = _recorded(self._record.parent)
-        if head is None or self._ended(head) is not None:
+        why = None if head is None else self._ended(head)
+        if head is None or why is not None:
             await asyncio.to_thread(self._end_processes)
+            if why is not None:
+                self._jobs.cluster_ended(why)
             return None
         probe = RayJobs()
         await probe.connect(head.address, self._token())

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.answers import repository as rows_of_answers
 from service.auth.dependencies import Viewer
+from service.compression import compressed
 from service.context import CurrentContext
 from service.curves import service
 from service.curves.schemas import CurvesRead
 from service.experiments import service as experiments
 from service.experiments.dependencies import ExperimentId
 from service.metrics import reading
-from service.metrics.endpoints import InRange, MetricNames, compressed, split_names
+from service.metrics.endpoints import InRange, MetricNames, split_names
 from service.problems import PROBLEM_RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONSES)
@@ -49,4 +50,4 @@ async def read_curves(
             found = await reading.read(session, experiment, trials, names, each, within)
             seq, spec = experiment.seq, experiment.spec
         body = await asyncio.to_thread(service.curves_json, experiment_id, seq, spec, trials, found, by, points)
-        return await compressed(request, body, "application/json")
+        return await compressed(request, body)

@@ -3,6 +3,8 @@
 Their addresses are relative, so that they hold under any path that a proxy serves them at.
 """
 
+import functools
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 
+from service.compression import Unchanging
 from service.problems import answer
 
 _STATIC = Path(__file__).parent / "static"
@@ -50,6 +53,17 @@ def install(app: FastAPI) -> None:
 async def api_docs(request: Request) -> HTMLResponse:
     """Swagger UI for /openapi.json, from our own files."""
     return _html(request, _DOCS)
+
+
+@router.get("/openapi.json")
+async def api_document(request: Request) -> Response:
+    """The API as OpenAPI has it."""
+    return _api_document(request.app).response(request)
+
+
+@functools.lru_cache(maxsize=1)  # anyone may ask for it, without a token
+def _api_document(app: FastAPI) -> Unchanging:
+    return Unchanging(json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode())
 
 
 @router.get("/")

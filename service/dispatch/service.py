@@ -144,6 +144,12 @@ class _View:
     """What the worker of a job that is gone left in the storage."""
     pending_for: timedelta = timedelta(0)
     """How long Ray has had the job without starting it."""
+    cluster_end: str | None = None
+    """Why the cluster that had the job is no more, if it ended since the worker was heard last and that is known."""
+
+    @property
+    def words_of_loss(self) -> str:
+        return "Ray has lost its job" + (f": {self.cluster_end}" if self.cluster_end else "")
 
     @property
     def pending(self) -> bool:
@@ -196,7 +202,7 @@ async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *
         if error.answered:
             logger.warning("experiment %d: %s", attempt.experiment_id, error)
         return _View(reachable=False, job=None, silence=silence)
-    return _View(reachable=True, job=job, silence=silence)
+    return _View(reachable=True, job=job, silence=silence, cluster_end=context.jobs.end_within(silence))
 
 
 async def leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:
@@ -273,7 +279,7 @@ async def _apply_run(session: AsyncSession, experiment: Experiment, attempt: Att
     elif view.undelivered is not None and view.silence > SILENCE_AFTER_JOB:
         await _take_undelivered(session, experiment, attempt, view.undelivered)
     elif view.job_gone and not never_submitted and view.silence > SILENCE_AFTER_JOB:
-        said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else "Ray has lost its job"
+        said = f"Ray says {view.job.status}: {view.job.message}" if view.job is not None else view.words_of_loss
         state = "lost" if view.job is None or not _costs_nothing(attempt, view.job, view.silence) else "interrupted"
         end_attempt(attempt, state, f"no word for {view.silence.total_seconds():.0f} s; {said}")
         await requeue(session, experiment, reason=attempt.error, by="dispatcher")

@@ -2,15 +2,17 @@
 
 import functools
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from adadim_core.spec import MAX_LABELS, MAX_SPEC_BYTES, json_schema, plan_summary
 from service.auth.dependencies import Submitter, Viewer
-from service.context import CurrentContext
+from service.compression import Unchanging
+from service.context import Context, CurrentContext
 from service.experiments import estimates, examples, listing, repository, service
 from service.experiments.dependencies import ExperimentId, IdempotencyKey, allowed_priority, checked
 from service.experiments.listing import Sort
@@ -32,6 +34,8 @@ from service.experiments.states import ExperimentState
 from service.problems import PROBLEM_RESPONSES, Problem
 
 router = APIRouter(prefix="/api/v1", tags=["experiments"], responses=PROBLEM_RESPONSES)
+
+Row = TypeVar("Row")
 
 _TEXT = r"^[^\x00]*$"
 
@@ -132,12 +136,8 @@ async def read_history(
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
 ) -> HistoryPage:
     """Every transition of an experiment: from which state to which, when, by whom and why. Oldest first."""
-    async with context.database.transaction() as session:
-        await service.find(session, experiment_id)
-        after = int(cursor) if cursor else None
-        rows = await repository.transitions(session, experiment_id, after=after, limit=limit + 1)
-    items = [TransitionRead.model_validate(row) for row in rows[:limit]]
-    return HistoryPage(items=items, next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None)
+    rows, next_cursor = await _page(context, experiment_id, repository.transitions, lambda row: row.id, cursor, limit)
+    return HistoryPage(items=[TransitionRead.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get("/experiments/{experiment_id}/data")
@@ -159,12 +159,8 @@ async def list_attempts(
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}$")] = None,
 ) -> AttemptPage:
     """The attempts of an experiment, one Ray job each: when they ran and how they ended. In their order."""
-    async with context.database.transaction() as session:
-        await service.find(session, experiment_id)
-        after = int(cursor) if cursor else 0
-        rows = await repository.attempts(session, experiment_id, after=after, limit=limit + 1)
-    items = [AttemptRead.model_validate(row) for row in rows[:limit]]
-    return AttemptPage(items=items, next_cursor=str(items[-1].number) if len(rows) > limit else None)
+    rows, next_cursor = await _page(context, experiment_id, repository.attempts, lambda row: row.number, cursor, limit)
+    return AttemptPage(items=[AttemptRead.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get("/spec/examples")
@@ -174,14 +170,29 @@ async def spec_examples(_: Viewer) -> ExamplesRead:
 
 
 @router.get("/spec/schema", response_model=dict[str, Any])
-async def spec_schema() -> Response:
+async def spec_schema(request: Request) -> Response:
     """JSON Schema of the spec."""
-    return Response(_schema(), media_type="application/json")
+    return _schema().response(request)
 
 
 @functools.cache  # anyone may ask for it, without a token
-def _schema() -> bytes:
-    return json.dumps(json_schema(), ensure_ascii=False, separators=(",", ":")).encode()
+def _schema() -> Unchanging:
+    return Unchanging(json.dumps(json_schema(), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+async def _page(
+    context: Context,
+    experiment_id: int,
+    read: Callable[..., Awaitable[Sequence[Row]]],
+    place: Callable[[Row], int],
+    cursor: str | None,
+    limit: int,
+) -> tuple[Sequence[Row], str | None]:
+    """What an experiment has in an order of `place`, behind the cursor; and the cursor behind that, if more follows."""
+    async with context.database.transaction() as session:
+        await service.find(session, experiment_id)
+        rows = await read(session, experiment_id, after=int(cursor or 0), limit=limit + 1)
+    return rows[:limit], str(place(rows[limit - 1])) if len(rows) > limit else None
 
 
 def _syntax(request: Request) -> Literal["yaml", "json"]:

@@ -181,14 +181,10 @@ async def add_transition(
     await session.execute(_ENTER, values)
 
 
-async def transitions(
-    session: AsyncSession, experiment_id: int, *, after: int | None, limit: int
-) -> Sequence[Transition]:
+async def transitions(session: AsyncSession, experiment_id: int, *, after: int, limit: int) -> Sequence[Transition]:
     """What happened to an experiment, oldest first, from the one after transition `after` on."""
-    query = select(Transition).where(Transition.experiment_id == experiment_id).order_by(Transition.id).limit(limit)
-    if after is not None:
-        query = query.where(Transition.id > after)
-    return (await session.scalars(query)).all()
+    query = select(Transition).where(Transition.experiment_id == experiment_id, Transition.id > after)
+    return (await session.scalars(query.order_by(Transition.id).limit(limit))).all()
 
 
 async def attempts(session: AsyncSession, experiment_id: int, *, after: int, limit: int) -> Sequence[Attempt]:

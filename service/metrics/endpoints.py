@@ -1,8 +1,6 @@
 """HTTP: metric series of trials, and their last values."""
 
 import asyncio
-import re
-import zlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,6 +8,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.auth.dependencies import Viewer
+from service.compression import compressed
 from service.context import CurrentContext
 from service.database.tables import Experiment
 from service.errors import NotFoundError
@@ -26,7 +25,6 @@ from service.trials.dependencies import TrialId
 router = APIRouter(prefix="/api/v1", tags=["metrics"], responses=PROBLEM_RESPONSES)
 
 _MAX_TRIALS = 10_000
-_WORTH_COMPRESSING = 16 * 1024
 _reads = Shares("reads of metrics", 4, each=2, line=32, patience_s=20.0)
 """However many ask, connections and threads are left for reports; whoever asks much waits behind those who do not."""
 
@@ -140,7 +138,7 @@ async def read_last_values(
         experiment = await experiments.find(session, experiment_id)
         rows = await _chosen(session, experiment, trial_numbers, states, latest=True)
     body = answers.last_json(experiment.id, experiment.seq, rows, split_names(metrics))
-    return await compressed(request, body, "application/json")
+    return await compressed(request, body)
 
 
 def split_names(metrics: str | None) -> list[str] | None:
@@ -170,19 +168,8 @@ async def _answer(request: Request, experiment: Experiment, found: reading.Found
         body = await asyncio.to_thread(answers.series_arrow, experiment.id, experiment.seq, found)
         return Response(body, media_type=answers.ARROW_MEDIA_TYPE, headers={"Vary": "Accept"})
     body = await asyncio.to_thread(answers.series_json, experiment.id, experiment.seq, found)
-    return await compressed(request, body, "application/json")
+    return await compressed(request, body)
 
 
 def _accepts_arrow(accept: str) -> bool:
     return answers.ARROW_MEDIA_TYPE in (part.partition(";")[0].strip() for part in accept.split(","))
-
-
-async def compressed(request: Request, body: bytes, media_type: str) -> Response:
-    """An answer, packed if it is large and its reader takes it so."""
-    headers = {"Vary": "Accept, Accept-Encoding"}
-    if len(body) >= _WORTH_COMPRESSING and re.search(
-        r"\bgzip\b(?!\s*;\s*q=0)", request.headers.get("accept-encoding", "")
-    ):
-        body = await asyncio.to_thread(zlib.compress, body, 1, 31)  # 31: with the header of gzip
-        headers["Content-Encoding"] = "gzip"
-    return Response(body, media_type=media_type, headers=headers)

@@ -1,17 +1,19 @@
 """HTTP: trials."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from adadim_core.storage import layout
 from adadim_core.storage.address import shown
 from adadim_core.storage.reading import open_file
 from service.auth.dependencies import Viewer
+from service.compression import compressed
 from service.context import CurrentContext
+from service.database.tables import Trial
 from service.errors import NotFoundError
 from service.experiments import artefacts
 from service.experiments import service as experiments
@@ -29,22 +31,24 @@ _downloads = Shares("encoders", 32, each=8)
 _PIECE_BYTES = 512 * 1024
 
 
-@router.get("/experiments/{experiment_id}/trials")
+@router.get("/experiments/{experiment_id}/trials", response_model=TrialPage)
 async def list_trials(
     experiment_id: ExperimentId,
     _: Viewer,
     context: CurrentContext,
+    request: Request,
     *,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}$")] = None,
-) -> TrialPage:
+) -> Response:
     """The trials of an experiment in the order of its plan."""
     async with context.database.transaction() as session:
         spec = (await experiments.find(session, experiment_id)).spec
         after = int(cursor) if cursor else None
         rows = await repository.page(session, experiment_id, after=after, limit=limit + 1)
-    items = await asyncio.to_thread(service.shown, rows[:limit], spec)
-    return TrialPage(items=items, next_cursor=str(items[-1].number) if len(rows) > limit else None)
+    next_cursor = str(rows[limit - 1].number) if len(rows) > limit else None
+    body = await asyncio.to_thread(_written, rows[:limit], spec, next_cursor)
+    return await compressed(request, body)
 
 
 @router.get("/trials/{trial_id}")
@@ -82,6 +86,10 @@ async def read_encoder(stored: StoredTrial) -> StreamingResponse:
     name = f"experiment-{trial.experiment_id}-trial-{trial.number}-encoder.safetensors"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
     return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
+
+
+def _written(trials: Sequence[Trial], spec: Mapping[str, Any], next_cursor: str | None) -> bytes:
+    return TrialPage(items=service.shown(trials, spec), next_cursor=next_cursor).model_dump_json().encode()
 
 
 async def _pieces(file: Any) -> AsyncIterator[bytes]:

@@ -200,6 +200,23 @@ def test_the_command_prints_the_summary_and_names_bad_files(tmp_path, capsys):
     assert "there is no" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("data: {dataset: npz, path: /data/set.npz}", "give its data.path, /data/set.npz"),
+        ("name: of digits", "give a path as in data.path of a spec"),
+        ("[", "give a path as in data.path of a spec"),
+    ],
+)
+def test_a_spec_is_told_from_a_data_set(tmp_path, capsys, text, remedy):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    assert main([str(spec)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"{spec} is not a data set but looks like a spec: {remedy}")
+    assert told.count("\n") == 1
+
+
 def test_the_command_knows_published_sets(tmp_path, capsys):
     write_idx_set(tmp_path / "mnist")
     np.savez(tmp_path / "x.npz", **medmnist_arrays())

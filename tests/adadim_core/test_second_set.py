@@ -8,6 +8,7 @@ import torch
 from tiny_sets import pixels
 
 from adadim_core import DataError, Trainer, load_dataset
+from adadim_core.data import registry
 from adadim_core.evaluation import embed, knn_accuracy
 from adadim_core.spec import SpecError, validate_spec
 
@@ -55,10 +56,18 @@ def test_the_score_is_that_of_the_encoder_on_that_set(tiny_spec, tmp_path):
 
 def test_both_sets_are_kept_for_the_next_trial(tiny_spec, tmp_path, monkeypatch):
     source = npz(tmp_path / "second.npz")
+    read: list[str] = []
+
+    def noted(name: str) -> registry.Loader:
+        load = registry._LOADERS[name]
+        return lambda place, side: read.append(name) or load(place, side)
+
+    monkeypatch.setattr(registry, "_LOADERS", {name: noted(name) for name in registry._LOADERS})
+    monkeypatch.setattr(registry, "_last", {})
     spec = tiny_spec(evaluation={"transfer": source})
-    Trainer(spec, device="cpu")
-    monkeypatch.setattr("adadim_core.data.registry._LOADERS", {"digits": None, "npz": None})  # reading again would fail
-    Trainer(spec, device="cpu")
+    first, second = Trainer(spec, device="cpu"), Trainer(spec, device="cpu")
+    assert sorted(read) == ["digits", "npz"], "each was read once, for both trials"
+    assert second.data.train_images is first.data.train_images
 
 
 @pytest.mark.parametrize(

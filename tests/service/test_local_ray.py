@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -172,8 +173,17 @@ async def test_a_head_whose_files_were_cleaned_away_is_replaced(monkeypatch, tmp
         await until(lambda: jobs.trouble is None)
         await asyncio.to_thread(files.rmdir)
         await until(lambda: len(launched) > 1)
+        assert jobs.end_within(timedelta(days=1)) == f"the files of the local Ray head in {files.parent} were removed"
+        assert jobs.end_within(timedelta(0)) is None  # whoever was heard since is not of that head
     finally:
         await head.stop()
+
+
+async def test_a_head_that_ended_while_no_service_ran_is_known_to_have(monkeypatch, tmp_path) -> None:
+    (tmp_path / "ray.json").write_text(json.dumps({"pid": 2**30, "identity": "gone", "address": "http://127.0.0.1:1"}))
+    jobs = RayJobs()
+    assert await LocalRay(tmp_path, jobs, 1)._take_over() is None
+    assert jobs.end_within(timedelta(days=1)) == "the local Ray head ended"
 
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch) -> None:

@@ -63,7 +63,20 @@ async def test_a_job_ray_has_forgotten_is_lost_too(context: Context, ray: RaySta
         await submitted(context, experiment_id, 2)
     first = (await attempts_of(context, experiment_id))[0]
     assert first.state == "lost"
-    assert "Ray has lost its job" in str(first.error)
+    assert re.fullmatch(r"no word for 864\d\d s; Ray has lost its job", str(first.error)), first.error
+
+
+async def test_why_a_job_is_lost_is_told_where_it_is_known(context: Context, ray: RayStandIn) -> None:
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        await Worker.of(context, ray.only_job).report()
+        ray.jobs.clear()
+        context.jobs.cluster_ended("the files of the local Ray head in /tmp/x were removed")
+        await fall_silent(context, attempt.id)
+        await submitted(context, experiment_id, 2)
+    first = (await attempts_of(context, experiment_id))[0]
+    assert "Ray has lost its job: the files of the local Ray head in /tmp/x were removed" in str(first.error)
 
 
 async def test_a_worker_that_reports_is_not_lost_whatever_ray_says(context: Context, ray: RayStandIn) -> None:

@@ -13,6 +13,7 @@ import pytest
 from service_harness import Running, add_token, client, make_settings, parts, serving, until
 from sqlalchemy import text
 
+from adadim.client import Client, ClientError
 from service.app import attach, create_app
 from service.auth import repository as tokens
 from service.auth.open_requests import OpenRequests
@@ -69,6 +70,26 @@ async def test_a_stream_ends_with_its_token_wherever_that_is_revoked(service: Ru
             async for line in others.aiter_lines():  # another's stream goes on
                 if "cancel" in line:
                     break
+
+
+@pytest.mark.parametrize("reads", ["logs", "events"])
+async def test_who_follows_is_told_that_the_token_does_not_hold_any_more(service: Running, reads: str) -> None:
+    number = (await service.submit())["id"]
+    token = await add_token(service.context.database, "viewer", "carol")
+
+    def follow() -> None:
+        with Client(service.url, token) as one:
+            for _ in one.logs(number, follow=True) if reads == "logs" else one.events(number):
+                pass
+
+    reader = asyncio.create_task(asyncio.to_thread(follow))
+    open_requests: OpenRequests = service.app.state.open_requests
+    await until(lambda: open_requests._open, "the stream to be open")
+    async with service.context.database.transaction() as session:
+        await session.execute(text("UPDATE tokens SET revoked_at = now() WHERE hash = :h"), {"h": hash_token(token)})
+    with pytest.raises(ClientError, match="token is not valid: it is wrong, has expired or was revoked") as refused:
+        await asyncio.wait_for(reader, 30)
+    assert refused.value.status == 401
 
 
 async def test_a_stream_ends_with_the_browser_session_it_was_opened_in(service: Running) -> None:

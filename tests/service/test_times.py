@@ -57,6 +57,10 @@ async def test_lists_name_the_zone_and_json_is_utc(
         told = await adadim(*command, env={"COLUMNS": "160", "ADADIM_TOKEN": admin})
         assert told.exit_code == 0, told.output
         assert "(JST)" in told.output
+    told = await adadim("token", "list", env={"COLUMNS": "160", "ADADIM_TOKEN": admin})
+    assert "created (JST)" in told.output
+    made = await adadim("token", "create", "carol", env={"COLUMNS": "160", "ADADIM_TOKEN": admin})
+    assert re.search(r"valid until \d{4}-\d\d-\d\d \(JST\)\.", made.output), made.output
     created = (await service.experiment(int(number)))["created_at"]
     assert created.endswith(("Z", "+00:00"))
     assert f'"{created}"' in (await adadim("list", "--json")).output

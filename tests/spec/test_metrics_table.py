@@ -6,6 +6,7 @@ import pytest
 
 from adadim_core.spec import SpecError, parse_spec
 from adadim_core.spec.metrics import METRICS, RankingMetric, metric_title, summary_titles
+from adadim_core.spec.sections import EvaluationSpec
 
 
 def test_every_metric_has_words_of_its_own():
@@ -44,3 +45,12 @@ def test_what_the_table_says_of_a_metric_fits_together():
         assert not metric.share_of_images or (metric.needs_labels and metric.higher_is_better), metric.name
         assert not (metric.of_all_images and metric.needs_labels), metric.name
         assert metric.limits is None or metric.limits[0] < metric.limits[1], metric.name
+
+
+def test_what_has_to_be_asked_for_is_lacking_until_it_is():
+    asked = {"linear_probe": "online", "few_labels": True, "transfer": {"dataset": "digits"}}
+    assert {metric.asked_by for metric in METRICS.values()} == {"", *asked}
+    for name, metric in METRICS.items():
+        lacking = EvaluationSpec().lacking(name)
+        assert lacking.startswith(f"evaluation.{metric.asked_by}") if metric.asked_by else lacking is None
+        assert EvaluationSpec.model_validate(asked).lacking(name) is None

@@ -252,7 +252,7 @@ class TrialRun:
                 f"{known['fingerprint']}), now {now} (fingerprint {images.summary.fingerprint}); {REMEDY}"
             )
         metric = decisive_metric(self._context.spec)
-        of_these = metric and METRICS[metric].needs_labels and not METRICS[metric].of_second_set
+        of_these = metric and METRICS[metric].needs_labels and METRICS[metric].asked_by != "transfer"
         if of_these and metric not in images.accuracy_metrics:
             why = images.summary.not_evaluated or f"its images have {images.summary.labels}"
             other = "h_r, i_rz, ..." if images.summary.not_evaluated else f"{images.accuracy_metrics[0]}, h_r, ..."
