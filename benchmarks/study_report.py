@@ -1,60 +1,150 @@
 """Figures and tables of the study from its stored results; `study.py report` writes them.
 
-Numbers and statements are those of the product's analysis: nothing is computed here but which of them are shown.
+Statements, intervals and tests are those of the product's analysis: nothing is computed here but which of them are
+shown. Owns the generated places of docs/study/README.md; the figures are drawn in study_figures.py.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
+import numpy as np
 from pages import into_page, table
 from study import STUDY
+from study_figures import QUANTITIES, by_number, drawings
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer
-from adadim_core.report.figures import STYLE, axis_title, color_of, intervals, mean_curve
+from adadim_core.answers.estimates import compare, mean_interval
+from adadim_core.answers.numbers import number, signed
+from adadim_core.report.figures import STYLE
 from adadim_core.report.material import Material
 from adadim_core.spec.metrics import METRICS
 
 _ACCURACIES = ("knn_top1", "linear_top1", "few_labels_1", "few_labels_10")
-_QUANTITIES = ("h_r", "i_rz", "erank_r")
-_PHASES = ("fixed 0", "fixed 0.5", "fixed 1", "linear 0 to 1", "cosine 0 to 1", "adaptive")
+_SHOWN = (*QUANTITIES, "erank_r")
+_EARLY = 1.0
+"""Epoch at which the first phase is looked at."""
 
 
 def write(found: Mapping[str, Material]) -> None:
     """Bring docs/study/README.md and its figures up to date."""
     page = STUDY / "README.md"
     page.write_text(into_page(page.read_text(), texts(found)))
+    (STUDY / "figures").mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
-        for name, figure in drawings(found).items():
+        for name, (figure, _) in drawings(found).items():
             figure.savefig(STUDY / "figures" / f"{name}.png", dpi=150, metadata={"Software": None})
 
 
 def texts(found: Mapping[str, Material]) -> dict[str, str]:
-    """The statements and tables of each sweep, and what label-free measures would have made of them."""
+    """What stands in each generated place of the page: statements, tables and the figures that there are."""
     made = {name: _statement(material.answer) for name, material in found.items()}
-    return made | {"label-free": _label_free(found)}
-
-
-def drawings(found: Mapping[str, Material]) -> dict[str, Figure]:
-    """The figures by name."""
-    made = {name: figure for name, material in found.items() if (figure := intervals(material)) is not None}
     if "weighting" in found:
-        made["alpha"] = _courses(found["weighting"], ["alpha"], _adaptive(found["weighting"]))
-        made["phases"] = _courses(found["weighting"], ["h_r", "i_rz"], _named(found["weighting"], _PHASES))
-    return made | {"plane": _plane(found)}
+        made["phases"] = _phases(found["weighting"])
+        made["adaptive"] = _adaptive(found["weighting"].answer)
+    made |= {"plane": _plane(found), "label-free": _label_free(found)}
+    for name, (_, caption) in drawings(found).items():
+        place = "adaptive" if name == "alpha" else name
+        made[place] = "\n\n".join(filter(None, [made.get(place), f"![{name}](figures/{name}.png)", f"*{caption}*"]))
+    return made
 
 
 def _statement(answer: Answer) -> str:
     """What the product says of a sweep, and the table behind it."""
     accuracies = [name for name in _ACCURACIES if any(name in c.statistics for c in answer.configurations)]
-    shown = [*accuracies, *_QUANTITIES]
-    heading = ["configuration", "seeds", *(METRICS[name].title for name in shown), "k-NN minus leader", "standing"]
+    shown = [*accuracies, *_SHOWN]
+    difference = f"{METRICS[answer.metric].title} minus leader"
+    heading = ["configuration", "seeds", *(METRICS[name].title for name in shown), difference, "standing"]
     lines = [
-        [c.label, len(c.seeds), *(_interval(c, name) for name in shown), _difference(c), c.standing]
+        [c.label, len(c.seeds), *(_interval(c, name) for name in shown), _to_leader(answer, c), c.standing]
         for c in answer.configurations
     ]
     return f"> {answer.sentence}\n\n{table(heading, lines)}"
+
+
+def _phases(material: Material) -> str:
+    """H(R) and I(R;Z) of each weighting at the start, after the first epoch and at the end, and what they gained in
+    between: means over seeds, gains paired by seed."""
+    lines = []
+    for configuration in by_number(material):
+        for metric in QUANTITIES:
+            curves = [material.curves.get(metric, {}).get(trial) for trial in configuration.trials]
+            known = [curve for curve in curves if curve is not None and curve.epochs]
+            if not known:
+                continue
+            # (seeds, 3): before training, after the first epoch, at the end
+            seen = np.array([np.interp([0.0, _EARLY, curve.epochs[-1]], curve.epochs, curve.values) for curve in known])
+            early, late = seen[:, 1] - seen[:, 0], seen[:, 2] - seen[:, 1]
+            points, gains = [_mean(column) for column in seen.T], [_mean(gain, signs=True) for gain in (early, late)]
+            lines.append([configuration.label, METRICS[metric].title, *points, *gains, _mean(late - early, signs=True)])
+    heading = ["weighting", "quantity", "untrained", "after epoch 1", "at the end", "first epoch", "later"]
+    return table([*heading, "later minus first epoch"], lines)
+
+
+def _plane(found: Mapping[str, Material]) -> str:
+    """Where the best configuration of each sweep lies in the orders of H(R) and of I(R;Z)."""
+    lines: list[list[Any]] = []
+    for name, material in found.items():
+        ranked = [c for c in material.answer.configurations if {*QUANTITIES} <= c.statistics.keys() and c.rank]
+        if name == "batch" or not ranked:  # entropies depend on the number of images in a batch
+            continue
+        best = min(ranked, key=lambda c: c.rank or 0)
+        places = []
+        for metric in QUANTITIES:
+            order = sorted(ranked, key=lambda c, m=metric: -c.statistics[m].mean)  # type: ignore[misc]
+            places += [f"{order.index(best) + 1} of {len(order)}", order[0].label, order[-1].label]
+        lines.append([name, best.label, *places])
+    places = [
+        part
+        for q in QUANTITIES
+        for t in [METRICS[q].title]
+        for part in (f"place by {t}", f"highest {t}", f"lowest {t}")
+    ]
+    return table(["sweep", "highest mean accuracy", *places], lines) if lines else ""
+
+
+def _adaptive(answer: Answer) -> str:
+    """Adaptive weightings minus the others, paired by seed; intervals of the same family as the statement."""
+    ranked = [c for c in answer.configurations if c.seeds]
+    seeds = sorted({seed for c in ranked for seed in c.seeds})
+    values = np.full((len(ranked), len(seeds)), np.nan)
+    for row, c in enumerate(ranked):
+        values[row, [seeds.index(seed) for seed in c.seeds]] = c.values
+    pairs = compare(values, step=answer.resolution.step if answer.resolution else 0.0)
+
+    def cell(one: int, other: int) -> str:
+        mean, pair = pairs.paired(one, other), pairs.of_two(one, other)
+        if not pairs.has_test(one, other):
+            return signed(mean, 3)
+        half = pairs.half_width(pair, pairs.level)
+        mark = " *" if pairs.different[pair] else ""
+        return f"{signed(mean, 3)} ({signed(mean - half, 3)} to {signed(mean + half, 3)}){mark}"
+
+    rows = [k for k, c in enumerate(ranked) if c.label.startswith("adaptive")]
+    others = sorted({*range(len(ranked))} - {*rows}, key=lambda k: ranked[k].number)
+    lines = [[ranked[row].label, *(cell(row, other) for other in others)] for row in rows]
+    return table([f"{answer.title} of", *(f"minus {ranked[k].label}" for k in others)], lines)
+
+
+def _label_free(found: Mapping[str, Material]) -> str:
+    lines: list[list[Any]] = []
+    for name, material in found.items():
+        for agreement in material.answer.without_labels:
+            tau = "" if agreement.tau is None else signed(agreement.tau, 2)
+            if agreement.low is not None and agreement.high is not None:
+                tau += f" ({signed(agreement.low, 2)} to {signed(agreement.high, 2)})"
+            picked = next(c.label for c in material.answer.configurations if c.number == agreement.picks)
+            title = METRICS[agreement.measure].title
+            lines.append([name, title, agreement.configurations, tau, picked, number(agreement.costs, 3)])
+    heading = ["sweep", "measure", "configurations", "Kendall's tau", "it would pick", "which costs"]
+    return table(heading, lines) if lines else ""
+
+
+def _mean(values: Any, *, signs: bool = False) -> str:
+    """Mean over seeds with its 95 % interval."""
+    mean = mean_interval(values)
+    shown = signed(mean.mean, 2) if signs else number(mean.mean, 2)
+    return shown if mean.low is None else f"{shown} ± {number(mean.mean - mean.low, 2)}"
 
 
 def _interval(configuration: ConfigurationAnswer, metric: str) -> str:
@@ -62,76 +152,16 @@ def _interval(configuration: ConfigurationAnswer, metric: str) -> str:
     if statistics is None:
         return ""
     digits = 3 if metric in _ACCURACIES else 2
-    if statistics.low is None:
-        return f"{statistics.mean:.{digits}f}"
-    return f"{statistics.mean:.{digits}f} ± {statistics.mean - statistics.low:.{digits}f}"
+    mean = number(statistics.mean, digits)
+    return mean if statistics.low is None else f"{mean} ± {number(statistics.mean - statistics.low, digits)}"
 
 
-def _difference(configuration: ConfigurationAnswer) -> str:
+def _to_leader(answer: Answer, configuration: ConfigurationAnswer) -> str:
     """Paired difference to the leader, with the interval that agrees with the verdict."""
-    difference = next(iter(configuration.differences.values()), None)
+    difference = configuration.differences.get(answer.metric)
     if difference is None:
         return ""
-    if difference.low_adjusted is None:
-        return f"{difference.mean:+.3f}"
-    return f"{difference.mean:+.3f} ({difference.low_adjusted:+.3f} to {difference.high_adjusted:+.3f})"
-
-
-def _label_free(found: Mapping[str, Material]) -> str:
-    lines: list[list[Any]] = []
-    for name, material in found.items():
-        for agreement in material.answer.without_labels:
-            tau = "" if agreement.tau is None else f"{agreement.tau:+.2f}"
-            if agreement.low is not None:
-                tau += f" ({agreement.low:+.2f} to {agreement.high:+.2f})"
-            picked = material.answer.configurations[agreement.picks].label
-            title = METRICS[agreement.measure].title
-            lines.append([name, title, agreement.configurations, tau, picked, f"{agreement.costs:.3f}"])
-    heading = ["sweep", "measure", "configurations", "Kendall's tau", "it would pick", "which costs"]
-    return table(heading, lines) if lines else ""
-
-
-def _courses(material: Material, metrics: list[str], shown: list[ConfigurationAnswer]) -> Figure:
-    """Mean over seeds with the 95 % interval of the mean, over training."""
-    figure = Figure(figsize=(3.4 * len(metrics) + 1.6, 2.8), layout="constrained")
-    for metric, axes in zip(metrics, figure.subplots(1, len(metrics), squeeze=False).flat, strict=True):
-        for k, configuration in enumerate(shown):
-            curves = material.curves[metric]
-            band = mean_curve([curves[trial] for trial in configuration.trials if trial in curves])
-            if band is not None:
-                epochs, mean, low, high = band
-                axes.plot(epochs, mean, color=color_of(k), linewidth=1.0, label=configuration.label)
-                axes.fill_between(epochs, low, high, color=color_of(k), alpha=0.15, linewidth=0)
-        axes.set(xlabel="epoch", ylabel=axis_title(metric))
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
-    return figure
-
-
-def _plane(found: Mapping[str, Material]) -> Figure:
-    """H(R) against I(R;Z) of every configuration at one batch size, coloured by accuracy."""
-    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    points = [
-        (c.statistics["h_r"].mean, c.statistics["i_rz"].mean, c.statistics["knn_top1"].mean)
-        for name, material in found.items()
-        if name != "batch"  # entropies depend on the number of images in a batch
-        for c in material.answer.configurations
-        if {"h_r", "i_rz", "knn_top1"} <= c.statistics.keys()
-    ]
-    if points:
-        entropy, information, accuracy = zip(*points, strict=True)
-        figure.colorbar(axes.scatter(entropy, information, c=accuracy, cmap="viridis"), label=axis_title("knn_top1"))
-    axes.set(xlabel=axis_title("h_r"), ylabel=axis_title("i_rz"))
-    return figure
-
-
-def _adaptive(material: Material) -> list[ConfigurationAnswer]:
-    return [c for c in _by_number(material) if c.label.startswith("adaptive")]
-
-
-def _named(material: Material, labels: tuple[str, ...]) -> list[ConfigurationAnswer]:
-    return [c for label in labels for c in _by_number(material) if c.label == label]
-
-
-def _by_number(material: Material) -> list[ConfigurationAnswer]:
-    return sorted(material.answer.configurations, key=lambda c: c.number)
+    mean = signed(difference.mean, 3)
+    if difference.low_adjusted is None or difference.high_adjusted is None:
+        return mean
+    return f"{mean} ({signed(difference.low_adjusted, 3)} to {signed(difference.high_adjusted, 3)})"
