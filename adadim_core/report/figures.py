@@ -3,6 +3,7 @@
 Owns the drawing. Each function returns a matplotlib figure, or None where the results do not hold what it shows.
 """
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ MOST_DRAWN = 12
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
 _MARKS = "osD^vP"
 _WIDTH = 5.5  # inches: one column of text
+_LABEL = 44  # characters
 
 STYLE: Any = {
     "font.size": 8.0,
@@ -43,14 +45,16 @@ def intervals(material: Material) -> Figure | None:
     shown = [c for c in answer.configurations if answer.metric in c.statistics]
     if not shown:
         return None
-    figure = Figure(figsize=(_WIDTH, 0.7 + 0.26 * len(shown)), layout="constrained")
+    labels = [_in_two_lines(c.label) for c in shown]
+    row_height = 0.36 if any("\n" in label for label in labels) else 0.26
+    figure = Figure(figsize=(_WIDTH, 0.7 + row_height * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     for row, configuration in enumerate(shown):
         color = _standing_color(configuration)
         statistics = configuration.statistics[answer.metric]
         axes.plot(configuration.values, [row] * len(configuration.values), "|", color=color, alpha=0.5, markersize=5)
         axes.errorbar(statistics.mean, row, xerr=_error(statistics), fmt="o", color=color, markersize=4, capsize=2.5)
-    axes.set_yticks(range(len(shown)), [_short(c.label) for c in shown])
+    axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(len(shown) - 0.5, -0.5)  # the best on top
     axes.set_xlabel(f"{axis_title(answer.metric)}, mean and 95 % interval")
     axes.grid(axis="x", linewidth=0.3, alpha=0.6)
@@ -178,4 +182,10 @@ def _standing_color(configuration: ConfigurationAnswer) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 44 else f"{label[:43]}…"
+    return label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"
+
+
+def _in_two_lines(label: str) -> str:
+    """What tells sections apart is often at their end."""
+    first, *others = textwrap.wrap(label, _LABEL) or [""]
+    return f"{first}\n{_short(' '.join(others))}" if others else first

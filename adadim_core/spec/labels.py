@@ -40,6 +40,10 @@ def trial_label(spec: ExperimentSpec, params: dict[str, Any]) -> str:
     for path, value in sorted(values.items()):
         if path == _WEIGHTING:
             words += _settings(value, weighting)
+        elif path == "objective":  # the weighting is said already
+            others = {name: other for name, other in value.items() if name != "weighting"}
+            words += _settings(value.get("weighting", {}), weighting)
+            words += [f"{name}={_value(other)}" for name, other in others.items()]
         elif path.startswith(_WEIGHTING + "."):
             words += _settings({path.removeprefix(_WEIGHTING + "."): value}, weighting)
         else:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from adadim_core.answers.answer import Question, answer
 from adadim_core.answers.configurations import TrialRow
 from adadim_core.answers.document import Answer
 from adadim_core.report import Curve, Material, write_report
-from adadim_core.report.figures import mean_curve
+from adadim_core.report.figures import intervals, mean_curve
 from adadim_core.report.run_folder import NoRunError, material_of_run
 from adadim_core.report.tables import latex_text, to_csv, to_latex
 from adadim_core.spec import parse_spec
@@ -91,6 +92,17 @@ def test_the_figures_are_vector_files_with_embedded_fonts_and_their_provenance(f
 def test_the_interval_plot_names_every_configuration_and_its_axis(folder: Path) -> None:
     text = text_of(folder / "figures" / "intervals.pdf")
     assert all(label in text for label in ("adaptive", "fixed 0", "fixed 1", "k-NN accuracy", "0.80"))
+
+
+def test_the_interval_plot_shows_the_end_of_a_long_label(material: Material) -> None:
+    long = "adaptive, mutual_information=(gamma=3, sign=reward, schedule=follow, lag_epochs=2)"
+    first, *others = material.answer.configurations
+    told = material.answer.model_copy(update={"configurations": [first.model_copy(update={"label": long}), *others]})
+    figure = intervals(replace(material, answer=told))
+    assert figure is not None
+    shown = figure.axes[0].get_yticklabels()[0].get_text()
+    assert shown.replace("\n", " ") == long
+    assert max(map(len, shown.split("\n"))) <= 44
 
 
 def test_the_tables_have_the_answers_numbers(material: Material, folder: Path) -> None:

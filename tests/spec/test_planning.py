@@ -107,6 +107,10 @@ def test_set_paths_copies_what_it_is_given() -> None:
             {"objective.weighting": {"policy": "adaptive", "normalizer": "log", "floor": 0.1}},
             "adaptive (log), floor=0.1",
         ),
+        (
+            {"objective": {"weighting": {"policy": "adaptive", "floor": 0.1}, "balancing": "gradient"}},
+            "adaptive, floor=0.1, balancing=gradient",
+        ),
     ],
 )
 def test_a_trial_is_called_by_its_weighting_and_what_it_varies(params: dict[str, Any], label: str) -> None:
