@@ -132,6 +132,31 @@ def test_the_answer_leads_to_configurations_and_their_trials(opened: Page) -> No
     expect(under.first.get_by_role("link")).to_have_attribute("href", re.compile(r"/experiments/\d+/trials/\d+$"))
 
 
+def readable(page: Page) -> bool:
+    """Whether the standing of every configuration is on screen as a whole."""
+    return bool(
+        page.locator(".configurations .standing .lines").evaluate_all(
+            """cells => cells.length > 0 && cells.every(cell => {
+                const place = cell.getBoundingClientRect();
+                return cell.scrollHeight <= cell.clientHeight + 1 && cell.scrollWidth <= cell.clientWidth
+                    && place.right <= cell.closest(".scroll").getBoundingClientRect().right;
+            })"""
+        )
+    )
+
+
+def test_the_standing_of_each_configuration_can_be_read(opened: Page, lab: Lab, sweep: int) -> None:
+    opened.set_viewport_size({"width": 1440, "height": 900})
+    standings = [c["cells"][5] for c in lab.client.answer(sweep)["configurations"]]
+    assert any(len(text) > 30 for text in standings), standings
+    expect(opened.locator(".configurations .standing .lines")).to_have_text(standings)
+    assert readable(opened)
+    opened.set_viewport_size({"width": 800, "height": 900})
+    assert readable(opened), "it stays in view beside the columns that do not fit"
+    heights = configurations(opened).evaluate_all("rows => rows.map(row => row.getBoundingClientRect().height)")
+    assert len(set(heights)) == 1, "as the list takes them, which draws only those in view"
+
+
 def test_curves_are_means_with_bands_and_single_trials_on_demand(opened: Page) -> None:
     means = painted(chart(opened, "knn_top1"))
     opened.locator("label").filter(has_text="single trials").click()
@@ -473,6 +498,8 @@ def test_a_thumb_reads_values_and_accuracy_is_on_screen(phone: Page) -> None:
     accuracy = configurations(phone).first.locator("td:not(.medium-up)").first
     expect(accuracy).to_contain_text("0.9")
     assert box(accuracy)["x"] + box(accuracy)["width"] <= 390
+    standings = configurations(phone).locator(".standing .lines")
+    assert all(box(standings.nth(k))["x"] + box(standings.nth(k))["width"] <= 390 for k in range(3)), "scrolled to"
     latest = trials(phone).first.locator("td.number:not(.medium-up)").first
     expect(latest).to_contain_text("0.")
     assert box(latest)["x"] + box(latest)["width"] <= 390

@@ -139,6 +139,8 @@ class Row {
         ? el("th", { scope: "row" }, el("div", { class: "name-cell" }, this.open, this.pick))
         : el("td", { class: [column.plot ? "plot-cell" : column.number ? "number" : "", column.className ?? ""].join(" ").trim() || null }),
     );
+    this.standing = el("span", { class: "lines" });
+    this.cells[table.described.findIndex(({ key }) => key === "standing")].append(this.standing);
     this.node = el(
       "tr",
       {
@@ -167,8 +169,9 @@ class Row {
     setText(this.label, configuration.label);
     setAttribute(this.label, "title", configuration.label);
     owner.described.forEach((column, k) => {
-      if (column.text) setText(cells[k], column.text(configuration) ?? "");
+      if (column.text) setText(column.key === "standing" ? this.standing : cells[k], column.text(configuration) ?? "");
     });
+    setAttribute(this.standing, "title", configuration.cells[STANDING]);
     this.drawPlots(configuration);
   }
 
