@@ -12,20 +12,37 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a cluster, or a service and a browser, is one group to pytest-xdist: first, as it takes longest."""
+    groups = ["ray", "browser"]
+    places = {item: _group(item) for item in items}
+    for item, group in places.items():
+        if group in groups:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: groups.index(places[item]) if places[item] in groups else len(groups))
+
+
+def _group(item: pytest.Item) -> str:
+    if item.get_closest_marker("ray"):
+        return "ray"
+    return "browser" if item.path.parent.name == "browser" else ""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadfile`, but the browser tests are one file to it: they share one service and one browser."""
-    from xdist.scheduler import LoadFileScheduling
+    """`--dist loadgroup`, but what is of no group goes by its file: fixtures are shared within one."""
+    from xdist.scheduler import LoadGroupScheduling
 
-    if config.getvalue("dist") != "loadfile":
+    if config.getvalue("dist") != "loadgroup":
         return None
 
-    class BrowserTestsTogether(LoadFileScheduling):
+    class GroupsAndFiles(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
             found: str = super()._split_scope(nodeid)
-            return "tests/browser" if found.startswith("tests/browser/") else found
+            return found.partition("::")[0]
 
-    return BrowserTestsTogether(config, log)
+    return GroupsAndFiles(config, log)
 
 
 @pytest.fixture(autouse=True)

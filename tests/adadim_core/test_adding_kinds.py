@@ -301,6 +301,7 @@ def apply(edits: Edits, root: Path) -> None:
         (root / name).write_text(text)
 
 
+@pytest.mark.slow
 def test_each_kind_is_added_in_at_most_two_files_and_works_everywhere(copy: Path) -> None:
     for kind, edits in RECIPES.items():
         assert len(edits) <= 2, kind

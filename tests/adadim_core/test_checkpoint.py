@@ -52,7 +52,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         read_checkpoint(path, CPU)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(bit=st.integers(0, 2**20))
 def test_any_flipped_bit_is_noticed(tmp_path_factory, bit):
     path = tmp_path_factory.getbasetemp() / "flipped.pt"

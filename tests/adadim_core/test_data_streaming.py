@@ -179,7 +179,7 @@ def test_training_on_a_stream_is_training_on_the_set(tiny_spec, folder, streamin
     assert_same(outcome(held, held_points), outcome(streamed, streamed_points))
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 7])
+@pytest.mark.parametrize("stop", [1, 5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 7))])
 def test_a_resumed_stream_goes_on_with_the_same_batches(tiny_spec, folder, streaming, tmp_path, stop):
     whole, expected = recorded(spec(tiny_spec, folder))
     whole.fit()
@@ -207,6 +207,7 @@ def test_an_interrupted_run_leaves_no_thread(tiny_spec, folder, streaming):
     assert not decoding_threads()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_each_process_decodes_its_own_share(folder, tmp_path):
     runs = [(0, 1), (0, 2), (1, 2)]
@@ -242,6 +243,7 @@ def test_batches_of_a_held_set_are_its_rows(folder):
     assert all(torch.equal(batch, images[part]) for batch, part in zip(batches, rows, strict=True))
 
 
+@pytest.mark.slow
 def test_processes_that_read_different_images_do_not_train(folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other)

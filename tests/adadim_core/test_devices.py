@@ -46,8 +46,17 @@ def test_training_is_that_of_the_cpu(tiny_spec, device, backbone, batch_size):
     assert_alike(points, expected, rel=0.1)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [
+        ("adamw", "float32"),
+        ("lars", "bfloat16"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("sgd", "float32"), ("lars", "float32"), ("adamw", "bfloat16"), ("sgd", "bfloat16"))
+        ),
+    ],
+)
 def test_a_run_goes_on_from_its_state(tiny_spec, tmp_path, device, optimizer, precision):
     spec = tiny_spec(training={"epochs": 2, "optimizer": optimizer, "precision": precision})
     whole, expected = recorded(spec, device)

@@ -48,7 +48,10 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("backbone", PUBLISHED)
+@pytest.mark.parametrize(
+    "backbone",
+    ["resnet18", "vit_tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet34", "resnet50", "vit_small"))],
+)
 def test_networks_for_large_images_are_the_published_ones(backbone):
     published, features = PUBLISHED[backbone]
     encoder = build_encoder(ModelSpec(backbone=backbone), **COLOUR, image_size=224)

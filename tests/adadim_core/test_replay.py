@@ -94,7 +94,13 @@ def assert_same(points: Points, expected: Points, *, rel: float) -> None:
             assert ours[key] == pytest.approx(theirs[key], rel=rel, abs=rel), (step, key)
 
 
-@pytest.mark.parametrize(("optimizer", "balancing"), [("adamw", "none"), ("sgd", "initial"), ("lars", "gradient")])
+@pytest.mark.parametrize(
+    ("optimizer", "balancing"),
+    [
+        ("lars", "gradient"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("adamw", "none"), ("sgd", "initial"))),
+    ],
+)
 def test_a_replayed_run_is_the_run(tiny_spec, device, optimizer, balancing):
     spec = tiny_spec(
         training={"optimizer": optimizer, "epochs": 2, "log_every_steps": 1, "clip_norm": 5.0},
@@ -126,7 +132,7 @@ def test_a_replayed_run_takes_parts_and_a_probe(tiny_spec, device):
     assert_same(points, expected, rel=5e-2)
 
 
-@pytest.mark.parametrize("stop", [2, 9])
+@pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 9])
 def test_a_replayed_run_that_is_resumed_is_the_uninterrupted_run(tiny_spec, tmp_path, stop):
     spec = tiny_spec(training={"epochs": 2, "optimizer": "lars", "lr": 0.3})
     whole, expected, _ = recorded(spec, torch.device("cpu"))

@@ -82,13 +82,22 @@ def test_the_loss_is_the_sum_of_its_weighted_parts(tiny_spec):
 @pytest.mark.parametrize(
     "sections",
     [
-        {},
-        {"objective": {"weighting": {"policy": "adaptive", "smoothing": 0.5, "every_epochs": 2}}},
-        {"objective": {"weighting": {"policy": "cosine"}, "dimension_loss": {"name": "barlow_twins"}}},
-        {"training": {"optimizer": "lars", "lr": 0.3}, "model": {"backbone": "resnet18"}},
-        {"training": {"precision": "bfloat16", "optimizer": "sgd"}},
+        pytest.param({}, id="adamw"),
+        pytest.param(
+            {"objective": {"weighting": {"policy": "adaptive", "smoothing": 0.5, "every_epochs": 2}}},
+            id="smoothed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"objective": {"weighting": {"policy": "cosine"}, "dimension_loss": {"name": "barlow_twins"}}}, id="cosine"
+        ),
+        pytest.param(
+            {"training": {"optimizer": "lars", "lr": 0.3}, "model": {"backbone": "resnet18"}},
+            id="lars resnet18",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"training": {"precision": "bfloat16", "optimizer": "sgd"}}, id="sgd bfloat16"),
     ],
-    ids=["adamw", "smoothed", "cosine", "lars resnet18", "sgd bfloat16"],
 )
 def test_a_resumed_run_is_the_uninterrupted_run(tiny_spec, tmp_path, sections):
     spec = tiny_spec(**{**sections, "training": {"epochs": 3, **sections.get("training", {})}})
@@ -135,7 +144,7 @@ def uninterrupted() -> dict[str, tuple[Points, dict[str, torch.Tensor]]]:
 
 
 @pytest.mark.parametrize("name", STOPPED_ANYWHERE)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(1, 32), min_size=1, max_size=3, unique=True).map(sorted))
 @example(stops=[1, 11, 32])
 def test_a_run_stopped_at_any_step_is_the_uninterrupted_run(tiny_spec, tmp_path, uninterrupted, name, stops):
@@ -245,6 +254,7 @@ def test_compiling_falls_back_with_a_warning(tiny_spec, monkeypatch, caplog):
     assert comparable(points) == comparable(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_compiled_run_is_the_same_run(tiny_spec, monkeypatch, tmp_path, caplog):
     # Traced and cut into graphs as ever, but not translated to C++: that takes half a minute.

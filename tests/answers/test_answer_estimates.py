@@ -126,7 +126,7 @@ def test_adjusted_means_are_means_where_nothing_is_missing_and_exact_where_effec
     assert adjusted_means(holes) == pytest.approx(whole, abs=1e-9)
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("n", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 10))])
 def test_intervals_cover_the_truth_in_95_of_100_sweeps(n: int) -> None:
     """10,000 sweeps of two configurations that share seed effects: the interval of a mean and of the difference."""
     rng = np.random.default_rng(n)

@@ -219,6 +219,7 @@ def test_probes_ask_paths_that_there_are(probe: str) -> None:
     assert asked["path"] in create_app(Settings.from_environ({}), "http://adadim:8080").openapi()["paths"]
 
 
+@pytest.mark.slow
 def test_ray_nodes_start_with_options_ray_has_and_with_the_token() -> None:
     ray_command = Path(sys.executable).with_name("ray")
     known = set(re.findall(r"--[a-z-]+", subprocess.check_output([ray_command, "start", "--help"], text=True)))

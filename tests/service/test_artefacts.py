@@ -229,6 +229,7 @@ async def test_links_and_fifos_in_the_storage_are_not_read(
         assert (log.status_code, log.text) == (200, "")
 
 
+@pytest.mark.slow
 async def test_a_storage_that_is_away_asks_to_come_back(
     service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

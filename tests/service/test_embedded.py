@@ -124,6 +124,7 @@ def _start_as_nobody(home: Path) -> None:
     assert (home / "postgres").stat().st_uid == 54_321
 
 
+@pytest.mark.usefixtures("quick_initdb")
 async def test_one_that_is_killed_is_started_again(
     started: list[EmbeddedPostgres], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ async def test_one_that_is_killed_is_started_again(
     assert not server.runs
 
 
+@pytest.mark.usefixtures("quick_initdb")
 async def test_one_whose_socket_was_cleaned_away_gets_another(
     started: list[EmbeddedPostgres], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +172,7 @@ async def test_one_whose_socket_was_cleaned_away_gets_another(
     await server.stop()
 
 
+@pytest.mark.usefixtures("quick_initdb")
 async def test_a_second_one_takes_over_what_runs(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
     first, second = (EmbeddedPostgres(tmp_path / "postgres") for _ in range(2))
     started.append(first)
@@ -295,6 +298,7 @@ async def test_recovery_is_waited_for_and_never_killed(
     assert recovering.trouble is None
 
 
+@pytest.mark.usefixtures("quick_initdb")
 async def test_what_goes_wrong_while_it_is_kept_up_is_told_and_does_not_end_that(
     started: list[EmbeddedPostgres],
     tmp_path: Path,
@@ -319,6 +323,7 @@ async def test_what_goes_wrong_while_it_is_kept_up_is_told_and_does_not_end_that
     assert not server.runs
 
 
+@pytest.mark.usefixtures("quick_initdb")
 def test_a_pid_file_that_is_cut_short_is_told(
     started: list[EmbeddedPostgres], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +337,7 @@ def test_a_pid_file_that_is_cut_short_is_told(
             server.launch()
 
 
+@pytest.mark.usefixtures("quick_initdb")
 def test_the_number_of_another_process_is_not_taken_for_it(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     started.append(server)
@@ -344,6 +350,7 @@ def test_the_number_of_another_process_is_not_taken_for_it(started: list[Embedde
     assert server.runs
 
 
+@pytest.mark.usefixtures("quick_initdb")
 def test_what_keeps_it_from_starting_is_told_in_one_line(started: list[EmbeddedPostgres], tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     started.append(server)

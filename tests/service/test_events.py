@@ -231,6 +231,7 @@ async def many(service: Running) -> AsyncIterator[list[asyncio.Task[list[ServerS
         yield [asyncio.create_task(sse(http, experiment_id, count=6)) for _ in range(40)]
 
 
+@pytest.mark.slow
 async def test_forty_readers_need_no_forty_connections_to_the_database(
     service: Running, many: list[asyncio.Task[list[ServerSentEvent]]]
 ) -> None:

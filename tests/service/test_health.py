@@ -43,6 +43,7 @@ async def test_ready_says_whether_the_cluster_answers(database_url: str, tmp_pat
             await ready(http, cluster="no answer")
 
 
+@pytest.mark.usefixtures("quick_initdb")
 async def test_not_ready_while_the_database_is_away_and_again_when_it_is_back(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     url = await asyncio.to_thread(server.launch)

@@ -133,7 +133,7 @@ _SPAN = st.sampled_from(list(_ENDS)).flatmap(
 )
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     operations=st.lists(_REPORT | st.just("merge"), max_size=8), max_points=st.none() | st.integers(6, 60), span=_SPAN
 )

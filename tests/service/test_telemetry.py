@@ -316,6 +316,7 @@ async def test_it_says_that_the_service_that_runs_here_stands_on_something_else(
     assert "settings" not in await diagnose(tmp_path, **address)  # none runs
 
 
+@pytest.mark.slow
 async def test_an_embedded_database_is_left_as_it_was(tmp_path: Path, ray: RayStandIn) -> None:
     address = {"ray_address": ray.address, "ray_auth_token": RAY_TOKEN}
     assert (await diagnose(tmp_path, **address))["database"] == [(True, "none yet; `adadim serve` makes one", "")]

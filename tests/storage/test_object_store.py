@@ -66,6 +66,7 @@ def test_a_full_disk_of_this_node_is_not_the_store_being_away(
     assert not isinstance(caught.value, StorageAway)
 
 
+@pytest.mark.slow
 def test_google_s_store_that_is_away_is_tried_again(
     store_that_says: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_write_that_breaks_off_leaves_what_was_there(place: str, tmp_path: Pat
     assert remote.sizes() == {"file": 0}
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_when_it_is_opened_is_tried_again(
     place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

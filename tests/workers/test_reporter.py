@@ -219,8 +219,8 @@ def test_memory_stays_bounded_while_the_service_is_away(service: FakeService, sp
     spool = reporter.open(spool_file, trial=0)
     append(spool, range(5_000))
     before = psutil.Process().memory_info().rss
-    append(spool, range(5_000, 105_000))
-    assert spool_file.stat().st_size > 6_000_000
+    append(spool, range(5_000, 55_000))  # as values in memory they would take thrice what is allowed
+    assert spool_file.stat().st_size > 3_000_000
     assert psutil.Process().memory_info().rss - before < 8_000_000
     reporter.close(0)
 
@@ -288,13 +288,14 @@ def fill(folder: Path, spools: int, steps: int) -> int:
 
 
 def test_what_many_processes_left_is_read_about_once(tmp_path: Path) -> None:
-    size, connection = fill(tmp_path, spools=60, steps=300), Taking()
+    size, connection = fill(tmp_path, spools=30, steps=150), Taking()
     before = psutil.Process().io_counters().read_chars
     assert replay(tmp_path, connection, timeout=60)  # type: ignore[arg-type]
     assert psutil.Process().io_counters().read_chars - before < 2 * size
-    assert connection.values == 60 * 300 * 17
+    assert connection.values == 30 * 150 * 17
 
 
+@pytest.mark.slow
 def test_a_service_that_takes_points_is_given_the_time_it_needs(tmp_path: Path) -> None:
     fill(tmp_path, spools=3, steps=2_000)
     assert not replay(tmp_path, Taking(0.1), timeout=60, limit=0.3)  # type: ignore[arg-type]
@@ -336,7 +337,7 @@ def test_a_left_spool_that_cannot_be_read_holds_up_no_other(
 ) -> None:
     fill(tmp_path, spools=2, steps=10)
     stale(monkeypatch, "0000-test.jsonl")
-    assert not replay(tmp_path, Connection(service.address), timeout=5)
+    assert not replay(tmp_path, Connection(service.address), timeout=2)
     assert {step for step, _ in service.points(trial=1, metric="m_0")} == set(range(10))
 
 

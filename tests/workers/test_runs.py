@@ -128,6 +128,7 @@ def test_a_superseded_run_ends_within_seconds(run_workers: Start, service: FakeS
     assert not service.outcomes(), "it has no say any more"
 
 
+@pytest.mark.slow
 def test_the_job_that_the_service_submits(ray_head: RayHead, service: FakeService, tmp_path: Path) -> None:
     """Through Ray's Jobs REST API, spec in the environment: states, points and outcome reach the service.
 

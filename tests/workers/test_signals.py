@@ -55,8 +55,15 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("service_is", ["away", "hanging"])
+@pytest.mark.parametrize(
+    ("service_is", "number"),
+    [
+        ("away", signal.SIGTERM),
+        ("hanging", signal.SIGINT),
+        pytest.param("away", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("hanging", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_while_the_outcome_waits_for_the_service(
     service: FakeService, arguments: list[str], number: signal.Signals, service_is: str
 ) -> None:
