@@ -58,6 +58,7 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
         _kills(lab, work)
         during = work.submit()
         wait_for(lambda: work.trains(during), seconds=300, what="a sweep to train during the upgrade")
+        say(f"memory while a sweep trains: {_memory(lab)}")
         say(upgrade.upgrade(lab))
         wait_for(
             lambda: all(work.state(experiment) in ENDED for experiment in work.done),
@@ -68,8 +69,7 @@ def run(engine: Engine, folder: Path, epochs: int) -> list[str]:
         problems += wrong + attempts_overlap(lab)
         say(f"{len(work.done)} experiments, {points} points due, {lab.sql('SELECT count(*) FROM attempts')} attempts")
         problems += _backup(lab, work)
-        memory = lab.engine.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", check=False)
-        say("memory: " + ", ".join(memory.replace(f"{PROJECT}_", "").splitlines()))
+        say(f"memory at rest: {_memory(lab)}")
         say("restarts: " + ", ".join(f"{name} {c.restarts}" for name, c in lab.containers().items()))
     say(f"took {(time.monotonic() - began) / 60:.1f} minutes")
     return problems
@@ -176,6 +176,12 @@ def _backup(lab: Lab, work: Work) -> list[str]:
     if not all(content.count(b"\n") > 1 for content in before.values()):
         problems.append("an export is empty")
     return problems
+
+
+def _memory(lab: Lab) -> str:
+    """What each container takes."""
+    found = lab.engine.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", check=False)
+    return ", ".join(line.removeprefix(f"{PROJECT}_").partition(" / ")[0] for line in found.splitlines())
 
 
 def main() -> int:
