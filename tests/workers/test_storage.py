@@ -76,6 +76,17 @@ def test_another_experiment_in_the_same_place_is_refused(place: str, spec: Exper
         prepare(open_storage(place), validate_spec(tiny_spec(training={"epochs": 3})))
 
 
+def test_a_run_of_a_preset_goes_on_with_its_values_written_out(tmp_path: Path) -> None:
+    """What a preset gave is what counts, not that it came from one."""
+    given = validate_spec({**tiny_spec(), "preset": "paper"})
+    prepare(open_storage(str(tmp_path)), given)
+    fields = given.model_dump(mode="json", exclude={"preset", "from_preset"})
+    prepare(open_storage(str(tmp_path)), validate_spec(fields))
+    fields["objective"]["weighting"]["normalizer"] = "log"
+    with pytest.raises(RunError, match="holds results of another spec"):
+        prepare(open_storage(str(tmp_path)), validate_spec(fields))
+
+
 def test_a_bucket_that_is_not_there_is_explained(s3: S3) -> None:
     with pytest.raises(RunError, match="cannot use storage s3://nobucket/x: there is no bucket nobucket"):
         open_storage("s3://nobucket/x")
