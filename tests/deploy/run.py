@@ -7,6 +7,7 @@ behind, but with --keep the images, for the next time.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -192,6 +193,7 @@ def main() -> int:
     if missing := lacks():
         say("containers cannot run here; it lacks\n  " + "\n  ".join(missing))
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes what was made
     folder = options.keep or Path(tempfile.mkdtemp(prefix="adadim-deploy-", dir="/var/tmp"))
     engine = Engine(folder)
     try:
