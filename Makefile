@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 # One thread each, and three on two cores: tests wait more than they compute. tests/conftest.py says what stays together.
-SPREAD := -n 3 --dist loadgroup --no-loadscope-reorder
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install bundle demo serve docs test test-all test-deploy chaos screenshots lint clean
 .DEFAULT_GOAL := help

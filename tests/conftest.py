@@ -1,8 +1,10 @@
 """For all tiers: how long an example takes says how busy the machine is, not whether it holds."""
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,35 +14,37 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+_DEAR = ("ray", "browser")
+"""Groups of files that one process takes, before all others: a cluster, or a service and a browser, is had once."""
+
+
+@functools.cache
+def _group(file: Path) -> str:
+    """Which of them a file is of; empty: none."""
+    if file.parent.name == "browser":
+        return "browser"
+    return "ray" if "pytest.mark.ray" in file.read_text() else ""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a cluster, or a service and a browser, is one group to pytest-xdist: first, as it takes longest."""
-    groups = ["ray", "browser"]
-    places = {item: _group(item) for item in items}
-    for item, group in places.items():
-        if group in groups:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups.index(places[item]) if places[item] in groups else len(groups))
-
-
-def _group(item: pytest.Item) -> str:
-    if item.get_closest_marker("ray"):
-        return "ray"
-    return "browser" if item.path.parent.name == "browser" else ""
+    """What takes longest comes first: pytest-xdist hands out work in this order (`--no-loadscope-reorder`)."""
+    order = [*_DEAR, ""]
+    items.sort(key=lambda item: order.index(_group(item.path)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadgroup`, but what is of no group goes by its file: fixtures are shared within one."""
-    from xdist.scheduler import LoadGroupScheduling
+    """`--dist loadfile`, to which a group is one file."""
+    from xdist.scheduler import LoadFileScheduling
 
-    if config.getvalue("dist") != "loadgroup":
+    if config.getvalue("dist") != "loadfile":
         return None
 
-    class GroupsAndFiles(LoadGroupScheduling):
+    class GroupsAndFiles(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            found: str = super()._split_scope(nodeid)
-            return found.partition("::")[0]
+            file: str = super()._split_scope(nodeid)
+            return _group(config.rootpath / file) or file
 
     return GroupsAndFiles(config, log)
 
