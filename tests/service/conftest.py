@@ -90,7 +90,8 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
 async def _database(postgres: str, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    # Copied as files it takes half of the processor time that it takes through the log of a server without fsync.
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield _of(postgres, name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
