@@ -83,6 +83,7 @@ def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> N
     assert service.states(0)[-1] == "succeeded"
 
 
+@pytest.mark.slow  # takes time in seconds: where it runs, nothing else does
 def test_an_interrupted_run_ends_within_seconds(run_workers: Start, service: FakeService) -> None:
     took: list[float] = []
     while len(took) < 3:  # the quickest counts: this machine may be held up
