@@ -193,10 +193,10 @@ class _Processes:
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
 
-    @staticmethod
-    def _hear(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    def _hear(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
+        at_most = self._settings.at_most(_START_SECONDS)
+        ready, _, _ = select.select([process.stdout], [], [], at_most)
         line = process.stdout.readline() if ready else ""
         answer: dict[str, Any] = json.loads(line) if line else {"error": "a process ended or did not answer"}
         return answer

@@ -67,10 +67,10 @@ def _four_at_once(settings: Settings) -> dict[str, Any]:
     document = _document(settings, 0.25, 4, epochs=epochs)
     with _workers(settings, document, "quarters") as (process, storage, output):
         checkpoint = storage / "trials" / "0000" / "checkpoint.pt"
-        _until(checkpoint.exists, process, _at_most(settings, 90), "a checkpoint of trial 0", output)
+        _until(checkpoint.exists, process, settings.at_most(90), "a checkpoint of trial 0", output)
         victim = _trial_process(process, storage)
         victim.kill()
-        found = _finish(process, storage, output, _at_most(settings, 240))
+        found = _finish(process, storage, output, settings.at_most(240))
     spools = [SpoolReader(file).read(1000)[0] for file in (storage / "points").glob("0000-*.jsonl")]
     first = sorted(points[0].step for points in spools if points)
     if first[0] != 0 or len(first) < 2 or first[1] == 0:
@@ -82,7 +82,7 @@ def _one_at_a_time(settings: Settings) -> dict[str, Any]:
     """A sweep whose trials take the whole card."""
     document = _document(settings, 1, 2, epochs=2)
     with _workers(settings, document, "whole") as (process, storage, output):
-        return _finish(process, storage, output, _at_most(settings, 180))
+        return _finish(process, storage, output, settings.at_most(180))
 
 
 def _two_processes(settings: Settings) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _two_processes(settings: Settings) -> dict[str, Any]:
         return {"skipped": f"needs two cards, there are {cards}"}
     document = _document(settings, 1, 1, epochs=2, workers=2)
     with _workers(settings, document, "two") as (process, storage, output):
-        return _finish(process, storage, output, _at_most(settings, 180))
+        return _finish(process, storage, output, settings.at_most(180))
 
 
 def _service(settings: Settings) -> dict[str, Any]:
@@ -107,13 +107,13 @@ def _service(settings: Settings) -> dict[str, Any]:
     try:
         began = time.monotonic()
         log_file = state / "service.log"
-        client = _until(_connected, service, _at_most(settings, 90), "the service is ready", log_file)
+        client = _until(_connected, service, settings.at_most(90), "the service is ready", log_file)
         ready = time.monotonic() - began
         with client, _Watch(settings) as watch:
             number = client.submit(json.dumps(_document(settings, 0.5, 2, epochs=3)))["id"]
             ended = ("succeeded", "failed", "cancelled")
             _until(
-                lambda: client.experiment(number)["state"] in ended, service, _at_most(settings, 180),
+                lambda: client.experiment(number)["state"] in ended, service, settings.at_most(180),
                 "the sweep has ended", log_file,
             )  # fmt: skip
             trials = client.trials(number)
@@ -190,12 +190,6 @@ def _trial_process(process: "subprocess.Popen[bytes]", storage: Path) -> psutil.
     pid = int(log.rsplit(" process ", 1)[1].split(":", 1)[0])
     ours = {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
     return ours[pid]
-
-
-def _at_most(settings: Settings, seconds: float) -> float:
-    """How long a wait may take: so long on a card, which leaves time for the other cases. A smoke run measures no time,
-    and a busy machine is no failure: there only the limit of the whole part counts."""
-    return settings.seconds if settings.smoke else seconds
 
 
 def _until(condition: Callable[[], Any], process: Any, seconds: float, what: str, log: Path) -> Any:

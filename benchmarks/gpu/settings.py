@@ -46,6 +46,11 @@ class Settings:
         if self.cuda:
             torch.cuda.synchronize()
 
+    def at_most(self, seconds: float) -> float:
+        """How long a wait may take: on a card so long, which leaves time for what follows. A smoke run measures no time
+        and may be on a busy machine: there only the limit of the whole part counts."""
+        return self.seconds if self.smoke else seconds
+
     @property
     def precision(self) -> str:
         """bfloat16; on a CPU float32, which has no slow detours there."""
