@@ -97,7 +97,7 @@ def test_killed_trials_then_driver(ray_head: RayHead, run_workers: Start, tmp_pa
     finished = storage.result(0).stat().st_mtime_ns
 
     second = run_workers(spec)
-    assert second.finish(100) == 0, second.output
+    assert second.finish(200) == 0, second.output
     assert "= 3 trials, 2 to run" in second.output
     assert_gone_on(storage, epochs, finished, tmp_path)
 
@@ -123,7 +123,7 @@ def test_a_killed_cluster(run_workers: Start, tmp_path: Path) -> None:
     head = RayHead()
     try:
         second = run_workers(spec, head=head)
-        assert second.finish(100) == 0, second.output
+        assert second.finish(200) == 0, second.output
     finally:
         head.stop()
     assert_gone_on(storage, epochs, finished, tmp_path)

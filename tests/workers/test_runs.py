@@ -72,7 +72,7 @@ def test_two_workers_train_as_one(run_workers: Start, service: FakeService) -> N
     """
     document = tiny_spec(training={"epochs": 1, "precision": "float32"})
     run = run_workers(document | {"resources": {"workers": 2}}, **service.environment())
-    assert run.finish(150) == 0, run.output
+    assert run.finish(200) == 0, run.output
     (trial,) = results_of(run)["trials"]
     alone = Trainer(validate_spec(document)).fit()
     measured = trial["metrics"].keys() - {"images_per_s"}

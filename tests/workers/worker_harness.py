@@ -364,7 +364,7 @@ class WorkerRun:
     def output(self) -> str:
         return self._output.read_text()
 
-    def finish(self, seconds: float = 100) -> int:
+    def finish(self, seconds: float = 200) -> int:
         """Wait for the end. Returns the exit code."""
         try:
             return self.process.wait(seconds)
