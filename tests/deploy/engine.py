@@ -119,9 +119,8 @@ class Engine:
         self.run("network", "prune", "--force", check=False)
 
     def remove_everything(self) -> None:
-        """Containers, volumes, networks and images, and the folder they were in."""
+        """Containers, volumes and networks, and the folder with all that is left, images among it."""
         self.remove_containers()
-        self.run("rmi", "--all", "--force", check=False, timeout_s=300)
         # What podman leaves mounted would be lost in the removal, or keep it from being one.
         for line in Path("/proc/mounts").read_text().splitlines():
             point = line.split()[1]
