@@ -208,7 +208,6 @@ def test_an_interrupted_run_leaves_no_thread(tiny_spec, folder, streaming):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_each_process_decodes_its_own_share(folder, tmp_path):
     runs = [(0, 1), (0, 2), (1, 2)]
     processes = [

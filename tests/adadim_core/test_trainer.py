@@ -255,7 +255,6 @@ def test_compiling_falls_back_with_a_warning(tiny_spec, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_compiled_run_is_the_same_run(tiny_spec, monkeypatch, tmp_path, caplog):
     # Traced and cut into graphs as ever, but not translated to C++: that takes half a minute.
     compile_in_place = torch.nn.Module.compile
