@@ -1,8 +1,11 @@
-"""What every section of the spec shares: strictness and the common number types."""
+"""What every section of the spec shares: strictness, extent and the common number types."""
 
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+MAX_VALUES = 8_000
+"""Fields and values of a spec together: a thousand sections of three fields, and as much again."""
 
 
 class Section(BaseModel):

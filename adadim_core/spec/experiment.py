@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, model_validator
 
 from adadim_core.spec.backbones import BACKBONES
-from adadim_core.spec.base import KIND_FIELDS, Section
+from adadim_core.spec.base import KIND_FIELDS, MAX_VALUES, Section
 from adadim_core.spec.conditions import check_batch, check_gpus, check_images
 from adadim_core.spec.datasets import DATASETS
 from adadim_core.spec.objective import ObjectiveSpec
-from adadim_core.spec.presets import PRESETS, PresetName, filled_in
+from adadim_core.spec.presets import PRESETS, PresetName, extent, filled_in
 from adadim_core.spec.scheduler import StopSpec
 from adadim_core.spec.search import SearchSpec
 from adadim_core.spec.sections import DataSpec, EvaluationSpec, ModelSpec, ResourcesSpec, TrainingSpec
@@ -73,7 +73,13 @@ class ExperimentSpec(Section):
                 f"preset: {name} would fill in nothing, since a stored spec has every field; write one with preset and "
                 "the fields of your own"
             )
-        return filled_in(fields, PRESETS[name].values) | {"preset": None, "from_preset": name}
+        filled = filled_in(fields, PRESETS[name].values)
+        if extent(filled) > MAX_VALUES:
+            raise ValueError(
+                f"a spec has at most {MAX_VALUES} fields and values, with those that preset: {name} fills in; take "
+                "fewer alternatives or points, or smaller sections of them"
+            )
+        return filled | {"preset": None, "from_preset": name}
 
     @model_validator(mode="after")
     def _trial_can_be_built(self, info: ValidationInfo) -> Self:

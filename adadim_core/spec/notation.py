@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import yaml
 
+from adadim_core.spec.base import MAX_VALUES
 from adadim_core.spec.problems import MAX_PROBLEMS, Problem, SpecError, escape
 
 MAX_SPEC_BYTES = 64 * 1024
 MAX_DEPTH = 32
-MAX_VALUES = 8_000
-"""Fields and values of a spec together: a thousand sections of three fields, and as much again."""
 MAX_NAME = 200
 """Characters of a field's name; the longest path of the spec has a fifth of it."""
 

@@ -82,10 +82,19 @@ def filled_in(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     if isinstance(search, dict):
         filled["search"] = search = dict(search)
         if isinstance(space := search.get("space"), dict):
-            search["space"] = _at_paths(space, values)
+            search["space"] = _at_paths(space, document, values)
         if isinstance(points := search.get("points"), list):
-            search["points"] = [_at_paths(point, values) if isinstance(point, dict) else point for point in points]
+            search["points"] = [
+                _at_paths(point, document, values) if isinstance(point, dict) else point for point in points
+            ]
     return filled
+
+
+def extent(node: Any) -> int:
+    """Fields and values of a document together: a preset may fill in each of a thousand alternatives."""
+    if isinstance(node, Mapping):
+        return 1 + len(node) + sum(map(extent, node.values()))
+    return 1 + sum(map(extent, node)) if isinstance(node, list) else 1
 
 
 def departures(
@@ -103,13 +112,19 @@ def departures(
             yield prefix + name, value, own
 
 
-def _at_paths(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a space or a point by dotted path, each with what it leaves out of the section at its path."""
+def _at_paths(given: Mapping[str, Any], document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a space or a point by dotted path, each with what it leaves out of the section at its path.
+
+    A path through a section that is of another kind in the document leads to nothing of the preset's.
+    """
 
     def at(path: str) -> Any:
+        said: Any = document
         section: Any = values
         for name in path.split("."):
-            section = section.get(name) if isinstance(section, Mapping) else None
+            if not isinstance(section, Mapping) or _of_another_kind(said, section):
+                return None
+            said, section = said.get(name) if isinstance(said, Mapping) else None, section.get(name)
         return section
 
     return {path: _under(value, at(str(path))) for path, value in given.items()}
@@ -121,7 +136,13 @@ def _under(given: Any, values: Any) -> Any:
         return given
     if list(given) == ["choice"] and isinstance(given["choice"], list):
         return {"choice": [_under(alternative, values) for alternative in given["choice"]]}
-    if any(name in given and given[name] != values[name] for name in _KINDS if name in values):
+    if _of_another_kind(given, values):
         return given
     left_out = {name: copy.deepcopy(value) for name, value in values.items() if name not in given}
     return {name: _under(value, values.get(name)) for name, value in given.items()} | left_out
+
+
+def _of_another_kind(given: Any, values: Mapping[str, Any]) -> bool:
+    return isinstance(given, Mapping) and any(
+        name in given and given[name] != values[name] for name in _KINDS if name in values
+    )

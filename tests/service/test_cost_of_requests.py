@@ -31,6 +31,12 @@ def search(space: Any, **fields: Any) -> bytes:
     ).encode()
 
 
+def in_preset(space: Any) -> bytes:
+    return json.dumps(
+        {"name": "a", "preset": "best", "search": {"trials": 1, "space": space}}, separators=(",", ":")
+    ).encode()
+
+
 def skewed(levels: int) -> Any:
     node: Any = {"policy": "fixed", "alpha": {"uniform": [0, 1]}}
     for level in range(levels):
@@ -49,6 +55,7 @@ RANGES: dict[str, Any] = {
     "model.projector.out": {"integer": [20, 90]},
 }
 SECTIONS = [{"policy": "fixed", "alpha": number / 1000} for number in range(1000)]
+TERMS = [{"mutual_information": {"gamma": number / 1000}} for number in range(990)]
 WIDE = {"training.epochs": {"choice": [*range(1, 1001)]}}
 NESTED: Any = {"choice": [{"choice": [{"choice": [n, n + 0.5]}, n + 0.25]} for n in range(1, 200)]}
 
@@ -71,6 +78,8 @@ SPECS_JSON = {
         {"objective.weighting": {"choice": [*SECTIONS[:300], {"policy": "fixed", "alpha": {"uniform": [0, 1]}}]}}
     ),
     "nested": search({"training.lr": NESTED}),
+    "filled in by a preset": in_preset({"objective": {"choice": TERMS[:200]}}),
+    "filled in too much": in_preset({"objective": {"choice": TERMS}}),
     "many distributions": search({"training.lr": {"choice": [{"x": {"uniform": [0, n]}} for n in range(1, 900)]}}),
     "seeds": search({"training.lr": {"choice": [0.1]}}, algorithm="grid", trials=None, seeds=[*range(1000)]),
     "unknown fields": json.dumps({"name": "a", **{f"x{n}": 1 for n in range(3900)}}).encode(),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from adadim_core.spec import Problem, parse_spec, plan_summary, plan_trials, unintended, validate_spec
-from adadim_core.spec.notation import MAX_NAME, MAX_VALUES
+from adadim_core.spec.base import MAX_VALUES
+from adadim_core.spec.notation import MAX_NAME
 from adadim_core.spec.search import MAX_TRIALS
 from adadim_core.spec.space import MAX_ALTERNATIVES, MAX_DISTRIBUTIONS, MAX_NESTED_CHOICES, with_distributions
 

@@ -28,6 +28,7 @@ OWN: dict[str, st.SearchStrategy[Any]] = {
     "evaluation.linear_probe": st.just("offline"),
 }
 """Fields that a spec may set itself, and values for them."""
+MANY = [{"mutual_information": {"gamma": number / 1000}} for number in range(990)]
 documents = st.fixed_dictionaries({}, optional=OWN)
 
 
@@ -129,6 +130,18 @@ def test_sections_of_a_search_are_filled_in_like_the_ones_they_replace() -> None
     ]  # fmt: skip
 
 
+def test_a_search_inside_a_section_of_another_kind_takes_nothing_from_the_preset() -> None:
+    own = {"objective.form": "single_invariance"}
+    adaptive = {"objective.weighting": {"policy": "adaptive"}}
+    search = {
+        "algorithm": "grid",
+        "points": [adaptive],
+        "space": {"objective.weighting": {"choice": [{"policy": "adaptive"}, {"policy": "linear"}]}},
+    }
+    by_preset = validate_spec(document(own, preset="paper", search=search)).search
+    assert by_preset == validate_spec(document(own, search=search)).search
+
+
 def test_departures_are_the_fields_that_a_spec_says_otherwise() -> None:
     own = {"training.epochs": 7, "objective.weighting": {"policy": "fixed"}, "objective.mutual_information.gamma": 2.0}
     spec = validate_spec(document(own, preset="paper"))
@@ -153,6 +166,11 @@ def test_departures_are_the_fields_that_a_spec_says_otherwise() -> None:
             "unknown field",
         ),
         ({"preset": "paper", "search": 3}, "/search", "dictionary"),
+        (
+            {"preset": "paper", "search": {"algorithm": "grid", "space": {"objective": {"choice": MANY}}}},
+            "",
+            "fields and values, with those that preset: paper fills in",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(problems: Problems, fields: Any, pointer: str, message: str) -> None:
