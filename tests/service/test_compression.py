@@ -1,10 +1,13 @@
 """Large answers are packed for readers who take them so; what anyone may ask for is written and packed once."""
 
+import asyncio
 import gzip
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from service_harness import Running
+from starlette.requests import Request
 
 from service import compression
 
@@ -48,6 +51,23 @@ async def test_a_small_answer_is_not_worth_it(service: Running) -> None:
     _, answer = await _both(service, "/api/v1/experiments/1/metrics/last")
     assert "content-encoding" not in answer.headers
     answer.json()
+
+
+async def test_two_are_packed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, seen = 0, []
+
+    async def pack(*_: object) -> bytes:
+        nonlocal under_way
+        under_way += 1
+        seen.append(under_way)
+        await asyncio.sleep(0)  # the others' turn
+        under_way -= 1
+        return b""
+
+    monkeypatch.setattr(compression, "asyncio", SimpleNamespace(to_thread=pack))
+    request = Request({"type": "http", "headers": [(b"accept-encoding", b"gzip")]})
+    await asyncio.gather(*(compression.compressed(request, bytes(32 * 1024)) for _ in range(5)))
+    assert (len(seen), max(seen)) == (5, 2)
 
 
 async def test_the_document_of_the_api_is_made_once(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
