@@ -1,4 +1,7 @@
-"""For all tiers: how long an example takes says how busy the machine is, not whether it holds."""
+"""For all tiers: which tests share a process, what a test leaves of it, and how patient Hypothesis is.
+
+How long an example takes says how busy the machine is, not whether it holds.
+"""
 
 import functools
 import logging
@@ -12,7 +15,6 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-
 
 _DEAR = ("ray", "browser")
 """Groups of files that one process takes, before all others: a cluster, or a service and a browser, is had once."""
