@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from service_harness import RAY_TOKEN, RayStandIn, Worker, last_attempt, load, p
 from adadim_core.spec import plan_trials, validate_spec
 from adadim_core.spec.packing import unpacked
 from adadim_core.version import VERSION
-from service.cluster.jobs import MAX_ENVIRONMENT, ClusterUnavailable
+from service.cluster.jobs import MAX_ENVIRONMENT, ClusterUnavailable, Job
 from service.context import Context
 from service.database.tables import Attempt, Experiment
 from service.dispatch import dispatcher as dispatcher_module
@@ -216,7 +217,18 @@ async def test_a_job_that_was_seen_or_heard_of_was_submitted(context: Context, r
     assert "Ray has lost its job" in experiment.state_reason
 
 
-async def test_ray_may_be_away_for_a_while(context: Context, ray: RayStandIn, caplog: pytest.LogCaptureFixture) -> None:
+async def test_ray_may_be_away_for_a_while(context: Context, ray: RayStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_vain: Counter[str] = Counter()
+    find = context.jobs.find
+
+    async def watched(submission_id: str) -> Job | None:
+        try:
+            return await find(submission_id)
+        except ClusterUnavailable:
+            in_vain[submission_id] += 1
+            raise
+
+    monkeypatch.setattr(context.jobs, "find", watched)
     ids = [await queue(context) for _ in range(2)]
     async with dispatching(context):
         for experiment_id in ids:
@@ -230,8 +242,9 @@ async def test_ray_may_be_away_for_a_while(context: Context, ray: RayStandIn, ca
         for worker in workers:
             await fall_silent(context, worker.attempt_id)
         await until(in_state(context, late, "starting"))
-        for experiment_id in ids:  # looked at in vain, and still not given up
-            await until(lambda sign=f"experiment {experiment_id}: no answer": caplog.text.count(sign) > 2)  # type: ignore[misc]
+        for attempt in attempts:  # looked at in vain, and still not given up
+            assert attempt
+            await until(lambda job=attempt.submission_id: in_vain[job] > 2)  # type: ignore[misc]
         await workers[0].report(series=[points(0, [1], [1.0])], outcome={"state": "succeeded"})
         await workers[1].report()
         ray.come_back()
