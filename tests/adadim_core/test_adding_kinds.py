@@ -219,6 +219,16 @@ class AshaJudge:""",
             ),
         ],
     },
+    "preset": {
+        "adadim_core/spec/presets.py": [
+            (
+                "_TABLE = (\n",
+                """_TABLE = (
+    Preset(name="short", description="an epoch", values={"training": {"epochs": 1}}),
+""",
+            ),
+        ],
+    },
 }
 
 USES_ALL = """
@@ -255,6 +265,7 @@ document = {
 }
 spec = validate_spec(document)
 unnamed = validate_spec({"name": "stored before", "objective": {"sample_loss": {"temperature": 0.5}}})
+short = validate_spec({"name": "filled in", "preset": "short"})
 [plan] = plan_trials(spec)
 points = []
 Trainer(spec.with_params(plan.params), report=lambda *point: points.append(point)).fit()
@@ -269,6 +280,7 @@ print(
     json.dumps(
         {
             "unnamed": unnamed.objective.sample_loss.name,
+            "filled_in": [short.from_preset, short.training.epochs],
             "label": trial_label(spec, plan.params),
             "alphas": sorted({values["alpha"] for _, _, values in points if "alpha" in values}),
             "measured": sorted({name for _, _, values in points for name in values} & {"mass_z", "loss"}),
@@ -318,6 +330,7 @@ def test_each_kind_is_added_in_at_most_two_files_and_works_everywhere(copy: Path
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["label"] == "step at 0.5, a few digits, pixels as they are, Spread (target=2)"
     assert found["unnamed"] == "nt_xent"
+    assert found["filled_in"] == ["short", 1]
     assert found["alphas"] == [0.0, 1.0]
     assert found["measured"] == ["loss", "mass_z"]
     assert found["title"] == "Mass of Z"
