@@ -113,6 +113,14 @@ def test_a_clone_is_edited_before_it_is_submitted(page: Page, lab: Lab) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("the-changed-clone")
 
 
+def test_a_clone_of_a_preset_is_of_the_values_that_it_gave(page: Page, lab: Lab) -> None:
+    number = lab.client.submit("name: of-a-preset\npreset: best\n")["id"]
+    page.goto(f"{lab.client.url}/new?from={number}")
+    expect(page.locator(".cm-content")).to_contain_text('"name": "of-a-preset"')
+    expect(page.locator(".cm-content")).not_to_contain_text("preset: best")
+    expect(page.get_by_role("region", name="Plan")).to_contain_text("1 trial")
+
+
 def test_a_viewer_is_told_that_they_may_not_submit(blank: Page, lab: Lab, console: Console) -> None:
     sign_in(blank, lab, lab.client.create_token("reader", "viewer")["token"])
     blank.goto(f"{lab.client.url}/new")
