@@ -47,7 +47,7 @@ _TABLE = (
     ),
     Preset(
         name="best",
-        description="what the study in docs/study found best",
+        description="what docs/study found best; the defaults until its verdicts are in",
         values={
             "objective": {
                 "sample_loss": {"name": "nt_xent", "temperature": 0.2},
