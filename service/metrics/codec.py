@@ -28,7 +28,8 @@ def encode(points: Points, *, with_series: bool) -> bytes:
     columns += [_differences(points.step.astype("<i8")), _differences(points.epoch.astype("<f4").view("<u4"))]
     with np.errstate(over="ignore", invalid="ignore"):
         in_ms = np.rint(points.time * 1000.0)
-        if (np.abs(in_ms) < 2.0**52).all() and (in_ms / 1000.0 == points.time).all():
+        whole = bool((np.abs(in_ms) < 2.0**52).all())
+        if whole and _same_bits(in_ms.astype("<i8") / 1000.0, points.time):
             flags |= _TIME_IN_MS
             columns.append(_differences(in_ms.astype("<i8")))
         else:
@@ -79,6 +80,11 @@ def decode_summaries(keys: Sequence[int], summaries: Sequence[bytes]) -> Points:
     counts = [len(summary) // _SUMMARY.itemsize for summary in summaries]
     series = np.repeat(np.asarray(keys, np.int64), counts)
     return Points.of(series, *(records[name] for name in _SUMMARY.names or ()))
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Of two arrays of float64: -0.0 is not 0.0."""
+    return np.array_equal(one.view("<u8"), other.astype("<f8").view("<u8"))
 
 
 def _differences(column: Any) -> bytes:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.metrics.chunks import CHUNK_POINTS, Span, build, place
@@ -80,6 +80,7 @@ def test_thinning_keeps_ends_extremes_and_what_is_no_number(rows: list, level: i
 
 
 @given(_ROWS)
+@example([(1, 0, 0.0, -0.0, 0.0)])
 def test_a_body_gives_back_every_bit(rows: list) -> None:
     points = columns(rows)
     assert listed(decode(encode(points, with_series=True))) == listed(points)
