@@ -35,7 +35,7 @@ docs: $(STAMP)  ## Build the documentation's site in build/docs
 	$(BIN)/zensical build --strict --config-file zensical.toml
 	@echo "open build/docs/index.html"
 
-test: $(STAMP)  ## Prove what the README promises: twelve minutes on two cores
+test: $(STAMP)  ## Prove what the README promises: nine minutes on two cores
 	$(PYTEST) $(SPREAD) -m "not slow"
 
 test-all: $(STAMP)  ## Run every test: half an hour on two cores
