@@ -107,10 +107,10 @@ def test_a_clone_is_edited_before_it_is_submitted(page: Page, lab: Lab) -> None:
     expect(page).to_have_url(f"{lab.client.url}/new?from={number}")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Clone of the-original #{number}")
     expect(page.locator(".cm-content")).to_contain_text("name: the-original")
-    write(page, editor(page).replace("the-original", "the-changed-clone"))
     expect(page.get_by_role("region", name="Plan")).to_contain_text("4 configurations x 1 seed = 4 trials")
     assert lab.client.experiments(1)[0]["id"] == number
-    page.keyboard.press("Control+Enter")
+    write(page, editor(page).replace("the-original", "the-changed-clone"))
+    page.keyboard.press("Control+Enter")  # before it is planned: it is sent as soon as it is
     expect(page.get_by_role("heading", level=1)).to_have_text("the-changed-clone")
 
 

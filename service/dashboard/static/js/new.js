@@ -99,6 +99,7 @@ class NewPage {
 
   changed() {
     this.button.disabled = true;
+    this.planned = this.wanted = null;
     clearTimeout(this.typing);
     this.plan.showWaiting();
     this.typing = setTimeout(() => this.check(), TYPING_MS);
@@ -118,6 +119,7 @@ class NewPage {
       this.planned = text;
       this.button.disabled = false;
       setText(this.button, plan.trials.length === 1 ? "Submit 1 trial" : `Submit ${plan.trials.length} trials`);
+      if (this.wanted === text) this.submit();
     } catch (problem) {
       if (problem.name === "AbortError" || problem.status === 401) return;
       this.editor.showProblems(problem.status === 422 ? (problem.errors.length ? problem.errors : [problem]) : []);
@@ -127,6 +129,7 @@ class NewPage {
 
   async submit() {
     const { text } = this.editor;
+    this.wanted = text; // by the keys before it is planned: sent as soon as it is
     if (this.button.disabled || this.planned !== text) return;
     this.button.disabled = true;
     if (this.key?.text !== text) this.key = { text, value: newKey() };
