@@ -7,8 +7,11 @@ from typing import Any
 
 def table(heading: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
-    rule = "|" + "---|" * len(heading)
-    return "\n".join([f"| {' | '.join(heading)} |", rule, *(f"| {' | '.join(map(str, line))} |" for line in lines)])
+
+    def row(cells: Sequence[Any]) -> str:
+        return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+    return "\n".join([row(heading), "|" + "---|" * len(heading), *map(row, lines)])
 
 
 def into_page(page: str, made: Mapping[str, str]) -> str:
