@@ -68,7 +68,7 @@ def blank(browser: Browser, console: Console) -> Iterator[Page]:
     page.on("request", lambda request: console.asked(request.url))
     yield page
     context.close()
-    assert console.errors == []
+    assert console.complaints() == []
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class Console:
     """What a page complained about."""
 
     errors: list[str] = field(default_factory=list)
+    requests_fail: bool = False
 
     def asked(self, url: str) -> None:
         """A request to anybody but the service is an error."""
@@ -75,8 +76,12 @@ class Console:
             self.errors.append(f"asked another host: {url}")
 
     def expect_failed_requests(self) -> None:
-        """The browser tells of every request that fails; here some must."""
-        self.errors[:] = [error for error in self.errors if not error.startswith("Failed to load resource")]
+        """The browser tells of every request that fails; here some must, and may do so until the page is closed."""
+        self.requests_fail = True
+
+    def complaints(self) -> list[str]:
+        """What nobody expected."""
+        return [e for e in self.errors if not (self.requests_fail and e.startswith("Failed to load resource"))]
 
 
 def sign_in(page: Page, lab: Lab, token: str) -> None:
