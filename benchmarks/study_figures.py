@@ -45,6 +45,15 @@ def by_number(material: Material) -> list[ConfigurationAnswer]:
     return sorted(material.answer.configurations, key=lambda c: c.number)
 
 
+def comparable(found: Mapping[str, Material]) -> dict[str, list[ConfigurationAnswer]]:
+    """Of each sweep the configurations whose H(R) and I(R;Z) can be compared: they depend on the images of a batch."""
+    return {
+        name: [c for c in material.answer.configurations if {*QUANTITIES} <= c.statistics.keys()]
+        for name, material in found.items()
+        if name != "batch"
+    }
+
+
 def _courses(material: Material, metrics: Sequence[str], shown: list[ConfigurationAnswer]) -> Figure:
     figure = Figure(figsize=(3.4 * len(metrics) + 1.6, 2.8), layout="constrained")
     for metric, axes in zip(metrics, figure.subplots(1, len(metrics), squeeze=False).flat, strict=True):
@@ -61,22 +70,19 @@ def _courses(material: Material, metrics: Sequence[str], shown: list[Configurati
 
 
 def _plane(found: Mapping[str, Material]) -> Figure | None:
-    measured = [
-        [c for c in material.answer.configurations if {*QUANTITIES, "knn_top1"} <= c.statistics.keys()]
-        for name, material in found.items()
-        if name != "batch"  # entropies depend on the number of images in a batch
-    ]
-    points, best = (
-        [tuple(c.statistics[metric].mean for metric in (*QUANTITIES, "knn_top1")) for c in shown]
-        for shown in ([c for sweep in measured for c in sweep], [c for sweep in measured for c in sweep if c.rank == 1])
-    )
-    if not points:
+    shown = [c for sweep in comparable(found).values() for c in sweep if "knn_top1" in c.statistics]
+    if not shown:
         return None
+
+    def means(metric: str, of: list[ConfigurationAnswer] = shown) -> list[float]:
+        return [c.statistics[metric].mean for c in of]
+
+    best = [c for c in shown if c.rank == 1]
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    entropy, information, accuracy = zip(*points, strict=True)
-    figure.colorbar(axes.scatter(entropy, information, c=accuracy, cmap="viridis"), label=axis_title("knn_top1"))
-    axes.scatter([x for x, _, _ in best], [y for _, y, _ in best], s=90, facecolors="none", edgecolors="black")
+    points = axes.scatter(means("h_r"), means("i_rz"), c=means("knn_top1"), cmap="viridis")
+    figure.colorbar(points, label=axis_title("knn_top1"))
+    axes.scatter(means("h_r", best), means("i_rz", best), s=90, facecolors="none", edgecolors="black")
     axes.set(xlabel=axis_title("h_r"), ylabel=axis_title("i_rz"))
     return figure
 

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from pages import into_page, table
 from study import STUDY
-from study_figures import QUANTITIES, by_number, drawings
+from study_figures import QUANTITIES, by_number, comparable, drawings
 
 from adadim_core.answers.document import Answer, ConfigurationAnswer
 from adadim_core.answers.estimates import compare, mean_interval
@@ -84,9 +84,9 @@ def _phases(material: Material) -> str:
 def _plane(found: Mapping[str, Material]) -> str:
     """Where the best configuration of each sweep lies in the orders of H(R) and of I(R;Z)."""
     lines: list[list[Any]] = []
-    for name, material in found.items():
-        ranked = [c for c in material.answer.configurations if {*QUANTITIES} <= c.statistics.keys() and c.rank]
-        if name == "batch" or not ranked:  # entropies depend on the number of images in a batch
+    for name, sweep in comparable(found).items():
+        ranked = [c for c in sweep if c.rank]
+        if not ranked:
             continue
         best = min(ranked, key=lambda c: c.rank or 0)
         places = []
@@ -94,13 +94,10 @@ def _plane(found: Mapping[str, Material]) -> str:
             order = sorted(ranked, key=lambda c, m=metric: -c.statistics[m].mean)  # type: ignore[misc]
             places += [f"{order.index(best) + 1} of {len(order)}", order[0].label, order[-1].label]
         lines.append([name, best.label, *places])
-    places = [
-        part
-        for q in QUANTITIES
-        for t in [METRICS[q].title]
-        for part in (f"place by {t}", f"highest {t}", f"lowest {t}")
-    ]
-    return table(["sweep", "highest mean accuracy", *places], lines) if lines else ""
+    heading = ["sweep", "highest mean accuracy"]
+    for title in (METRICS[metric].title for metric in QUANTITIES):
+        heading += [f"place by {title}", f"highest {title}", f"lowest {title}"]
+    return table(heading, lines) if lines else ""
 
 
 def _adaptive(answer: Answer) -> str:

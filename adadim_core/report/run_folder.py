@@ -1,6 +1,5 @@
 """A report's material from the folder of a run that was made without the service."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ from adadim_core.report.material import Curve, Material, wanted_metrics
 from adadim_core.spec import SpecError, validate_spec
 from adadim_core.storage import layout
 from adadim_core.storage.points_file import opened_points
-from adadim_core.storage.reading import open_regular
-
-_LARGEST_JSON = 64 * 2**20
+from adadim_core.storage.reading import read_document
 
 
 class NoRunError(Exception):
@@ -67,14 +64,10 @@ def _question(spec: dict[str, Any]) -> Question:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with open_regular(path.parent.resolve(), path.name) as file:
-            text = file.read(_LARGEST_JSON + 1)
-        if len(text) > _LARGEST_JSON:
-            raise NoRunError(f"{path} is too large to be the results of a run")
-        document = json.loads(text)
+        document = read_document(path)
     except FileNotFoundError:
         raise NoRunError(f"{path.parent} holds no {path.name}: name the folder that a run wrote") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise NoRunError(f"{path} cannot be read: {error}") from None
     if not isinstance(document, dict):
         raise NoRunError(f"{path} is not what a run writes")

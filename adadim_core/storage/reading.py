@@ -6,6 +6,7 @@ any file it can read, or block its threads.
 """
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,8 @@ from adadim_core.storage.address import folder, in_object_store
 from adadim_core.storage.object_store import ObjectStore
 
 logger = logging.getLogger(__name__)
+
+_LARGEST_DOCUMENT = 64 * 2**20
 
 
 class NotRegular(FileNotFoundError):  # noqa: N818 - as IsADirectoryError
@@ -89,6 +92,24 @@ def open_regular(run: Path, key: str) -> BufferedReader:
         os.close(descriptor)
         raise _not_regular(run / key)
     return os.fdopen(descriptor, "rb")
+
+
+def read_document(path: Path) -> Any:
+    """A JSON document in a folder that others can write to.
+
+    Raises:
+        FileNotFoundError: there is none, or it is no regular file.
+        OSError: it cannot be read.
+        ValueError: it is not JSON, too deep, or larger than a run writes.
+    """
+    with open_regular(path.parent.resolve(), path.name) as file:
+        text = file.read(_LARGEST_DOCUMENT + 1)
+    if len(text) > _LARGEST_DOCUMENT:
+        raise ValueError("too large to be of a run")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def remove_run(location: str) -> None:

@@ -1,7 +1,7 @@
 """What the API says of trials."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
 
@@ -9,13 +9,11 @@ from adadim_core.spec.report import JsonFloat, TrialState
 from service.schema import Schema
 
 
-def _values_only(latest: Any) -> Any:
+def _only(field: Literal["value", "step"]) -> BeforeValidator:
     """The table keeps {metric: {step, time, value}}; the API shows {metric: value}, and {metric: step} beside it."""
-    return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
-
-
-def _steps_only(latest: Any) -> Any:
-    return {name: entry["step"] if isinstance(entry, dict) else entry for name, entry in latest.items()}
+    return BeforeValidator(
+        lambda latest: {name: entry[field] if isinstance(entry, dict) else entry for name, entry in latest.items()}
+    )
 
 
 class TrialRead(Schema):
@@ -41,11 +39,11 @@ class TrialRead(Schema):
     """Why it is in this state, where that is not plain: what stopped it early, and when."""
     started_at: datetime | None
     ended_at: datetime | None
-    latest: Annotated[dict[str, JsonFloat], BeforeValidator(_values_only)]
+    latest: Annotated[dict[str, JsonFloat], _only("value")]
     """The value of every metric at its highest step."""
     latest_steps: Annotated[
         dict[str, int],
-        BeforeValidator(_steps_only),
+        _only("step"),
         Field(validation_alias=AliasChoices("latest_steps", "latest")),
     ]
     """That step: points of lower steps, which a stream may still bring, are older."""

@@ -53,29 +53,28 @@ async def test_lost_attempts_are_followed_by_others_up_to_the_retries(context: C
     assert set(trials) == {"stopped"}
 
 
-async def test_a_job_ray_has_forgotten_is_lost_too(context: Context, ray: RayStandIn) -> None:
+async def of_a_forgotten_job(context: Context, ray: RayStandIn, cluster_end: str | None = None) -> Attempt:
+    """The attempt whose job Ray knows no more, once it is lost; with the end of the cluster where that is known."""
     experiment_id = await queue(context)
     async with dispatching(context):
         attempt = await submitted(context, experiment_id)
         await Worker.of(context, ray.only_job).report()
         ray.jobs.clear()
+        if cluster_end is not None:
+            context.jobs.cluster_ended(cluster_end)
         await fall_silent(context, attempt.id)
         await submitted(context, experiment_id, 2)
-    first = (await attempts_of(context, experiment_id))[0]
+    return (await attempts_of(context, experiment_id))[0]
+
+
+async def test_a_job_ray_has_forgotten_is_lost_too(context: Context, ray: RayStandIn) -> None:
+    first = await of_a_forgotten_job(context, ray)
     assert first.state == "lost"
     assert re.fullmatch(r"no word for 864\d\d s; Ray has lost its job", str(first.error)), first.error
 
 
 async def test_why_a_job_is_lost_is_told_where_it_is_known(context: Context, ray: RayStandIn) -> None:
-    experiment_id = await queue(context)
-    async with dispatching(context):
-        attempt = await submitted(context, experiment_id)
-        await Worker.of(context, ray.only_job).report()
-        ray.jobs.clear()
-        context.jobs.cluster_ended("the files of the local Ray head in /tmp/x were removed")
-        await fall_silent(context, attempt.id)
-        await submitted(context, experiment_id, 2)
-    first = (await attempts_of(context, experiment_id))[0]
+    first = await of_a_forgotten_job(context, ray, "the files of the local Ray head in /tmp/x were removed")
     assert "Ray has lost its job: the files of the local Ray head in /tmp/x were removed" in str(first.error)
 
 

@@ -17,14 +17,12 @@ from adadim_core.storage import layout
 from adadim_core.storage.address import join, shown
 from adadim_core.storage.atomic import write_text
 from adadim_core.storage.object_store import ObjectStore
-from adadim_core.storage.reading import open_regular
+from adadim_core.storage.reading import read_document
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 300.0
 """How long a process waits for an object store that is away before it gives up."""
-_LARGEST_JSON = 64 * 2**20
-"""Of a document in the storage, which others can write to."""
 
 
 class Storage:
@@ -194,10 +192,8 @@ class Storage:
 def read_json(path: Path) -> Any | None:
     """The document in a file, or None if it is missing, was cut off, or is nothing that a run writes."""
     try:
-        with open_regular(path.parent.resolve(), path.name) as file:
-            text = file.read(_LARGEST_JSON + 1)
-        return json.loads(text) if len(text) <= _LARGEST_JSON else None
-    except (FileNotFoundError, ValueError, RecursionError):
+        return read_document(path)
+    except (FileNotFoundError, ValueError):
         return None
 
 

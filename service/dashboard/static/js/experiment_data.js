@@ -207,7 +207,6 @@ export class ExperimentData {
     for (const { trial, metric, values, steps } of list) {
       if (steps.length) this.noteValue(trial, metric, steps.at(-1), values.at(-1));
     }
-    this.noteLatest();
     if (this.needs.curves) this.curvesLater();
   }
 
