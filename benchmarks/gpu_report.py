@@ -34,7 +34,7 @@ def tables(runs: list[Run]) -> str:
     counts = _members(runs)
     packing = ["network", "in turn, graph", "in turn, plain calls", *(f"pack of {count}" for count in counts),
                "processes with graphs", "processes"]  # fmt: skip
-    study = ["configuration", "seed", "epochs", "k-NN", "H(R)", "I(R;Z)", "ER(R)", "alpha at the end"]
+    study = ["sweep", "trials", "time", "what the product says"]
     sections = [
         _runs(runs),
         _table("Tests of the core", ["tests", "run", "failed", "skipped", "time"], _rows(runs, "core", _core)),
@@ -55,7 +55,7 @@ def tables(runs: list[Run]) -> str:
             _rows(runs, "packing", lambda found: _packing(found, counts)),
             "Images a second over all members; behind a pack, how many times as fast it is as its members in turn.",
         ),
-        _table("The study: ResNet-18 at full width", study, _rows(runs, "study", _study)),
+        _table("The study", study, [*_rows(runs, "sweeps", _study), *_rows(runs, "study", _study)]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -170,9 +170,9 @@ def _packing(found: dict[str, Any], counts: list[str]) -> Iterator[Row]:
 
 
 def _study(found: dict[str, Any]) -> Iterator[Row]:
-    for t in found.get("trials", []):
-        yield [t["configuration"], t["seed"], t["epochs"], f"{t['knn_top1']:.1%}", f"{t['h_r']:.3f}",
-               f"{t['i_rz']:.3f}", f"{t['erank_r']:.1f}", f"{t['alpha']:.3f}"]  # fmt: skip
+    for name, sweep in found.items():
+        if isinstance(sweep, dict) and "sentence" in sweep:
+            yield [name, sweep["ended"], f"{sweep['seconds']:.0f} s", sweep["sentence"]]
 
 
 def _by_network(runs: list[Run], title: str, suffix: str, key: str | None, shown: str) -> str:

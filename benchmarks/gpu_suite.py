@@ -6,7 +6,8 @@
 The parts (benchmarks/gpu/) come in order of worth, each in a process of its own under a time limit; one that fails or
 hangs is ended and the next begins. All figures go into one JSON file as they are measured, with the card, its driver
 and the versions, and the last lines of a part that failed; whole logs lie beside it in OUT.logs/. `gpu_report.py`
-makes tables of it. Nothing of the card's settings is changed.
+makes tables of it. Nothing of the card's settings is changed. `benchmarks/study.py data ARCHIVE`, called before, writes
+the images of the study's sweeps.
 
 Owns the order, the limits and the file. What is measured and how is the parts' own.
 """
@@ -53,6 +54,7 @@ class Part:
 PARTS = {
     "core": Part("gpu.core_tests", 0.15),
     "product": Part("gpu.product", 0.28, beside=True),
+    "sweeps": Part("gpu.sweeps", 0.28, beside=True),
     "throughput": Part("gpu.throughput", 0.2),
     "lightly": Part("gpu.lightly_step", 0.1),
     "information": Part("gpu.information", 0.06),
@@ -138,7 +140,7 @@ class Suite:
         for name in names:
             left = self._budget - (time.monotonic() - self._began)
             share = PARTS[name].share * (2 if self._smoke else 1)  # as long to start, and less to leave for others
-            limit = min(left, share * self._budget)
+            limit = left if name == self._chosen[-1] else min(left, share * self._budget)
             if limit < self.least_seconds:
                 self._results["parts"][name] = {"status": "skipped", "reason": f"{max(left, 0):.0f} s were left"}
                 continue

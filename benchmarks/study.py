@@ -1,6 +1,7 @@
 """The study of docs/study: which of the method's open choices matter, run by the product itself.
 
     .venv/bin/python benchmarks/study.py data cifar10-images.tar.xz   images as specs name them: docs/study/specs/*.npz
+                                              ... data ... --all      those of the full-width sweep too: 190 MB
     .venv/bin/python benchmarks/study.py run [weighting ...]          submit what is missing, wait, store the results
     .venv/bin/python benchmarks/study.py collect FOLDER               store those of a run of `python -m workers`
     .venv/bin/python benchmarks/study.py report                       figures and tables of docs/study/README.md
@@ -8,7 +9,8 @@
 `run` goes to the service that the `adadim` command finds, so start `adadim serve` before. It may be ended at any time
 and called again: experiments are known by their label `study`, and the service brings them to their end. Without a
 service, `python -m workers docs/study/specs/1-weighting.yaml --storage FOLDER` does the same for one sweep, and
-`collect` stores it. Results are in docs/study/results, one file a sweep.
+`collect` stores it. Results are in docs/study/results, one file a sweep. The sweep at full width is for a GPU, where
+gpu_suite.py runs it; `run` does so only if it is named.
 """
 
 import argparse
@@ -30,13 +32,17 @@ from adadim_core.answers.document import Answer
 from adadim_core.report.material import Curve, Material
 
 STUDY = Path(__file__).parent.parent / "docs" / "study"
+RESULTS = STUDY / "results"
 IMAGES = STUDY / "specs" / "cifar10-10000.npz"
+ALL_IMAGES = IMAGES.with_name("cifar10-50000.npz")
+FULL_WIDTH = "full-width"
+"""The sweep that two cores cannot run."""
 CURVES = (
     "alpha", "beta", "h_r", "i_rz", "erank_r", "erank_z", "knn_top1", "uniformity", "alignment", "loss_dimension",
     "loss_sample", "loss_mi",
 )  # fmt: skip
-_TRAIN, _HELD_OUT = 1000, 500
-"""Images of each class: the first of the archive."""
+_EACH = {IMAGES: (1000, 500), ALL_IMAGES: (5000, 1000)}
+"""Images of each class, for training and held out: the first of the archive."""
 
 
 def specs() -> dict[str, Path]:
@@ -46,13 +52,13 @@ def specs() -> dict[str, Path]:
     }
 
 
-def write_images(archive: Path, target: Path = IMAGES) -> None:
-    """Write 10,000 training and 5,000 held-out images of an archive of CIFAR-10 as JPEG: PART/CLASS/NNNN.jpg."""
+def write_images(archive: Path, target: Path, each: tuple[int, int]) -> None:
+    """Write so many images of each class, training and held out, of an archive with PART/CLASS/NNNN.jpg."""
     found: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}
     with tarfile.open(archive) as opened:
         for member in opened:
             part, *names = Path(member.name).parts[-3:]
-            wanted = {"train": _TRAIN, "test": _HELD_OUT}.get(part, 0)
+            wanted = dict(zip(("train", "test"), each, strict=True)).get(part, 0)
             if not member.isfile() or len(names) != 2 or int(Path(names[1]).stem) >= wanted:
                 continue
             content = opened.extractfile(member)
@@ -101,14 +107,14 @@ def collect(folder: Path) -> None:
     store(material.spec["labels"]["study"], material)
 
 
-def store(name: str, material: Material) -> None:
-    """Write results/NAME.json.gz, the same file for the same results."""
+def store(name: str, material: Material, folder: Path | None = None) -> None:
+    """Write NAME.json.gz among the results or in a folder, the same file for the same results."""
     fields = asdict(material) | {"answer": material.answer.model_dump(mode="json")}
     for curves in fields["curves"].values():
         for curve in curves.values():
             curve["values"] = [float(f"{value:.5g}") for value in curve["values"]]
             curve["epochs"] = [float(f"{epoch:.5g}") for epoch in curve["epochs"]]
-    path = STUDY / "results" / f"{name}.json.gz"
+    path = (folder or RESULTS) / f"{name}.json.gz"
     path.write_bytes(gzip.compress(json.dumps(fields).encode(), mtime=0))
     print(f"{path}: {material.answer.sentence}", flush=True)
 
@@ -120,7 +126,7 @@ def stored() -> dict[str, Material]:
 
 def _stored() -> Iterator[tuple[str, Material]]:
     for name in specs():
-        path = STUDY / "results" / f"{name}.json.gz"
+        path = RESULTS / f"{name}.json.gz"
         if path.exists():
             fields = json.loads(gzip.decompress(path.read_bytes()))
             curves = {
@@ -134,7 +140,9 @@ def _stored() -> Iterator[tuple[str, Material]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("data", help="write the images").add_argument("archive", type=Path)
+    writing = commands.add_parser("data", help="write the images")
+    writing.add_argument("archive", type=Path)
+    writing.add_argument("--all", action="store_true", help="those of the full-width sweep too")
     running = commands.add_parser("run", help="submit what is missing, wait, store")
     running.add_argument("names", nargs="*", choices=[*specs(), []], help="sweeps by label; default: all")
     commands.add_parser("collect", help="store a run folder's results").add_argument("folder", type=Path)
@@ -142,9 +150,10 @@ def main() -> None:
     arguments = parser.parse_args()
     match arguments.command:
         case "data":
-            write_images(arguments.archive)
+            for target, each in list(_EACH.items())[: 1 + arguments.all]:
+                write_images(arguments.archive, target, each)
         case "run":
-            run(arguments.names or list(specs()))
+            run(arguments.names or [name for name in specs() if name != FULL_WIDTH])
         case "collect":
             collect(arguments.folder)
         case "report":

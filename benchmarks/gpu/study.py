@@ -1,76 +1,58 @@
-"""Part study: which weighting is best, for as many epochs and seeds as there is time: the table the method is about.
+"""Part study: the study's main table at full width on all images (docs/study/specs), for as many epochs as fit.
 
-ResNet-18 at full width, batch 256, LARS 0.3, projector 2048-2048-2048: fixed alpha 0, 0.5 and 1, and adaptive. All
-configurations train equally long, a seed at a time. The length is set by the speed of the first steps.
+By the product, four trials at a time on the card. All train equally long; the length is set by the speed of the first
+steps. Its spec in the repository has the epochs of the results that are stored.
 """
 
+import copy
 import time
 from typing import Any
 
+import study
+import yaml
+
 from adadim_core import Trainer
 from adadim_core.spec import validate_spec
+from adadim_core.spec.plan import plan_trials
 from gpu.settings import WARM_UP_STEPS, Record, Settings
+from gpu.sweeps import run_sweeps
 
-_CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "fixed 0": {"policy": "fixed", "alpha": 0.0},
-    "fixed 0.5": {"policy": "fixed", "alpha": 0.5},
-    "fixed 1": {"policy": "fixed", "alpha": 1.0},
-    "adaptive": {"policy": "adaptive"},
-}
-_ENOUGH_EPOCHS = 20
-"""Longer than this, and a second seed is worth more than more epochs."""
-_RESERVE = 0.9
-_SHOWN = ("knn_top1", "h_r", "i_rz", "erank_r", "erank_z", "alpha", "loss")
+_RESERVE = 0.85
+_STARTING_SECONDS = 40.0
+"""Of Ray, of the trials' processes, and writing the results."""
 
 
 def run(settings: Settings, record: Record) -> None:
     began = time.monotonic()
-    epoch_s, ending_s, replayed = _speed(settings)
-    left = (settings.seconds - (time.monotonic() - began)) * _RESERVE
-    runs = len(_CONFIGURATIONS)
-    epochs = max(1, int((left / runs - ending_s) / epoch_s))
-    seeds = max(1, epochs // _ENOUGH_EPOCHS)
-    epochs = 1 if settings.smoke else max(1, int((left / (runs * seeds) - ending_s) / epoch_s))
-    seeds = 1 if settings.smoke else seeds
-    plan = {"epochs": epochs, "seeds": seeds, "epoch_s": epoch_s, "ending_s": ending_s, "replayed": replayed}
+    document = yaml.safe_load(study.specs()[study.FULL_WIDTH].read_text())
+    document["data"] = {"dataset": "npz", "path": str(settings.images)}
+    epoch_s, ending_s, replayed = _speed(settings, document)
+    trials = len(plan_trials(validate_spec(document)))
+    left = settings.seconds - (time.monotonic() - began)
+    epochs = int(((left - _STARTING_SECONDS) * _RESERVE / trials - ending_s) / epoch_s)
+    plan = {"epochs": epochs, "trials": trials, "epoch_s": epoch_s, "ending_s": ending_s, "replayed": replayed}
     record.put("plan", plan)
-    rows: list[dict[str, Any]] = []
-    for seed in range(seeds):
-        for name, weighting in _CONFIGURATIONS.items():
-            rows.append(
-                {
-                    "configuration": name,
-                    "seed": seed,
-                    **_trial(settings, weighting, epochs, seed),
-                }
-            )
-            record.put("trials", rows)
+    if epochs < 1 and not settings.smoke:
+        record.put("skipped", f"{left:.0f} s are not enough for an epoch of each trial")
+        return
+    document["training"]["epochs"] = max(epochs, 1)
+    document["evaluation"]["every_epochs"] = max(epochs // 3, 1)
+    run_sweeps(settings, record, {study.FULL_WIDTH: document}, seconds=left)
 
 
-def _document(settings: Settings, weighting: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:
-    return {
-        "name": "study",
-        "data": settings.data(),
-        "model": settings.model("resnet18", 64),
-        "objective": {"weighting": weighting},
-        "training": {
-            "epochs": epochs,
-            "batch_size": 64 if settings.smoke else 256,
-            "seed": seed,
-            "precision": settings.precision,
-            "warmup_epochs": epochs // 10,
-            "log_every_steps": 50,
-        },
-        "evaluation": {"every_epochs": epochs},
-    }
-
-
-def _speed(settings: Settings) -> tuple[float, float, bool]:
-    """Seconds of an epoch, those of what comes on top in each trial (building, the first steps, evaluation), and
-    whether steps are replayed."""
-    began = time.monotonic()
-    trainer = Trainer(validate_spec(_document(settings, {"policy": "adaptive"}, 1000, 0)), device=settings.device)
+def _speed(settings: Settings, document: dict[str, Any]) -> tuple[float, float, bool]:
+    """Seconds of an epoch, those of an evaluation, and whether steps are replayed."""
+    measured = copy.deepcopy(document)
+    del measured["search"]
+    measured["training"]["epochs"] = 1000
+    if settings.smoke:
+        measured["model"] = settings.model("resnet18", 64)
+        measured["training"]["batch_size"] = 64
+    trainer = Trainer(validate_spec(measured), device=settings.device)
     trainer.train_steps(WARM_UP_STEPS)
+    trainer.evaluate()
+    settings.wait()
+    began = time.monotonic()
     trainer.evaluate()
     settings.wait()
     ending = time.monotonic() - began
@@ -79,10 +61,3 @@ def _speed(settings: Settings) -> tuple[float, float, bool]:
     trainer.train_steps(steps)
     settings.wait()
     return (time.monotonic() - began) / steps * trainer.steps_per_epoch, ending, trainer.replays
-
-
-def _trial(settings: Settings, weighting: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:
-    began = time.monotonic()
-    trainer = Trainer(validate_spec(_document(settings, weighting, epochs, seed)), device=settings.device)
-    metrics = trainer.fit()
-    return {**{name: metrics[name] for name in _SHOWN}, "epochs": trainer.epoch, "seconds": time.monotonic() - began}

@@ -33,18 +33,17 @@ def parsed(name: str):
 
 def test_the_sweeps_differ_in_what_they_ask_only():
     first = parsed("weighting")
-    for name in study.specs():
+    sweeps = [name for name in study.specs() if name != study.FULL_WIDTH]
+    for name in sweeps:
         spec = parsed(name)
         same = first.training.model_dump() | {"batch_size": 256}
         assert spec.training.model_dump() == same
         assert spec.data == first.data
         assert spec.model == first.model
-    assert sum(len(plan_trials(parsed(name))) for name in study.specs()) == 104
+    assert sum(len(plan_trials(parsed(name))) for name in sweeps) == 104
 
 
-def test_the_images_are_the_first_of_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "_TRAIN", 3)
-    monkeypatch.setattr(study, "_HELD_OUT", 1)
+def test_the_images_are_the_first_of_each_class(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "images.tar.xz", "w:xz") as archive:
         for part in ("train", "test"):
             for place, name in enumerate(("cat", "bird")):  # not in order, as archives may be
@@ -56,7 +55,7 @@ def test_the_images_are_the_first_of_each_class(tmp_path: Path, monkeypatch: pyt
                     member.size = content.tell()
                     content.seek(0)
                     archive.addfile(member, content)
-    study.write_images(tmp_path / "images.tar.xz", tmp_path / "made.npz")
+    study.write_images(tmp_path / "images.tar.xz", tmp_path / "made.npz", (3, 1))
     made = np.load(tmp_path / "made.npz")
     assert made["train_labels"].tolist() == [0, 0, 0, 1, 1, 1]  # bird, cat
     assert made["test_labels"].tolist() == [0, 1]
@@ -96,6 +95,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, material: Material)
     monkeypatch.setattr(study, "specs", lambda: specs)
     for module in (study, study_report):
         monkeypatch.setattr(module, "STUDY", tmp_path)
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     study.store("weighting", material)
     before = (tmp_path / "results" / "weighting.json.gz").read_bytes()
     found = study.stored()
@@ -115,7 +115,7 @@ def test_the_page_has_a_statement_a_table_and_a_figure_of_each_question_that_was
     figures = {path.stem for path in (written / "figures").iterdir()}
     assert figures == {"weighting", "alpha", "phases", "plane", "label-free"}
     assert set(re.findall(r"\(figures/(.*)\.png\)", page)) == figures
-    assert "![" not in page.partition("## 4.")[2].partition("## 7.")[0], "sweeps that were not run have no figure"
+    assert "![" not in page.partition("## 4.")[2].partition("## 8.")[0], "sweeps that were not run have no figure"
 
 
 def test_gains_are_paired_by_seed_and_told_with_intervals(written: Path) -> None:
@@ -172,6 +172,6 @@ def test_the_page_shows_the_stored_results():
     assert into_page(page, study_report.texts(found)) == page, "run benchmarks/study.py report"
     shown = set(re.findall(r"\(figures/(.*)\.png\)", page))
     assert shown == {path.stem for path in (study.STUDY / "figures").glob("*.png")}
-    answered = {"weighting": 3, "information": 1, "scale": 1, "temperature": 1, "label-free": 1}
+    answered = {"weighting": 3, "information": 1, "scale": 1, "temperature": 1, "full-width": 1, "label-free": 1}
     asked = sum(count for name, count in answered.items() if name in found or (name == "label-free" and found))
-    assert page.count("**Verdict.** Not run yet.") == 7 - asked, "a question with results has a verdict"
+    assert page.count("**Verdict.** Not run yet.") == 8 - asked, "a question with results has a verdict"

@@ -1,0 +1,129 @@
+"""Part sweeps: the study's sweeps (docs/study/specs) whose results are not stored yet, by the product, on the card.
+
+All at once, several trials of each share the card; what they give is stored as `study.py collect` stores it. They need
+the study's images (`study.py data`). It measures no time of its own.
+"""
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import study
+import yaml
+
+from adadim_core.report.run_folder import NoRunError, material_of_run
+from adadim_core.spec import validate_spec
+from adadim_core.spec.plan import plan_trials
+from gpu.settings import Record, Settings
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TRIALS_A_SLOT = 6
+"""Sweeps of any size end at about the same time."""
+_ENDING_SECONDS = 35.0
+"""What starting Ray, ending the trials under way and writing their results takes at most."""
+
+
+def run(settings: Settings, record: Record) -> None:
+    if settings.smoke:
+        run_sweeps(settings, record, {"temperature": _document("temperature")}, settings.seconds)
+    elif not study.IMAGES.exists():
+        record.put("skipped", f"{study.IMAGES.name} is not there: benchmarks/study.py data ARCHIVE writes it")
+    else:
+        stored = study.stored()
+        missing = [name for name in study.specs() if name not in stored and name != study.FULL_WIDTH]
+        run_sweeps(settings, record, {name: _document(name) for name in missing}, settings.seconds)
+
+
+def _document(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(study.specs()[name].read_text())
+    document["data"]["path"] = str(study.IMAGES)
+    slots = max(1, round(len(plan_trials(validate_spec(document))) / _TRIALS_A_SLOT))
+    return document | {"resources": {"gpus_per_worker": round(1 / slots, 3)}}
+
+
+def run_sweeps(settings: Settings, record: Record, documents: dict[str, dict[str, Any]], seconds: float) -> None:
+    """Run sweeps at the same time, as far as they come within so many seconds, and store what they give.
+
+    Args:
+        settings: of the part.
+        record: takes, for each, how many of its trials ended and what the product says of them.
+        documents: their specs by the study's label.
+        seconds: what there is for all of them.
+    """
+    began = time.monotonic()
+    left = seconds - _ENDING_SECONDS
+    running = {name: _Sweep(settings, name, document, left) for name, document in documents.items()}
+    failed = []
+    try:
+        for name, sweep in running.items():
+            if not record.attempt(name, lambda s=sweep: s.result(began + seconds)):  # type: ignore[misc]
+                failed.append(name)
+    finally:
+        for sweep in running.values():
+            sweep.end()
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+class _Sweep:
+    """A `python -m workers` of its own."""
+
+    def __init__(self, settings: Settings, name: str, document: dict[str, Any], seconds: float) -> None:
+        self._name, self._document = name, document
+        self._folder, self._output = settings.work / name, settings.work / f"{name}.txt"
+        self._results = settings.work if settings.smoke else study.RESULTS
+        self._began = time.monotonic()
+        spec = settings.work / f"{name}.json"
+        spec.write_text(json.dumps(_tiny(settings, document) if settings.smoke else _within(document, seconds)))
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workers", str(spec), "--storage", str(self._folder)],
+                stdout=output, stderr=subprocess.STDOUT, cwd=_ROOT,
+            )  # fmt: skip
+
+    def result(self, deadline: float) -> dict[str, Any]:
+        """Wait for its end and store what it gives."""
+        code: int | str = "none yet"
+        try:
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
+            material = material_of_run(self._folder, study.CURVES)
+        except (subprocess.TimeoutExpired, NoRunError) as error:
+            raise RuntimeError(f"exit code {code}: {error}; {self._output.read_text()[-800:]}") from error
+        # As it stands in the repository: where the images lay on this machine is nobody's business.
+        written = copy.deepcopy(material.spec)
+        written["data"]["path"] = Path(written["data"]["path"]).name
+        study.store(self._name, dataclasses.replace(material, spec=written), self._results)
+        told = material.answer
+        return {
+            "ended": f"{told.trials_done} of {told.trials}",
+            "exit_code": code,
+            "seconds": time.monotonic() - self._began,
+            "sentence": told.sentence,
+        }
+
+    def end(self) -> None:
+        """Nothing of it is left."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def _within(document: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The spec, ended by the product itself after so many seconds."""
+    return document | {"stop": {"minutes": max(seconds, 1.0) / 60}}
+
+
+def _tiny(settings: Settings, document: dict[str, Any]) -> dict[str, Any]:
+    """The spec with tiny networks, an epoch and two seeds."""
+    return document | {
+        "data": settings.data(),
+        "model": settings.model("conv_small", 64),
+        "training": {"epochs": 1, "warmup_epochs": 0, "batch_size": 64, "optimizer": "adamw", "lr": 1e-3},
+        "evaluation": {"every_epochs": 1},
+        "resources": {"gpus_per_worker": 0.25 if settings.cuda else 0, "max_concurrent_trials": 2},
+        "search": document["search"] | {"seeds": 2},
+    }
