@@ -85,7 +85,7 @@ def negatives_loss(z1: Tensor, z2: Tensor, *, temperature: float = 0.2) -> Tenso
     """
     logits_2N2N, partner_2N = _contrasts(z1, z2, temperature)
     anchor_2N = torch.arange(len(partner_2N), device=partner_2N.device)
-    logits_2N2N = logits_2N2N.index_put((anchor_2N, partner_2N), logits_2N2N.new_tensor(-math.inf))
+    logits_2N2N = logits_2N2N.index_put((anchor_2N, partner_2N), logits_2N2N.new_full((), -math.inf))
     return logits_2N2N.logsumexp(dim=1).mean()
 
 

@@ -12,6 +12,7 @@ import gc
 import logging
 import math
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -132,15 +133,13 @@ class ReplayedStep:
             return self._ordinary(views, pattern, step)
         try:
             self._recordings[pattern], batch = self._recorded(views, pattern, step)
+            return batch
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the trial goes on
             self._off = True
-            cause: BaseException = error
-            while cause.__context__ is not None:  # ending a recording that broke off raises an error of its own
-                cause = cause.__context__
-            reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            reason = _first_reason(error)
             logger.warning("the training step is not replayed as a CUDA graph, it runs as it is: %s", reason)
-            return self._ordinary(views, pattern, step)
-        return batch
+        gc.collect()  # what the recording had allocated is needed now
+        return self._ordinary(views, pattern, step)
 
     @property
     def replays(self) -> bool:
@@ -181,6 +180,16 @@ class ReplayedStep:
             _restore(self._step, before)
             raise
         return recording, batch
+
+
+def _first_reason(error: BaseException) -> str:
+    """What came first: ending a recording that broke off raises an error of its own. The frames of all of them let go
+    of what they hold, which is all that the recording had computed."""
+    first: BaseException | None = error
+    while first is not None:
+        cause, first = first, first.__context__
+        traceback.clear_frames(cause.__traceback__)
+    return (str(cause) or type(cause).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Nothing in a step makes the host wait for the device.
 Names: N images of the global batch, n of this process; r_ND and z_ND are representations and embeddings.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
@@ -116,11 +117,15 @@ class TrainingStep:
             batch: number of the batch among those embedded at this step.
         """
         parts = views.tensor_split(self.spec.training.accumulate)
-        embedded = [self._forward(self.model, part, step, batch * len(parts) + i) for i, part in enumerate(parts)]
+        # Not compiled: passes without gradients over one view would be compiled for their own sake.
+        plain = self.model.forward
+        embedded = [self._forward(plain, part, step, batch * len(parts) + i) for i, part in enumerate(parts)]
         r, z = (torch.cat(tensors) for tensors in zip(*embedded, strict=True))
         return r, z
 
-    def _forward(self, model: nn.Module, views: Tensor, step: int | None, part: int = 0) -> tuple[Tensor, Tensor]:
+    def _forward(
+        self, model: Callable[[Tensor], tuple[Tensor, Tensor]], views: Tensor, step: int | None, part: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """R and Z in float32. The network's random numbers depend on the step, the process and the part."""
         random: AbstractContextManager[None] = nullcontext()
         if step is not None:

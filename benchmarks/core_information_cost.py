@@ -105,6 +105,9 @@ def information_cost(
         made = Trainer(validate_spec({**document, "training": training}), device=device)
         for _ in range(3):
             _turn(made, steps)
+        if 1 < log_every_steps < NEVER:
+            # A point in the middle of each turn: at its end it would be waited for, which training does not do.
+            made.train_steps(log_every_steps // 2)
         return made
 
     logging, silent = trainer(cadence), trainer(NEVER)

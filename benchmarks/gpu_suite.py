@@ -55,10 +55,10 @@ PARTS = {
     "core": Part("gpu.core_tests", 0.15),
     "product": Part("gpu.product", 0.28, beside=True),
     "sweeps": Part("gpu.sweeps", 0.28, beside=True),
-    "throughput": Part("gpu.throughput", 0.2),
+    "throughput": Part("gpu.throughput", 0.3),
     "lightly": Part("gpu.lightly_step", 0.1),
     "information": Part("gpu.information", 0.06),
-    "study": Part("gpu.study", 0.3),
+    "study": Part("gpu.study", 0.2),
     "packing": Part("gpu.packing", 1.0),
 }
 

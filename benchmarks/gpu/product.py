@@ -180,6 +180,9 @@ def _finish(process: "subprocess.Popen[bytes]", storage: Path, output: Path, sec
     return {
         "trials": [{name: trial["metrics"].get(name) for name in shown} for trial in trials],
         "waited_s": time.monotonic() - began,
+        "trials_without_graph": sum(
+            "not replayed as a CUDA graph" in log.read_text() for log in storage.glob("trials/*/log.txt")
+        ),
         **process.watch.found(),  # type: ignore[attr-defined]
     }
 
@@ -213,6 +216,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
     process.wait()
+
+
+def _is_trial(pid: int) -> bool:
+    """Whether it is a process of Ray's: the core's tests are on the card at the same time."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).name().startswith("ray::")
+    return False
 
 
 class _Watch:
@@ -250,7 +260,8 @@ class _Watch:
             pynvml.nvmlInit()
             card = pynvml.nvmlDeviceGetHandleByIndex(0)
             while not self._stop.wait(0.25):
-                self._processes = max(self._processes, len(pynvml.nvmlDeviceGetComputeRunningProcesses(card)))
+                seen = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(card)]
+                self._processes = max(self._processes, sum(map(_is_trial, seen)))
                 self._memory = max(self._memory, pynvml.nvmlDeviceGetMemoryInfo(card).used)
         except Exception as error:  # noqa: BLE001 - the run goes on unwatched
             self._error = str(error)

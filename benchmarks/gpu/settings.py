@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from core_images import AUGMENTATION
 
-from adadim_core import load_dataset
+from adadim_core import load_dataset, replay
 
 CLASSES = 10
 WARM_UP_STEPS = 6
@@ -92,6 +92,7 @@ class Record:
 
     def attempt(self, name: str, measure: Callable[[], Any]) -> bool:
         """Put what a measurement gives, or why it failed; either way the part goes on."""
+        replay._broken_off.clear()  # one measurement without a graph must not be the reason for the next one's
         try:
             self.put(name, measure())
         except Exception as error:  # noqa: BLE001 - out of memory and what is not known yet

@@ -37,6 +37,8 @@ SPECS: dict[str, dict[str, Any]] = {
         "training": {"precision": "bfloat16", "log_every_steps": 1},
         "objective": {"mutual_information": {"gamma": 0.0}},
     },
+    "single invariance": {"objective": {"form": "single_invariance"}},
+    "balanced by gradients": {"objective": {"balancing": "gradient"}},
     "every augmentation, resnet": {
         "model": {"backbone": "resnet18"},
         "data": {"augmentation": {"crop_scale": [0.3, 1.0], "flip": 0.5, "jitter": 0.5, "blur": 0.5, "solarize": 0.2}},

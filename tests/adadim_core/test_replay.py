@@ -1,6 +1,7 @@
 """Steps replayed from a recording: the same training, bit for bit; what cannot be replayed runs as it is."""
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -182,6 +183,29 @@ def test_the_warning_names_what_came_first(tiny_spec, caplog):
     assert message.endswith("it runs as it is: a workspace would have to be allocated")
 
 
+def test_what_a_recording_that_broke_off_had_computed_is_gone_before_the_step_runs(tiny_spec, monkeypatch):
+    alive: list[weakref.ref[Tensor]] = []
+
+    def break_off(function: Callable[[], EmbeddedBatch]) -> Any:
+        outputs = function()
+        alive.append(weakref.ref(outputs.z1))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    made, _, _ = recorded(tiny_spec(), torch.device("cpu"))
+    made._replayed = ReplayedStep(made._training, break_off)
+    held: list[bool] = []
+    ordinary = made._replayed._ordinary
+
+    def watched(*args: Any) -> EmbeddedBatch:
+        held.extend(ref() is not None for ref in alive)
+        return ordinary(*args)
+
+    made.train_steps(2)
+    monkeypatch.setattr(made._replayed, "_ordinary", watched)
+    made.train_steps(1)
+    assert held == [False]  # asked by the step that runs instead
+
+
 def test_after_a_recording_broke_off_no_other_is_tried(tiny_spec, monkeypatch, caplog):
     broken = threading.Event()
     broken.set()
@@ -258,7 +282,9 @@ def test_the_spec_says_what_is_replayed(tiny_spec, device, monkeypatch, compile_
 
 @pytest.mark.device
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only a CUDA driver breaks a recording off; run on a card")
-def test_random_numbers_are_drawn_after_a_cuda_recording_that_broke_off():
+def test_random_numbers_are_drawn_after_a_cuda_recording_that_broke_off(monkeypatch):
+    monkeypatch.setattr(replay, "_broken_off", threading.Event())
+
     def waits():
         return torch.rand(4, device="cuda").sum().item()
 
