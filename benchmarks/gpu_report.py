@@ -65,9 +65,7 @@ def _runs(runs: list[Run]) -> str:
     rows = []
     for run in runs:
         found = run["parts"].get("throughput", {}).get("results", {})
-        ceilings = "{:.4g} TFLOP/s, {:.4g} GB/s".format(
-            found.get("matrix_peak_tflops", 0), found.get("copy_gb_per_s", 0)
-        )
+        ceilings = "{matrix_peak_tflops:.4g} TFLOP/s, {copy_gb_per_s:.4g} GB/s".format(**found) if found else ""
         ended = [f"{name} {part['status']}" for name, part in run["parts"].items() if part["status"] != "ok"]
         card = f"{run['card']}; driver {run.get('driver', 'none')}, CUDA {run.get('cuda', 'none')}"
         rows.append([run.get("code", ""), run["images"], card, run["machine"], ceilings, ", ".join(ended) or "none"])

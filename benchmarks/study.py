@@ -80,9 +80,11 @@ def run(names: list[str]) -> None:
     import adadim
 
     with adadim.connect() as service:
-        known = {e["spec"].get("labels", {}).get("study"): e for e in service.experiments(200)}
         for name in names:
-            experiment = known.get(name) or service.submit(specs()[name])
+            known = [
+                e for e in service.experiments(f"study={name}", limit=200) if e.state not in ("cancelled", "failed")
+            ]
+            experiment = known[0] if known else service.submit(specs()[name])
             print(f"{name}: {experiment.url}", flush=True)
             experiment.wait()
             if experiment.state != "succeeded":

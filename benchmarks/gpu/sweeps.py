@@ -94,9 +94,9 @@ class _Sweep:
             material = material_of_run(self._folder, study.CURVES)
         except (subprocess.TimeoutExpired, NoRunError) as error:
             raise RuntimeError(f"exit code {code}: {error}; {self._output.read_text()[-800:]}") from error
-        # As it stands in the repository: where the images lay on this machine is nobody's business.
+        # Where the images lay on this machine is nobody's business.
         written = copy.deepcopy(material.spec)
-        written["data"]["path"] = Path(written["data"]["path"]).name
+        written["data"]["path"] = yaml.safe_load(study.specs()[self._name].read_text())["data"]["path"]
         study.store(self._name, dataclasses.replace(material, spec=written), self._results)
         told = material.answer
         return {

@@ -90,7 +90,10 @@ def material() -> Material:
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, material: Material) -> Path:
     """The study's folder with that sweep stored, read back and reported."""
     (tmp_path / "results").mkdir()
-    (tmp_path / "README.md").write_text((study.STUDY / "README.md").read_text())
+    page = (study.STUDY / "README.md").read_text()
+    (tmp_path / "README.md").write_text(
+        re.sub(r"(<!-- (\S+) -->\n).*?(<!-- end \2 -->)", r"\1\3", page, flags=re.DOTALL)
+    )
     specs = study.specs()
     monkeypatch.setattr(study, "specs", lambda: specs)
     for module in (study, study_report):
