@@ -47,7 +47,7 @@ _TABLE = (
     ),
     Preset(
         name="best",
-        description="what docs/study found best; the defaults until its verdicts are in",
+        description="what docs/study tells to be best; so far nothing better than the defaults",
         values={
             "objective": {
                 "sample_loss": {"name": "nt_xent", "temperature": 0.2},
