@@ -65,7 +65,8 @@ def _runs(runs: list[Run]) -> str:
     rows = []
     for run in runs:
         found = run["parts"].get("throughput", {}).get("results", {})
-        ceilings = "{matrix_peak_tflops:.4g} TFLOP/s, {copy_gb_per_s:.4g} GB/s".format(**found) if found else ""
+        peak, copies = found.get("matrix_peak_tflops"), found.get("copy_gb_per_s")
+        ceilings = f"{peak:.4g} TFLOP/s, {copies:.4g} GB/s" if peak and copies else ""
         ended = [f"{name} {part['status']}" for name, part in run["parts"].items() if part["status"] != "ok"]
         card = f"{run['card']}; driver {run.get('driver', 'none')}, CUDA {run.get('cuda', 'none')}"
         rows.append([run.get("code", ""), run["images"], card, run["machine"], ceilings, ", ".join(ended) or "none"])

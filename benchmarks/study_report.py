@@ -91,6 +91,9 @@ def _plane(found: Mapping[str, Material]) -> str:
         best = min(ranked, key=lambda c: c.rank or 0)
         places = []
         for metric in QUANTITIES:
+            if metric in found[name].answer.not_comparable:
+                places += ["", "", ""]
+                continue
             order = sorted(ranked, key=lambda c, m=metric: -c.statistics[m].mean)  # type: ignore[misc]
             places += [f"{order.index(best) + 1} of {len(order)}", order[0].label, order[-1].label]
         lines.append([name, best.label, *places])
