@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
                 break
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signum)
-            _until(lambda: self._process() is None, _STOP_S)
+                process.wait(_STOP_S)  # and not for its pid file: its last line in the log comes after that is gone
             process = self._process()
         if self._short_folder is not None:
             folder = find_own_folder(_TEMPORARY, self._short_folder, self._owner())
@@ -261,10 +261,3 @@ async def borrowed(directory: Path) -> AsyncIterator[str]:
     finally:
         if not ran:
             await asyncio.to_thread(server.halt)
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < end:
-        time.sleep(_POLL_S)
-    return met
