@@ -36,6 +36,11 @@ def run(settings: Settings, record: Record) -> None:
     else:
         stored = study.stored()
         missing = [name for name in study.specs() if name not in stored and name != study.FULL_WIDTH]
+        if missing and settings.seconds < 2 * _ENDING_SECONDS:
+            record.put(
+                "skipped", f"{settings.seconds:.0f} s are too few for {', '.join(missing)}: give --parts, --budget"
+            )
+            return
         run_sweeps(settings, record, {name: _document(name) for name in missing}, settings.seconds)
 
 
