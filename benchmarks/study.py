@@ -146,14 +146,16 @@ def main() -> None:
     writing.add_argument("archive", type=Path)
     writing.add_argument("--all", action="store_true", help="those of the full-width sweep too")
     running = commands.add_parser("run", help="submit what is missing, wait, store")
-    running.add_argument("names", nargs="*", choices=[*specs(), []], help="sweeps by label; default: all")
+    running.add_argument(
+        "names", nargs="*", choices=[*specs(), []], help="sweeps by label; default: all but full-width"
+    )
     commands.add_parser("collect", help="store a run folder's results").add_argument("folder", type=Path)
     commands.add_parser("report", help="figures and tables")
     arguments = parser.parse_args()
     match arguments.command:
         case "data":
-            for target, each in list(_EACH.items())[: 1 + arguments.all]:
-                write_images(arguments.archive, target, each)
+            for target in (IMAGES, ALL_IMAGES) if arguments.all else (IMAGES,):
+                write_images(arguments.archive, target, _EACH[target])
         case "run":
             run(arguments.names or [name for name in specs() if name != FULL_WIDTH])
         case "collect":

@@ -79,7 +79,7 @@ class _Sweep:
     """A `python -m workers` of its own."""
 
     def __init__(self, settings: Settings, name: str, document: dict[str, Any], seconds: float) -> None:
-        self._name, self._document = name, document
+        self._name = name
         self._folder, self._output = settings.work / name, settings.work / f"{name}.txt"
         self._results = settings.work if settings.smoke else study.RESULTS
         self._began = time.monotonic()
