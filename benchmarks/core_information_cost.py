@@ -128,7 +128,7 @@ def _turn(trainer: Trainer, steps: int) -> float:
     """Seconds of some steps, all within an epoch: its end would be logged and evaluated."""
     left = trainer.steps_per_epoch - trainer.step % trainer.steps_per_epoch
     if left <= steps:
-        trainer.train_steps(left + 1)
+        trainer.train_steps(left + max(1, steps // 2))  # a point stays in the middle of the turn
     began = _now(trainer)
     trainer.train_steps(steps)
     return _now(trainer) - began

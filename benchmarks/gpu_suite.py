@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+from gpu.processes import end
 from gpu.settings import Record, Settings, prepare_images
 from machine import describe
 
@@ -44,7 +44,8 @@ class Part:
 
     module: str
     share: float
-    """Of the budget: its time limit. What it leaves is for those after it."""
+    """Of the budget: its time limit. What it leaves is for those after it; the last part chosen gets all that is
+    left."""
     beside: bool = False
     """It measures no time, and runs at the same time as the one before it."""
 
@@ -54,12 +55,12 @@ class Part:
 # results of the study are missing: give them and the full-width study a run of their own (--parts, --budget).
 PARTS = {
     "core": Part("gpu.core_tests", 0.15),
-    "product": Part("gpu.product", 0.28, beside=True),
+    "product": Part("gpu.product", 0.33, beside=True),
     "throughput": Part("gpu.throughput", 0.27),
     "lightly": Part("gpu.lightly_step", 0.1),
     "information": Part("gpu.information", 0.06),
     "sweeps": Part("gpu.sweeps", 0.05),
-    "study": Part("gpu.study", 0.18),
+    "study": Part("gpu.study", 0.13),
     "packing": Part("gpu.packing", 1.0),
 }
 
@@ -230,12 +231,7 @@ class PartProcess:
 
     def end(self) -> None:
         """End it and everything it started, at once."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(self._process.pid)
-            for one in (*root.children(recursive=True), root):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-        self._process.wait()
+        end(self._process)
 
     def _figures(self) -> Any:
         with contextlib.suppress(OSError, ValueError):

@@ -7,10 +7,10 @@
     .venv/bin/python benchmarks/study.py report                       figures and tables of docs/study/README.md
 
 `run` goes to the service that the `adadim` command finds, so start `adadim serve` before. It may be ended at any time
-and called again: experiments are known by their label `study`, and the service brings them to their end. Without a
-service, `python -m workers docs/study/specs/1-weighting.yaml --storage FOLDER` does the same for one sweep, and
-`collect` stores it. Results are in docs/study/results, one file a sweep. The sweep at full width is for a GPU, where
-gpu_suite.py runs it; `run` does so only if it is named.
+and called again: experiments are known by their label `study`, and the service brings them to their end; one that
+failed or was cancelled is submitted anew. Without a service, `python -m workers docs/study/specs/1-weighting.yaml
+--storage FOLDER` does the same for one sweep, and `collect` stores it. Results are in docs/study/results, one file a
+sweep. The sweep at full width is for a GPU, where gpu_suite.py runs it; `run` does so only if it is named.
 """
 
 import argparse

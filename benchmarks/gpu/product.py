@@ -23,6 +23,7 @@ import torch
 
 from adadim.client import Client, ClientError
 from adadim.connection import open_client
+from gpu.processes import end, start_workers
 from gpu.settings import Record, Settings
 from workers.storage.spool import SpoolReader
 
@@ -135,7 +136,7 @@ def _service(settings: Settings) -> dict[str, Any]:
         service.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             service.wait(30)
-        _end(service)
+        end(service)
 
 
 def _connected() -> Client | None:
@@ -151,20 +152,15 @@ def _workers(
     settings: Settings, document: dict[str, Any], name: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Path, Path]]:
     """`python -m workers` on a Ray cluster of its own. Gives process, storage and the file of its output."""
-    spec, storage, output = (settings.work / f"{name}{end}" for end in (".json", "", ".txt"))
-    spec.write_text(json.dumps(document))
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workers", str(spec), "--storage", str(storage)],
-            stdout=file, stderr=subprocess.STDOUT, cwd=_ROOT,
-        )  # fmt: skip
+    storage = settings.work / name
+    process, output = start_workers(document, storage)
     watch = _Watch(settings)
     try:
         with watch:
             process.watch = watch  # type: ignore[attr-defined]
             yield process, storage, output
     finally:
-        _end(process)
+        end(process)
 
 
 def _finish(process: "subprocess.Popen[bytes]", storage: Path, output: Path, seconds: float) -> dict[str, Any]:
@@ -204,18 +200,6 @@ def _until(condition: Callable[[], Any], process: Any, seconds: float, what: str
             raise ProductError(f"not within {seconds:.0f} s, or its process ended: {what}; {tail}")
         time.sleep(0.1)  # between two looks at another process
     return value
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Nothing of it is left."""
-    left = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process.pid)
-        left = [*root.children(recursive=True), root]
-    for one in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.wait()
 
 
 def _is_trial(pid: int) -> bool:

@@ -35,14 +35,14 @@ def run(settings: Settings, record: Record) -> None:
     epoch_s, ending_s, replayed = _speed(settings, document)
     trials = len(plan_trials(validate_spec(document)))
     left = settings.seconds - (time.monotonic() - began)
-    epochs = int(((left - _STARTING_SECONDS) * _RESERVE / trials - ending_s) / epoch_s)
+    epochs = int(((left - _STARTING_SECONDS) * _RESERVE / trials - ending_s) / epoch_s)  # evaluated once, at the end
     plan = {"epochs": epochs, "trials": trials, "epoch_s": epoch_s, "ending_s": ending_s, "replayed": replayed}
     record.put("plan", plan)
     if epochs < 1 and not settings.smoke:
         record.put("skipped", f"{left:.0f} s are not enough for an epoch of each trial")
         return
     document["training"]["epochs"] = max(epochs, 1)
-    document["evaluation"]["every_epochs"] = max(epochs // 3, 1)
+    document["evaluation"]["every_epochs"] = max(epochs, 1)
     run_sweeps(settings, record, {study.FULL_WIDTH: document}, seconds=left)
 
 

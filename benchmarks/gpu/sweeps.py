@@ -4,24 +4,22 @@ All at once, several trials of each share the card; what they give is stored as 
 the study's images (`study.py data`). It measures no time of its own.
 """
 
+import contextlib
 import copy
 import dataclasses
-import json
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import study
 import yaml
 
-from adadim_core.report.run_folder import NoRunError, material_of_run
+from adadim_core.report.run_folder import material_of_run
 from adadim_core.spec import validate_spec
 from adadim_core.spec.plan import plan_trials
+from gpu.processes import end, start_workers
 from gpu.settings import Record, Settings
 
-_ROOT = Path(__file__).resolve().parents[2]
 _TRIALS_A_SLOT = 6
 """Sweeps of any size end at about the same time."""
 _ENDING_SECONDS = 35.0
@@ -48,7 +46,7 @@ def _document(name: str) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(study.specs()[name].read_text())
     document["data"]["path"] = str(study.IMAGES)
     slots = max(1, round(len(plan_trials(validate_spec(document))) / _TRIALS_A_SLOT))
-    return document | {"resources": {"gpus_per_worker": round(1 / slots, 3)}}
+    return document | {"resources": {"gpus_per_worker": 1 / slots}}
 
 
 def run_sweeps(settings: Settings, record: Record, documents: dict[str, dict[str, Any]], seconds: float) -> None:
@@ -62,9 +60,11 @@ def run_sweeps(settings: Settings, record: Record, documents: dict[str, dict[str
     """
     began = time.monotonic()
     left = seconds - _ENDING_SECONDS
-    running = {name: _Sweep(settings, name, document, left) for name, document in documents.items()}
+    running: dict[str, _Sweep] = {}
     failed = []
     try:
+        for name, document in documents.items():
+            running[name] = _Sweep(settings, name, document, left)
         for name, sweep in running.items():
             if not record.attempt(name, lambda s=sweep: s.result(began + seconds)):  # type: ignore[misc]
                 failed.append(name)
@@ -80,25 +80,20 @@ class _Sweep:
 
     def __init__(self, settings: Settings, name: str, document: dict[str, Any], seconds: float) -> None:
         self._name = name
-        self._folder, self._output = settings.work / name, settings.work / f"{name}.txt"
+        self._folder = settings.work / name
         self._results = settings.work if settings.smoke else study.RESULTS
         self._began = time.monotonic()
-        spec = settings.work / f"{name}.json"
-        spec.write_text(json.dumps(_tiny(settings, document) if settings.smoke else _within(document, seconds)))
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers", str(spec), "--storage", str(self._folder)],
-                stdout=output, stderr=subprocess.STDOUT, cwd=_ROOT,
-            )  # fmt: skip
+        spec = _tiny(settings, document) if settings.smoke else _within(document, seconds)
+        self._process, self._output = start_workers(spec, self._folder)
 
     def result(self, deadline: float) -> dict[str, Any]:
-        """Wait for its end and store what it gives."""
+        """Wait for its end and store what it gives, if it succeeded."""
         code: int | str = "none yet"
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(max(0.0, deadline - time.monotonic()))
-            material = material_of_run(self._folder, study.CURVES)
-        except (subprocess.TimeoutExpired, NoRunError) as error:
-            raise RuntimeError(f"exit code {code}: {error}; {self._output.read_text()[-800:]}") from error
+        if code != 0:
+            raise RuntimeError(f"exit code {code}: {self._output.read_text()[-800:]}")
+        material = material_of_run(self._folder, study.CURVES)
         # Where the images lay on this machine is nobody's business.
         written = copy.deepcopy(material.spec)
         written["data"]["path"] = yaml.safe_load(study.specs()[self._name].read_text())["data"]["path"]
@@ -106,15 +101,13 @@ class _Sweep:
         told = material.answer
         return {
             "ended": f"{told.trials_done} of {told.trials}",
-            "exit_code": code,
             "seconds": time.monotonic() - self._began,
             "sentence": told.sentence,
         }
 
     def end(self) -> None:
         """Nothing of it is left."""
-        self._process.terminate()
-        self._process.wait()
+        end(self._process)
 
 
 def _within(document: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -95,6 +95,14 @@ def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
     assert parts["core"] == {"status": "skipped", "reason": "0 s were left"}
 
 
+def test_the_last_part_chosen_gets_all_that_is_left(tmp_path: Path) -> None:
+    budget = 4.0
+    seconds = 2 * PARTS["core"].share * budget + 0.3  # over its share, which is doubled in a smoke run
+    assert seconds < budget / 2
+    parts = run(tmp_path, {"core": [f"import time; time.sleep({seconds}); raise SystemExit(3)"]}, budget)["parts"]
+    assert parts["core"]["status"] == "failed"
+
+
 def test_limits_leave_each_part_but_the_last_its_whole_share() -> None:
     *before, last = PARTS.values()
     one_after_the_other = [part.share for part in before if not part.beside]
