@@ -39,8 +39,8 @@ test: $(STAMP)  ## Prove what the README promises: nine minutes on two cores
 	$(PYTEST) $(SPREAD) -m "not slow"
 
 test-all: $(STAMP)  ## Run every test: half an hour on two cores
-	$(PYTEST) $(SPREAD) -m "not ray"
-	$(PYTEST) -m ray
+	$(PYTEST) --hypothesis-profile searching $(SPREAD) -m "not ray"
+	$(PYTEST) --hypothesis-profile searching -m ray
 
 test-deploy: $(STAMP)  ## Build, run, cut, kill and upgrade the product in containers: as root, 25 minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt podman-compose

@@ -1,11 +1,13 @@
 """For all tiers: which tests share a process, what a test leaves of it, and how patient Hypothesis is.
 
-How long an example takes says how busy the machine is, not whether it holds.
+How long an example takes says how busy the machine is, not whether it holds. Examples are the same in each run, so that
+`make test` tells of a change what it told before; `make test-all` looks for new ones.
 """
 
 import functools
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", settings.get_profile("patient"), derandomize=False)
 settings.load_profile("patient")
 
 _DEAR = ("ray", "browser")
@@ -53,12 +56,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _the_process_is_left_as_it_was() -> Iterator[None]:
-    """Commands that are run within a test's process set its umask and where its logs go."""
+    """Commands that are run within a test's process set its umask, what signals do, and where its logs go."""
     umask = os.umask(0o022)
     os.umask(umask)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
+    for number, handler in signals.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
     os.umask(umask)
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -362,7 +362,7 @@ def test_a_kind_whose_behaviour_was_forgotten_is_a_type_error(copy: Path) -> Non
         cwd=copy,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=220,
     )
     [error] = [line for line in run.stdout.splitlines() if "StepWeighting" in line]
     assert 'expected "Never"' in error

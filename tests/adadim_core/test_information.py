@@ -22,7 +22,7 @@ from adadim_core.information import (
 
 SHAPES = [(12, 5), (6, 20), (8, 8)]
 ORDERS = [0.5, 1.0, 1.3, 2.0, 3.0]
-BOUNDED = settings(max_examples=25, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=25)
 
 
 @pytest.fixture

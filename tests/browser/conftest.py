@@ -17,7 +17,7 @@ from tests.service.service_harness import RAY_TOKEN, RayStandIn
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +48,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=180_000
+        )
         yield browser
         browser.close()
 
@@ -62,6 +64,7 @@ def console() -> Console:
 def blank(browser: Browser, console: Console) -> Iterator[Page]:
     """A page of somebody who has not signed in. The console stays empty, and no other host is asked."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.on("console", lambda message: message.type == "error" and console.errors.append(message.text))
     page.on("pageerror", lambda error: console.errors.append(str(error)))

@@ -24,7 +24,7 @@ class Worker:
 
     def report(self, **content: Any) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
-        httpx.post(self.url, json=content, headers=headers, trust_env=False, timeout=20).raise_for_status()
+        httpx.post(self.url, json=content, headers=headers, trust_env=False, timeout=60).raise_for_status()
 
     def points(self, trial: int, steps: range, **values: Any) -> dict[str, Any]:
         """A series; a metric's value is a number for all steps, or a function of the step."""
@@ -56,7 +56,7 @@ class Lab:
         number = self.client.submit(spec)["id"]
         job = wait_for(
             lambda: next((job for name, job in list(self.ray.jobs.items()) if name.endswith(f"-{number}-1")), None),
-            timeout_s=20,
+            timeout_s=120,
             what="the job",
         )
         return number, Worker(*take_over_by_http(self.client.url, job))

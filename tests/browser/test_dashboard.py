@@ -299,7 +299,7 @@ def test_a_restart_neither_loses_nor_doubles_a_point(page: Page, lab: Lab, conso
     worker.report(series=[worker.points(0, range(6, 15), h_r=2.0)])
     worker.report(series=[worker.points(0, range(12, 20), h_r=2.5)])
     # Tries are up to 15 s apart.
-    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 1 curve of 20 points", timeout=40_000)
+    expect(chart(page, "h_r")).to_have_accessible_name("H(R): 1 curve of 20 points", timeout=120_000)
     expect(page.locator("#live")).to_have_text("live")
     expect(row(page, 0)).to_contain_text("2.500")
     worker.report(series=[worker.points(0, range(20, 22), h_r=3.0)], outcome={"state": "succeeded"})

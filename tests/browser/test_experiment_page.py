@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.lab import Lab, Worker
+from tests.e2e.conftest import wait_for
 
 SWEEP = """\
 name: broad
@@ -150,9 +151,9 @@ def test_the_standing_of_each_configuration_can_be_read(opened: Page, lab: Lab, 
     standings = [c["cells"][5] for c in lab.client.answer(sweep)["configurations"]]
     assert any(len(text) > 30 for text in standings), standings
     expect(opened.locator(".configurations .standing .lines")).to_have_text(standings)
-    assert readable(opened)
+    wait_for(lambda: readable(opened), timeout_s=60, what="standings that can be read")
     opened.set_viewport_size({"width": 800, "height": 900})
-    assert readable(opened), "it stays in view beside the columns that do not fit"
+    wait_for(lambda: readable(opened), timeout_s=60, what="standings in view beside the columns that do not fit")
     heights = configurations(opened).evaluate_all("rows => rows.map(row => row.getBoundingClientRect().height)")
     assert len(set(heights)) == 1, "as the list takes them, which draws only those in view"
 
@@ -483,6 +484,7 @@ def test_the_page_is_used_by_keyboard(opened: Page) -> None:
 @pytest.fixture
 def phone(browser: Browser, lab: Lab, sweep: int) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(f"{lab.client.url}/#token={lab.service.token}")
     page.get_by_role("button", name="Sign in as admin").click()

@@ -69,7 +69,7 @@ class ServiceProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        return wait_for(self._connect, timeout_s=60, what="service ready")
+        return wait_for(self._connect, timeout_s=300, what="service ready")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class ServiceProcess:
                     return client
         return None
 
-    def stop(self, signum: int = signal.SIGTERM, timeout_s: float = 60) -> int:
+    def stop(self, signum: int = signal.SIGTERM, timeout_s: float = 180) -> int:
         """End the service with a signal; returns its exit code."""
         assert self._process is not None
         self._process.send_signal(signum)

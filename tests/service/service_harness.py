@@ -42,7 +42,7 @@ from service.streams.feed import Feeds
 RAY_TOKEN = "ray-secret"
 
 
-async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 30.0) -> Any:
+async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 60.0) -> Any:
     """Wait until the condition gives something true, and return that. It may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
@@ -79,7 +79,7 @@ def take_over_by_http(url: str, job: "RayJob") -> tuple[str, str]:
     answer = httpx.put(
         f"{path}/token",
         json={"sha256": sha256, "proof": proof(RAY_TOKEN, attempt, code, sha256)},
-        headers={"Authorization": f"Bearer {code}"}, trust_env=False, timeout=20,
+        headers={"Authorization": f"Bearer {code}"}, trust_env=False, timeout=60,
     )  # fmt: skip
     answer.raise_for_status()
     return f"{path}/reports", token

@@ -115,7 +115,7 @@ async def test_the_host_that_answers_is_taken_and_one_that_is_silent_takes_its_o
     port = silent.sockets[0].getsockname()[1]
     who, _, where = lab.url.partition("@")
     hosts = f"127.0.0.1:1,127.0.0.1:{port},{where.partition('/')[0]}"
-    await check_database(read_address(f"{who}@{hosts}/{lab.name}?connect_timeout=1"))
+    await check_database(read_address(f"{who}@{hosts}/{lab.name}?connect_timeout=3"))
     silent.close()
 
 
@@ -274,10 +274,8 @@ async def test_a_database_that_may_come_is_told_from_one_that_never_will(lab: La
         f"postgresql://u@/x?host={tmp_path}",
     ]
     servers = [await asyncio.start_server(answer, "127.0.0.1", 0) for answer in (web, hang_up, lambda *_: None)]
-    web_page, *others = [
-        f"postgresql://u@127.0.0.1:{s.sockets[0].getsockname()[1]}/x?connect_timeout=1" for s in servers
-    ]
-    comes += others
+    web_page, closed, silent = [f"postgresql://u@127.0.0.1:{s.sockets[0].getsockname()[1]}/x" for s in servers]
+    comes += [closed, f"{silent}?connect_timeout=1"]
     await lab.admin.execute("ALTER ROLE lab CONNECTION LIMIT 1")
     comes += [lab.url, f"{lab.url}?target_session_attrs=standby"]
     for url in comes:
@@ -352,5 +350,5 @@ async def test_pgbouncer_works_by_session_and_is_refused_by_transaction(lab: Lab
             assert "lends a connection for a transaction at a time" in found.text
             assert "pool_mode = session" in found.remedy
     async with pgbouncer(tmp_path / "small", lab.port, users, pool_mode="session", default_pool_size="1") as port:
-        found = await refusal(lab.url.replace(str(lab.port), str(port)) + "?connect_timeout=1")
+        found = await refusal(lab.url.replace(str(lab.port), str(port)) + "?connect_timeout=5")
         assert "lets us in, but does not answer" in found.text

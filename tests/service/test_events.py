@@ -152,16 +152,17 @@ async def test_the_stream_goes_on_when_the_notification_connection_is_killed(
     # It says and asks nothing else.
     listening = "FROM pg_stat_activity WHERE datname = :name AND (query LIKE 'LISTEN %' OR query = 'SELECT 1')"
     async with Database(postgres).connect() as admin:
-        killed = await admin.execute(text(f"SELECT count(pg_terminate_backend(pid)) {listening}"), {"name": name})
-        assert killed.scalar_one() == 1
-        # while nobody listens
-        await append(service.context, experiment_id, "meanwhile")
 
         async def back() -> bool:
             found = await admin.execute(text(f"SELECT count(*) {listening}"), {"name": name})
             await admin.rollback()
             return bool(found.scalar_one())
 
+        await until(back, "the listener")
+        killed = await admin.execute(text(f"SELECT count(pg_terminate_backend(pid)) {listening}"), {"name": name})
+        assert killed.scalar_one() == 1
+        # while nobody listens
+        await append(service.context, experiment_id, "meanwhile")
         await until(back)
     await append(service.context, experiment_id, "after", "later")
     assert marks(await stream) == ["meanwhile", "after", "later"]

@@ -164,6 +164,7 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 
 async def test_many_who_connect_at_once_are_all_answered(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_limits, "MAX_AWAITED_HEADS", 5)
+    monkeypatch.setattr(http_limits, "GRACE_S", 60.0)
     connections = [await silent(service) for _ in range(12)]
     for _, writer in connections:
         writer.write(GET + b"\r\n")
@@ -178,7 +179,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     service: Running, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     """A first request, the rest of one, and the rest of a second."""
-    monkeypatch.setattr(http_limits, "HEAD_S", 0.2)
+    monkeypatch.setattr(http_limits, "HEAD_S", 2.0)
     reader, writer = await silent(service, said)
     async with asyncio.timeout(20):
         answered = await reader.read()
@@ -202,7 +203,7 @@ async def test_reports_do_not_wait_for_connections_that_others_hold(service: Run
     holders = [asyncio.create_task(one) for one in held]
     try:
         await until(lambda: holding == 19, "every connection to be held that may be")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             await reporter.accepted(series=[points(0, [1], [1.0])])
             await reporter.accepted(series=[points(0, [2], [2.0])])
             await reporter.accepted(outcome={"state": "succeeded"})

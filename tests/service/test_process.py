@@ -106,7 +106,7 @@ class Served:
                 except Exception:
                     return None
 
-        url: str = await until(ready, "the service", seconds=90)
+        url: str = await until(ready, "the service", seconds=240)
         return url
 
     async def end(self, how: signal.Signals) -> int:

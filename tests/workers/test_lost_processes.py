@@ -23,7 +23,7 @@ from workers.storage.opening import open_storage
 from workers.storage.points import merged
 from workers.storage.results import read_results
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 Start = Callable[..., WorkerRun]
 
@@ -83,14 +83,14 @@ def test_killed_trials_then_driver(ray_head: RayHead, run_workers: Start, tmp_pa
     first = run_workers(spec, held_at=2)
     storage = Storage(first.storage)
     wait_for(
-        lambda: storage.result(0).exists() and all(storage.checkpoint(n).exists() for n in (1, 2)),
-        seconds=100,
-        what="a result and two checkpoints",
+        lambda: storage.result(0).exists() and all(first.holds(n) for n in (1, 2)),
+        seconds=200,
+        what="a result and two trials that are held",
     )
     for process in trial_processes(ray_head):
         process.kill()
     wait_for(
-        lambda: first.output.count("it resumes from its last checkpoint") == 2, seconds=100, what="both were missed"
+        lambda: first.output.count("it resumes from its last checkpoint") == 2, seconds=200, what="both were missed"
     )
     first.process.kill()
     first.process.wait()
@@ -111,9 +111,9 @@ def test_a_killed_cluster(run_workers: Start, tmp_path: Path) -> None:
         first = run_workers(spec, head=head, held_at=2)
         storage = Storage(first.storage)
         wait_for(
-            lambda: storage.result(0).exists() and all(storage.checkpoint(n).exists() for n in (1, 2)),
-            seconds=100,
-            what="a result and two checkpoints",
+            lambda: storage.result(0).exists() and all(first.holds(n) for n in (1, 2)),
+            seconds=200,
+            what="a result and two trials that are held",
         )
         finished = storage.result(0).stat().st_mtime_ns
         head.kill()

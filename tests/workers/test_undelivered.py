@@ -17,7 +17,6 @@ from workers.__main__ import main
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A run that succeeds at once, told to nobody who answers."""
     monkeypatch.setattr("workers.__main__.run_experiment", lambda *_: Outcome(state="succeeded"))
-    monkeypatch.setattr("workers.__main__._OUTCOME_SECONDS", 0.5)
     (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     yield [str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]
@@ -32,6 +31,7 @@ def left(tmp_path: Path) -> list[Path]:
 def test_it_is_left_with_the_address_that_was_tried(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("workers.__main__._OUTCOME_SECONDS", 0.5)  # nobody will answer
     address = {"SERVICE_URL": "http://127.0.0.1:9", "ATTEMPT_ID": "12", "ATTEMPT_CODE": "x"}
     for name, value in address.items():
         monkeypatch.setenv(f"ADADIM_{name}", value)

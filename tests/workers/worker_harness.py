@@ -226,6 +226,7 @@ class RayHead:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_memory_monitor_refresh_ms": "0",  # what else runs on this machine may fill it
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
         }
 
@@ -319,6 +320,7 @@ class Held(TrialActor):
         result = super().step()
         if result.get("epoch") == EPOCH and not result["done"]:
             self.save()
+            RELEASED.with_suffix(".held-" + str(self.config["trial"])).touch()
             while not RELEASED.exists():
                 time.sleep(0.02)
         return result
@@ -356,6 +358,10 @@ class WorkerRun:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def holds(self, trial: int) -> bool:
+        """Whether this trial is where it is held, saved."""
+        return self._released.with_suffix(f".held-{trial}").exists()
 
     def release(self) -> None:
         self._released.touch()
