@@ -112,6 +112,9 @@ def collect(folder: Path) -> None:
 def store(name: str, material: Material, folder: Path | None = None) -> None:
     """Write NAME.json.gz among the results or in a folder, the same file for the same results."""
     fields = asdict(material) | {"answer": material.answer.model_dump(mode="json")}
+    data = fields["spec"]["data"]
+    if data.get("path"):  # where it lay on this machine is nobody's business
+        data["path"] = Path(data["path"]).name
     for curves in fields["curves"].values():
         for curve in curves.values():
             curve["values"] = [float(f"{value:.5g}") for value in curve["values"]]

@@ -5,8 +5,6 @@ the study's images (`study.py data`). It measures no time of its own.
 """
 
 import contextlib
-import copy
-import dataclasses
 import subprocess
 import time
 from typing import Any
@@ -94,10 +92,7 @@ class _Sweep:
         if code != 0:
             raise RuntimeError(f"exit code {code}: {self._output.read_text()[-800:]}")
         material = material_of_run(self._folder, study.CURVES)
-        # Where the images lay on this machine is nobody's business.
-        written = copy.deepcopy(material.spec)
-        written["data"]["path"] = yaml.safe_load(study.specs()[self._name].read_text())["data"]["path"]
-        study.store(self._name, dataclasses.replace(material, spec=written), self._results)
+        study.store(self._name, material, self._results)
         told = material.answer
         return {
             "ended": f"{told.trials_done} of {told.trials}",

@@ -40,7 +40,7 @@ def test_the_sweeps_differ_in_what_they_ask_only():
         assert spec.training.model_dump() == same
         assert spec.data == first.data
         assert spec.model == first.model
-    assert sum(len(plan_trials(parsed(name))) for name in sweeps) == 116
+    assert sum(len(plan_trials(parsed(name))) for name in sweeps) == 122
 
 
 def test_the_images_are_the_first_of_each_class(tmp_path: Path) -> None:
@@ -172,6 +172,7 @@ def test_alpha_of_every_normaliser_and_of_pooled_rows_is_drawn_with_its_interval
 def test_the_page_shows_the_stored_results():
     page = (study.STUDY / "README.md").read_text()
     found = study.stored()
+    assert {Path(material.spec["data"]["path"]).parent for material in found.values()} == {Path()}
     assert into_page(page, study_report.texts(found)) == page, "run benchmarks/study.py report"
     shown = set(re.findall(r"\(figures/(.*)\.png\)", page))
     assert shown == {path.stem for path in (study.STUDY / "figures").glob("*.png")}
