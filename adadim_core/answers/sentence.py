@@ -64,11 +64,15 @@ class Words:
             return " ".join(parts) or None
         moved = [(short_metric_title(m), counts) for m, counts in beside.items() if counts[0]]
         still = [short_metric_title(m) for m, counts in beside.items() if not counts[0]]
+        title, (own, of) = f"the {within_sentence(answer.title)}", separated.get(answer.metric, (0, 0))
+        ours = f"; {title} tells {own} of {counted(of, 'pair')} apart, none of them from the leader." if own else "."
         if not moved:
-            return f"Nor does the balance move: {listed(still)} tell{'s' * (len(still) == 1)} no pair apart."
+            opening = "The balance does not move" if own else "Nor does the balance move"
+            return f"{opening}: {listed(still)} tell{'s' * (len(still) == 1)} no pair apart{ours}"
         (first, (told, pairs)), *others = moved
         words = [f"{first} tells {told} of {counted(pairs, 'pair')} apart", *(f"{m} {n}" for m, (n, _) in others)]
-        title = f"the {within_sentence(answer.title)}"
+        if own:
+            return f"The balance moves: {', '.join([*words, *(f'{m} none' for m in still)])}{ours}"
         return f"The balance moves, {title} does not: {', '.join(words)}; {listed([*still, title])} none."
 
     def selection(self) -> str | None:

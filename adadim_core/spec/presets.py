@@ -47,7 +47,7 @@ _TABLE = (
     ),
     Preset(
         name="best",
-        description="what docs/study tells to be best: the defaults, and temperature 0.1",
+        description="the defaults, but for what docs/study tells to be better: temperature 0.1",
         values={
             "objective": {
                 "sample_loss": {"name": "nt_xent", "temperature": 0.1},

@@ -73,6 +73,15 @@ def test_the_why_tells_balance_from_accuracy() -> None:
     assert any("saturated" in note for note in found.notes)
     assert found.columns[-3:] == ["standing", "H(R)", "I(R;Z)"]
     assert all(c.cells[5].startswith(c.standing) for c in found.configurations)
+    apart = [[0.95, 0.70, 0.95, 0.72, 0.93], [0.84, 0.85, 0.83, 0.84, 0.85], [0.80, 0.81, 0.79, 0.80, 0.81]]
+    noisy = [[2.0, 3.0, 2.0, 3.0, 2.0], [3.0, 2.0, 3.0, 2.0, 2.5], [2.0, 2.5, 3.0, 2.0, 3.0]]
+    ours = "the k-NN accuracy tells 1 of 3 pairs apart, none of them from the leader."
+    still = answer_to(apart, {"h_r": noisy})
+    assert still.verdict == "none"
+    assert still.why == f"The balance does not move: H(R) tells no pair apart; {ours}"
+    clear = [noisy[0], [2.0, 2.1, 2.05, 2.2, 2.0], [2.5, 2.61, 2.55, 2.69, 2.5]]
+    both = answer_to(apart, {"h_r": clear, "i_rz": noisy})
+    assert both.why == f"The balance moves: H(R) tells 1 of 3 pairs apart, I(R;Z) none; {ours}"
     better = answer_to(BEST, {"h_r": [[2.0, 2.1, 2.05, 2.2, 2.0], [2.5, 2.61, 2.55, 2.69, 2.5], [1.0, 1, 1.1, 1, 1]]})
     assert better.why is not None
     assert better.why.startswith("Against fixed 0.1, fixed 0 has lower H(R) (−0.500")

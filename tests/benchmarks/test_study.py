@@ -40,7 +40,7 @@ def test_the_sweeps_differ_in_what_they_ask_only():
         assert spec.training.model_dump() == same
         assert spec.data == first.data
         assert spec.model == first.model
-    assert sum(len(plan_trials(parsed(name))) for name in sweeps) == 122
+    assert sum(len(plan_trials(parsed(name))) for name in sweeps) == 131
 
 
 def test_the_images_are_the_first_of_each_class(tmp_path: Path) -> None:

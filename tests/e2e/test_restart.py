@@ -68,7 +68,7 @@ def test_sigterm_leaves_nothing_behind_and_a_restart_takes_up_what_ran(own_servi
 
 
 @pytest.mark.parametrize(
-    "epochs_of", [(80, 2), pytest.param((60, 2, 2, 2), marks=pytest.mark.slow)], ids=["two sweeps", "four sweeps"]
+    "epochs_of", [(40, 2), pytest.param((60, 2, 2, 2), marks=pytest.mark.slow)], ids=["two sweeps", "four sweeps"]
 )
 def test_a_killed_service_does_not_stop_training_and_its_successor_has_every_point(
     tmp_path_factory: pytest.TempPathFactory, epochs_of: tuple[int, ...]
