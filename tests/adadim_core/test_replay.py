@@ -14,7 +14,6 @@ from adadim_core.models import encoder as encoder_module
 from adadim_core.models import register_backbone
 from adadim_core.replay import Record, ReplayedStep, record_cuda_graph
 from adadim_core.spec import ExperimentSpec
-from adadim_core.spec.metrics import METRICS
 from adadim_core.step import EmbeddedBatch, TrainingStep
 from adadim_core.trainer import Trainer
 
@@ -93,8 +92,7 @@ def assert_same(points: Points, expected: Points, *, rel: float) -> None:
     for (step, ours), (_, theirs) in zip(points, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for key in theirs:
-            within = max(rel, 0.015) if METRICS[key].share_of_images else rel  # some of 359 images
-            assert ours[key] == pytest.approx(theirs[key], rel=within, abs=within), (step, key)
+            assert ours[key] == pytest.approx(theirs[key], rel=rel, abs=rel), (step, key)
 
 
 @pytest.mark.parametrize(

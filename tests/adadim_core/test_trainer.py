@@ -391,7 +391,7 @@ def test_training_learns(tiny_spec):
     measured = [v for _, _, v in points if "loss_sample" in v]
     assert measured[-1]["loss_sample"] < 0.85 * measured[0]["loss_sample"]
     assert last["knn_top1"] > untrained
-    assert last["knn_top1"] > 0.9
+    assert last["knn_top1"] > 0.93
 
 
 def test_the_exported_encoder_is_the_trained_one(tiny_spec, tmp_path):

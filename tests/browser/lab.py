@@ -54,11 +54,7 @@ class Lab:
     def start(self, spec: str) -> tuple[int, Worker]:
         """Submit an experiment and be its worker."""
         number = self.client.submit(spec)["id"]
-        job = wait_for(
-            lambda: next((job for name, job in list(self.ray.jobs.items()) if name.endswith(f"-{number}-1")), None),
-            timeout_s=120,
-            what="the job",
-        )
+        job = wait_for(lambda: self.ray.job_of(number), timeout_s=120, what="the job")
         return number, Worker(*take_over_by_http(self.client.url, job))
 
 

@@ -45,7 +45,7 @@ def _is_handed_over(service: ServiceProcess, client: Client, experiment_id: int)
 def _wait_for_success(client: Client, experiment_id: int) -> dict[str, object]:
     return wait_for(
         lambda: (e := client.experiment(experiment_id))["state"] in ("succeeded", "failed") and e,
-        timeout_s=12000,
+        timeout_s=600,
         what="the sweep's end",
     )
 
@@ -97,10 +97,8 @@ def _kill_and_go_on(own_service: ServiceProcess, epochs_of: tuple[int, ...]) -> 
     own_service.stop(signal.SIGKILL)
     assert sum(driver.is_running() for driver in drivers) >= len(sweeps) - 1, "training goes on"
     client = own_service.start()
-    wait_for(lambda: _is_handed_over(own_service, client, late), timeout_s=1200, what="dispatch goes on")
-    wait_for(
-        lambda: client.experiment(sweeps[-1])["state"] in ("paused", "succeeded"), timeout_s=1200, what="the pause"
-    )
+    wait_for(lambda: _is_handed_over(own_service, client, late), timeout_s=300, what="dispatch goes on")
+    wait_for(lambda: client.experiment(sweeps[-1])["state"] in ("paused", "succeeded"), timeout_s=300, what="the pause")
     client.resume(sweeps[-1])
     for experiment_id in [*sweeps, late]:
         ended = _wait_for_success(client, experiment_id)

@@ -122,6 +122,10 @@ class RayStandIn:
     def job(self, submission_id: str) -> RayJob:
         return self.jobs[submission_id]
 
+    def job_of(self, experiment_id: int) -> RayJob | None:
+        """The job of an experiment's first attempt, once it is there."""
+        return next((job for name, job in list(self.jobs.items()) if name.endswith(f"-{experiment_id}-1")), None)
+
     @property
     def only_job(self) -> RayJob:
         (job,) = self.jobs.values()

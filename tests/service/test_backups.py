@@ -45,7 +45,7 @@ async def original(
         if name != "starting":
             await workers[name].report(series=[points(0, [1, 2, 3, 4, 5, 6], ODD), points(1, [7], [ids[name]], "loss")])
     await workers["succeeded"].report(outcome={"state": "succeeded"})
-    ray.end(next(job for job in ray.jobs.values() if job.submission_id.endswith("-1-1")), "SUCCEEDED", "")
+    ray.end(ray.job_of(ids["succeeded"]), "SUCCEEDED", "")
     ray.stubborn = True
     await service.http.post(f"/api/v1/experiments/{ids['pausing']}/pause")
     await service.http.delete(f"/api/v1/experiments/{ids['deleted']}?confirm=true")
