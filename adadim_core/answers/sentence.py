@@ -64,7 +64,8 @@ class Words:
             return " ".join(parts) or None
         moved = [(short_metric_title(m), counts) for m, counts in beside.items() if counts[0]]
         still = [short_metric_title(m) for m, counts in beside.items() if not counts[0]]
-        title, (own, of) = f"the {within_sentence(answer.title)}", separated.get(answer.metric, (0, 0))
+        title = f"the {within_sentence(answer.title)}"
+        own, of = separated.get(answer.metric, (0, 0))
         ours = f"; {title} tells {own} of {counted(of, 'pair')} apart, none of them from the leader." if own else "."
         if not moved:
             opening = "The balance does not move" if own else "Nor does the balance move"

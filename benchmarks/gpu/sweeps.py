@@ -68,7 +68,7 @@ def run_sweeps(settings: Settings, record: Record, documents: dict[str, dict[str
                 failed.append(name)
     finally:
         for sweep in running.values():
-            sweep.end()
+            end(sweep.process)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
@@ -82,13 +82,13 @@ class _Sweep:
         self._results = settings.work if settings.smoke else study.RESULTS
         self._began = time.monotonic()
         spec = _tiny(settings, document) if settings.smoke else _within(document, seconds)
-        self._process, self._output = start_workers(spec, self._folder)
+        self.process, self._output = start_workers(spec, self._folder)
 
     def result(self, deadline: float) -> dict[str, Any]:
         """Wait for its end and store what it gives, if it succeeded."""
         code: int | str = "none yet"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(max(0.0, deadline - time.monotonic()))
+            code = self.process.wait(max(0.0, deadline - time.monotonic()))
         if code != 0:
             raise RuntimeError(f"exit code {code}: {self._output.read_text()[-800:]}")
         material = material_of_run(self._folder, study.CURVES)
@@ -99,10 +99,6 @@ class _Sweep:
             "seconds": time.monotonic() - self._began,
             "sentence": told.sentence,
         }
-
-    def end(self) -> None:
-        """Nothing of it is left."""
-        end(self._process)
 
 
 def _within(document: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -233,19 +233,14 @@ def test_the_cluster_s_token_is_found_where_ray_looks_for_it(tmp_path: Path, mon
 
 
 def test_an_order_from_another_thread_interrupts_the_main_thread() -> None:
-    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     interruption = Interruption()
-    try:
-        interruption.install()
-        threading.Timer(0.1, interruption.request, ["the service asked"]).start()
-        with pytest.raises(Interrupted), interruption.raising():
-            threading.Event().wait(10)
-        assert interruption.reason == "the service asked"
-        interruption.disarm()
-        signal.raise_signal(signal.SIGTERM)  # the run is ending already
-    finally:
-        signal.signal(signal.SIGTERM, handlers[0])
-        signal.signal(signal.SIGINT, handlers[1])
+    interruption.install()
+    threading.Timer(0.1, interruption.request, ["the service asked"]).start()
+    with pytest.raises(Interrupted), interruption.raising():
+        threading.Event().wait(10)
+    assert interruption.reason == "the service asked"
+    interruption.disarm()
+    signal.raise_signal(signal.SIGTERM)  # the run is ending already
 
 
 def test_many_long_errors_go_in_several_reports(service: FakeService, attempt: Attempt) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,9 @@ def arguments(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a driver takes over in its process, this one has back afterwards."""
-    monkeypatch.setattr("workers.__main__._INTERRUPTED_SECONDS", 30.0)  # there is no Ray that kills after 3 s
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
-    yield
-    for number, handler in before:
-        signal.signal(number, handler)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no Ray that kills after 3 s."""
+    monkeypatch.setattr("workers.__main__._INTERRUPTED_SECONDS", 30.0)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +91,7 @@ def test_a_signal_while_the_outcome_waits_for_the_service(
 
 
 def test_a_signal_before_the_run_begins(
-    service: FakeService, arguments: list[str], handlers: None, monkeypatch: pytest.MonkeyPatch
+    service: FakeService, arguments: list[str], patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the driver sets itself up, which takes some tenths of a second."""
     for name, value in service.environment().items():
@@ -113,7 +108,7 @@ def test_a_signal_before_the_run_begins(
 
 
 def test_a_signal_while_an_outcome_is_made(
-    service: FakeService, arguments: list[str], handlers: None, monkeypatch: pytest.MonkeyPatch
+    service: FakeService, arguments: list[str], patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run has failed; the signal comes between its end and the telling of it."""
     for name, value in service.environment().items():

@@ -1,8 +1,6 @@
 """An outcome that does not reach the service is left in the storage, with the address that was tried."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,11 @@ from workers.__main__ import main
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run that succeeds at once, told to nobody who answers."""
     monkeypatch.setattr("workers.__main__.run_experiment", lambda *_: Outcome(state="succeeded"))
     (tmp_path / "spec.json").write_text(json.dumps(tiny_spec()))
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
-    yield [str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]
-    for number, handler in before:
-        signal.signal(number, handler)
+    return [str(tmp_path / "spec.json"), "--storage", str(tmp_path / "results")]
 
 
 def left(tmp_path: Path) -> list[Path]:
