@@ -114,7 +114,8 @@ async def check(context: Context, experiment_id: int, lease: UUID) -> None:
         if experiment.state not in EXPERIMENT_DISPATCHED:
             return  # the worker reported its outcome meanwhile
         # Ray may take long to answer: reports received meanwhile count.
-        view = replace(view, silence=await _silence(session, context, attempt))
+        silence = await _silence(session, context, attempt)
+        view = replace(view, silence=silence, cluster_end=context.jobs.end_within(silence))
         if attempt is not None and view.pending:
             view = replace(view, pending_for=await _since(session, context, attempt.created_at))
         if experiment.desired_state == "run":
@@ -202,7 +203,7 @@ async def _look(context: Context, attempt: Attempt | None, silence: timedelta, *
         if error.answered:
             logger.warning("experiment %d: %s", attempt.experiment_id, error)
         return _View(reachable=False, job=None, silence=silence)
-    return _View(reachable=True, job=job, silence=silence, cluster_end=context.jobs.end_within(silence))
+    return _View(reachable=True, job=job, silence=silence)
 
 
 async def leased(session: AsyncSession, experiment_id: int, lease: UUID) -> Experiment:

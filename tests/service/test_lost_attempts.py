@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,25 @@ async def test_a_job_ray_has_forgotten_is_lost_too(context: Context, ray: RaySta
 async def test_why_a_job_is_lost_is_told_where_it_is_known(context: Context, ray: RayStandIn) -> None:
     first = await of_a_forgotten_job(context, ray, "the files of the local Ray head in /tmp/x were removed")
     assert "Ray has lost its job: the files of the local Ray head in /tmp/x were removed" in str(first.error)
+
+
+async def test_it_is_told_too_if_silence_passed_its_limit_while_ray_was_asked(
+    context: Context, ray: RayStandIn
+) -> None:
+    experiment_id = await queue(context)
+    async with dispatching(context):
+        attempt = await submitted(context, experiment_id)
+        await Worker.of(context, ray.only_job).report()
+        ray.gate.clear()
+        asked = ("GET", f"/api/jobs/{attempt.submission_id}")
+        known = ray.arrived.count(asked)
+        await until(lambda: ray.arrived.count(asked) > known, "a look at the job that is not answered")
+        ray.jobs.clear()
+        context.jobs._end = ("the head was removed", time.monotonic() - 3600.0)
+        await fall_silent(context, attempt.id)
+        ray.gate.set()
+        await submitted(context, experiment_id, 2)
+    assert "Ray has lost its job: the head was removed" in str((await attempts_of(context, experiment_id))[0].error)
 
 
 async def test_a_worker_that_reports_is_not_lost_whatever_ray_says(context: Context, ray: RayStandIn) -> None:
