@@ -24,8 +24,8 @@ from typing import Any
 KILOBYTES = 64
 SECONDS, MEGABYTES = 0.05, 20.0
 """Bounds for every 64 KiB of input, and for any that is smaller."""
-KNOWN_SECONDS = 0.0012
-"""What `known_work` takes on the machine for which the bounds are: two cores of an AMD EPYC, otherwise idle."""
+_KNOWN_SECONDS = 0.0012
+"""What `_known_work` takes on the machine for which the bounds are: two cores of an AMD EPYC, otherwise idle."""
 _LIMIT_S = 20
 """An input that costs more is given up."""
 
@@ -114,7 +114,7 @@ def unbounded(found: Mapping[str, Cost]) -> dict[str, str]:
     }
 
 
-def known_work() -> float:
+def _known_work() -> float:
     """Processor time of work that has a known one."""
     started = time.process_time()
     for _ in range(20):
@@ -125,7 +125,7 @@ def known_work() -> float:
 def _measured(read: Callable[[Path], Any], path: Path) -> dict[str, Any]:
     """Read in this process, which ends afterwards."""
     resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_S, _LIMIT_S))
-    known = [known_work() for _ in range(8)]
+    known = [_known_work() for _ in range(8)]
     Path("/proc/self/clear_refs").write_text("5")  # the highest memory so far is forgotten
     before, started = _memory("VmRSS"), time.process_time()
     try:
@@ -137,8 +137,8 @@ def _measured(read: Callable[[Path], Any], path: Path) -> dict[str, Any]:
         refused = ours or issubclass(kind, OSError) or kind is ValueError
         outcome = f"{'refused' if refused else 'broke'}: {kind.__name__}: {str(error)[:300]}"
     seconds, megabytes = time.process_time() - started, max(_memory("VmHWM") - before, 0.0)
-    known += [known_work() for _ in range(8)]
-    seconds /= max(1.0, statistics.median(known) / KNOWN_SECONDS)
+    known += [_known_work() for _ in range(8)]
+    seconds /= max(1.0, statistics.median(known) / _KNOWN_SECONDS)
     return {"seconds": seconds, "megabytes": megabytes, "outcome": outcome}
 
 
